@@ -1,0 +1,1 @@
+"""jaxcec: collaborative edge computing in JAX."""

@@ -1,0 +1,218 @@
+"""Every pytree of the simulator, each field with its shape and unit.
+
+Letters of the shapes (sizes live in `EnvConfig`):
+
+    V  edge nodes                E  links (padded)           H = 2V  hosts: edge nodes 0..V-1, their end devices V..2V-1
+    M  services per episode      N  microservices per service (padded)     K  resource kinds of a host (cpu, memory)
+    Q  breakpoints of a timeline
+    G, S, A, B  rows of the banks of topologies, DAGs, arrival patterns and background traces;   F  frames of a trace
+
+Units: time s, data Mbit, bandwidth Mbit/s, load Mcycles, speed Mcycles/s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import chex
+from flax import struct
+
+REWARDS = ("act", "ready-to-finish")
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvConfig:
+    """Sizes of the arrays and choices fixed at compile time. Hashable: equal configs share one compilation."""
+
+    num_nodes: int = 8  # V
+    max_links: int = 24  # E
+    num_services: int = 20  # M
+    max_microservices: int = 50  # N
+    num_resources: int = 2  # K
+    link_breakpoints: int = 160  # Q of the links' timeline
+    host_breakpoints: int = 64  # Q of each host's timeline
+    reward: str = "act"  # one of REWARDS
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if field.name == "reward":
+                continue
+            value, least = getattr(self, field.name), 3 if field.name.endswith("breakpoints") else 1
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"EnvConfig.{field.name}: got {value!r}; must be an integer of at least {least}")
+        if self.max_microservices > 32_000:
+            raise ValueError(f"EnvConfig.max_microservices: got {self.max_microservices}; must be at most 32000")
+        if self.reward not in REWARDS:
+            raise ValueError(f"EnvConfig.reward: got {self.reward!r}; must be one of {', '.join(REWARDS)}")
+
+    @property
+    def num_hosts(self) -> int:
+        """H: every edge node and the end device attached to it."""
+        return 2 * self.num_nodes
+
+
+@struct.dataclass
+class Network:
+    """Bank of topologies."""
+
+    bandwidth: chex.Array  # (G, E) f32, Mbit/s, shared by both directions; 0 on padding
+    route: chex.Array  # (G, V, V, E) bool: does the path from node a to node b cross link e
+    bottleneck: chex.Array  # (G, V, V) f32, Mbit/s, least nominal bandwidth on the path; inf on the diagonal
+    speed: chex.Array  # (G, H) f32, Mcycles/s
+    capacity: chex.Array  # (G, H, K) f32, resources of a host
+
+
+@struct.dataclass
+class Dags:
+    """Bank of services' DAGs. Microservices beyond `size` are padding, zero everywhere."""
+
+    size: chex.Array  # (S,) i32, microservices in the DAG
+    preds: chex.Array  # (S, N, N) bool: [j, k] says that k must finish before j starts
+    load: chex.Array  # (S, N) f32, Mcycles, C of Eq. 1
+    data: chex.Array  # (S, N) f32, Mbit of input, D of Eq. 3
+    demand: chex.Array  # (S, N, K) f32, resources held while running, R of Eq. 8
+    rank: chex.Array  # (S, N) f32, Mcycles on the heaviest path from here to an exit, own load included
+
+
+@struct.dataclass
+class Arrivals:
+    """Bank of arrival patterns: which services come, when and where."""
+
+    dag: chex.Array  # (A, M) i32, row of `Dags`
+    source: chex.Array  # (A, M) i32, edge node where the service's input lies
+    release: chex.Array  # (A, M) f32, in mean gaps between arrivals (divide by `EnvParams.arrival_rate` for s)
+
+
+@struct.dataclass
+class Background:
+    """Bank of other tenants' load, piecewise constant over frames. A trace is read cyclically."""
+
+    load: chex.Array  # (B, F) f32, share in [0, 0.9] of a host's speed or of a link's bandwidth
+    frame: chex.Array  # () f32, s, the frame's length T
+
+
+@struct.dataclass
+class EnvParams:
+    """Numbers of the environment: leaves, so they may be vmapped and changed without compiling anew."""
+
+    network: Network
+    dags: Dags
+    arrivals: Arrivals
+    background: Background
+    arrival_rate: chex.Array  # () f32, services/s
+    max_steps_in_episode: chex.Array  # () i32; reaching it truncates
+
+
+@struct.dataclass
+class Timeline:
+    """What R cumulative resources still have, as a step function of time.
+
+    Segment k lasts from `times[k]` to `times[k + 1]`; unused segments start at infinity and are all free.
+    """
+
+    times: chex.Array  # (Q,) f32, s, non-decreasing, inf on padding
+    free: chex.Array  # (Q, R) f32, share of the resource not reserved; a rounding error below 0 at worst
+
+
+@struct.dataclass
+class Episode:
+    """The small part of the state, rewritten whole at a reset. Times count from the episode's beginning."""
+
+    topology: chex.Array  # () i32, row of `Network`
+    arrivals: chex.Array  # () i32, row of `Arrivals`
+    offset: chex.Array  # (E + H,) i32, first frame of each link's and host's background in the flattened bank
+    step: chex.Array  # () i32, decisions taken
+    merges: chex.Array  # () i32, timeline segments merged for want of breakpoints
+    decided: chex.Array  # (M,) i16, microservices decided of each service
+    next_ready: chex.Array  # (M,) f32, s, ready time of the service's next microservice; inf when all are decided
+    next_microservice: chex.Array  # (M,) i16, that microservice
+    completion: chex.Array  # (M,) f32, s, TT_i so far (Eq. 5): latest finish less release; 0 before the first decision
+    touched: chex.Array  # (H,) bool: has the host a reservation in this episode
+
+
+@struct.dataclass
+class EnvState:
+    """State of one environment.
+
+    Only `episode` is initialised at a reset. A row of the tables below is meaningful once its service has a decision,
+    a host's timeline once the host is touched: so a reset costs O(M + H) instead of rewriting them all.
+    """
+
+    episode: Episode
+    links: Timeline  # (Ql,), (Ql, E)
+    hosts: Timeline  # (H, Qh), (H, Qh, K)
+    pending: chex.Array  # (M, N) i16, predecessors still undecided; -1 on decided microservices and padding
+    ready: chex.Array  # (M, N) f32, s, latest finish of the predecessors decided so far, at least the release
+    host: chex.Array  # (M, N) i16, where a decided microservice runs
+
+
+@struct.dataclass
+class Action:
+    """One decision (Eq. 13). Values out of range are clipped."""
+
+    host: chex.Array  # () i32, q: edge node 0..V-1, or end device V..2V-1
+    bandwidth: chex.Array  # () f32, eta in [1e-3, 1], share of the path's effective bottleneck
+    hold: chex.Array  # () f32, s, eps >= 0, how long the flow waits at least
+
+
+@struct.dataclass
+class NodeObservation:
+    """What is seen of each edge node. Times are relative to now."""
+
+    free: chex.Array  # (V, K) share of each resource free now, AR of Eq. 12
+    speed: chex.Array  # (V,) Mcycles/s offered now
+    load: chex.Array  # (V,) other tenants' share now
+    backlog: chex.Array  # (V,) s until its last reservation ends
+    inputs: chex.Array  # (V,) Mbit of the microservice's input lying here
+    wait: chex.Array  # (V,) s until the microservice could start here, were its input here now
+    transfer: chex.Array  # (V,) s to bring the input here at nominal path bandwidths, blind to contention
+    execution: chex.Array  # (V,) s of run time here
+    traffic: chex.Array  # (V,) s, sum over links of x_e / c_e for the coflow that brings the input here
+    data_ready: chex.Array  # (V,) s until the input is here, bandwidth 1 and hold 0, as the timeline has it
+    finish: chex.Array  # (V,) s until the microservice would finish here, likewise
+
+
+@struct.dataclass
+class LinkObservation:
+    """What is seen of each link; zero on padding."""
+
+    free: chex.Array  # (E,) Mbit/s a new flow could get now, BW of Eq. 12
+    load: chex.Array  # (E,) other tenants' share now
+    bandwidth: chex.Array  # (E,) Mbit/s nominal
+
+
+@struct.dataclass
+class MicroserviceObservation:
+    """The microservice at hand."""
+
+    load: chex.Array  # () Mcycles, C
+    data: chex.Array  # () Mbit, D
+    demand: chex.Array  # (K,) R
+    in_degree: chex.Array  # ()
+    out_degree: chex.Array  # ()
+    rank: chex.Array  # () Mcycles on the heaviest path from here to an exit
+
+
+@struct.dataclass
+class ServiceObservation:
+    """The service of the microservice at hand."""
+
+    remaining_load: chex.Array  # () Mcycles of undecided microservices
+    remaining: chex.Array  # () undecided microservices
+    age: chex.Array  # () s since its release
+    slack: chex.Array  # () s until the latest finish committed so far; 0 if there is none
+    source: chex.Array  # (V,) one-hot, the edge node it came to
+
+
+@struct.dataclass
+class Observation:
+    """Everything an agent sees (Eq. 10); every leaf float32. `observe.flatten` makes one vector of it."""
+
+    nodes: NodeObservation
+    links: LinkObservation
+    microservice: MicroserviceObservation
+    service: ServiceObservation
+
+
+Info = dict[str, Any]
