@@ -105,11 +105,11 @@ class CECEnv:
         c = self.config
         table = (c.num_services, c.max_microservices)
         per_host = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (c.num_hosts, *x.shape)), timeline.empty(c.host_breakpoints, c.num_resources)
+            lambda x: jnp.broadcast_to(x, (c.num_hosts, *x.shape)), timeline.empty(c.num_resources, c.host_breakpoints)
         )
         state = EnvState(
             episode=self._draw(key, params),
-            links=timeline.empty(c.link_breakpoints, c.max_links),
+            links=timeline.empty(c.max_links, c.link_breakpoints),
             hosts=per_host,
             pending=jnp.zeros(table, jnp.int16),
             ready=jnp.zeros(table, jnp.float32),

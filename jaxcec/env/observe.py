@@ -170,7 +170,7 @@ def _observe_service(decision: Decision, state: EnvState, params: EnvParams, num
 def _free_at(table: Timeline, now: chex.Array) -> chex.Array:
     """(R,) what is free in the segment that holds an instant."""
     segment = jnp.maximum(jnp.sum(table.times <= now, dtype=jnp.int32) - 1, 0)
-    return jnp.maximum(table.free[segment], 0.0)
+    return jnp.maximum(table.free[:, segment], 0.0)
 
 
 def _sum_of_ratios(amount: chex.Array, rate: chex.Array) -> chex.Array:

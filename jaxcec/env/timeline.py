@@ -18,22 +18,22 @@ from jaxcec.env.types import Timeline
 TOLERANCE = 1e-5
 
 
-def empty(num_breakpoints: int, num_resources: int) -> Timeline:
+def empty(num_resources: int, num_breakpoints: int) -> Timeline:
     """Timeline on which everything is free from time 0 on.
 
     Args:
-        num_breakpoints: Q, at least 3.
         num_resources: R.
+        num_breakpoints: Q, at least 3.
     """
     times = jnp.where(jnp.arange(num_breakpoints) == 0, 0.0, jnp.inf).astype(jnp.float32)
-    return Timeline(times=times, free=jnp.ones((num_breakpoints, num_resources), jnp.float32))
+    return Timeline(times=times, free=jnp.ones((num_resources, num_breakpoints), jnp.float32))
 
 
 def earliest_start(timeline: Timeline, usage: chex.Array, not_before: chex.Array, duration: chex.Array) -> chex.Array:
     """Earliest start from which `usage` fits for the whole of `duration`; gaps are filled.
 
     Args:
-        timeline: (Q,), (Q, R).
+        timeline: (Q,), (R, Q).
         usage: (R,) share of each resource, at most 1.
         not_before: () s.
         duration: () s. Nothing is asked for no time: then the answer is `not_before`.
@@ -42,7 +42,7 @@ def earliest_start(timeline: Timeline, usage: chex.Array, not_before: chex.Array
         () s, finite: past the last breakpoint everything is free.
     """
     times, ends = timeline.times, _ends(timeline.times)
-    conflict = jnp.any(usage[None, :] > timeline.free + TOLERANCE, axis=-1)
+    conflict = jnp.any(usage[:, None] > timeline.free + TOLERANCE, axis=0)
     # When the first conflict at or after each segment begins: a start is good if it is over by then.
     next_conflict = jax.lax.cummin(jnp.where(conflict, times, jnp.inf), reverse=True)
     start = jnp.maximum(times, not_before)
@@ -60,7 +60,7 @@ def reserve(
     keep the least free share: later than necessary, never over capacity, nothing lost.
 
     Args:
-        timeline: (Q,), (Q, R).
+        timeline: (Q,), (R, Q).
         usage: (R,) share of each resource.
         start: () s, at least `now`.
         end: () s; if not after `start`, nothing is reserved.
@@ -88,7 +88,7 @@ def reserve(
     new_times = jnp.where(add_end & (index == at_end), end, new_times)
     inside = some & (new_times >= start) & (new_times < end)
     # A new breakpoint splits a segment: its free share comes from the one before.
-    new_free = _shift(timeline.free, source_offset, 1.0) - jnp.where(inside[:, None], usage[None, :], 0.0)
+    new_free = _shift(timeline.free, source_offset, 1.0) - jnp.where(inside[None, :], usage[:, None], 0.0)
     return _merge_tail(new_times, new_free)
 
 
@@ -97,13 +97,13 @@ def _ends(times: chex.Array) -> chex.Array:
 
 
 def _shift(values: chex.Array, offset: chex.Array, fill: float) -> chex.Array:
-    """`values[i + offset[i]]` for i in 0..Q+1 and offsets from -2 to 2, by selection: a gather would be slow."""
-    size = values.shape[0] + 2
-    padded = jnp.pad(values, [(2, 4)] + [(0, 0)] * (values.ndim - 1), constant_values=fill)
-    offset = offset.reshape(offset.shape + (1,) * (values.ndim - 1))
-    shifted = padded[0:size]
+    """`values[..., i + offset[i]]` for i in 0..Q+1 and offsets from -2 to 2, by selection: a gather would be slow."""
+    size = values.shape[-1] + 2
+    padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(2, 4)], constant_values=fill)
+    offset = offset.reshape((1,) * (values.ndim - 1) + offset.shape)
+    shifted = padded[..., :size]
     for o in (-1, 0, 1, 2):
-        shifted = jnp.where(offset == o, padded[o + 2 : o + 2 + size], shifted)
+        shifted = jnp.where(offset == o, padded[..., o + 2 : o + 2 + size], shifted)
     return shifted
 
 
@@ -111,12 +111,14 @@ def _merge_tail(times: chex.Array, free: chex.Array) -> tuple[Timeline, chex.Arr
     """Bring Q + 2 breakpoints back to Q; returns the timeline and how many had to go."""
     size = times.shape[0] - 2
     merges = jnp.maximum(jnp.sum(jnp.isfinite(times), dtype=jnp.int32) - size, 0)
-    last_time = jnp.where(merges == 0, times[size - 1], jnp.where(merges == 1, times[size], times[size + 1]))
-    last_free = jnp.where(merges == 0, free[size - 1], jnp.where(merges == 1, free[size], free[size + 1]))
-    least = jnp.minimum(free[size - 2], jnp.where(merges >= 1, free[size - 1], jnp.inf))
-    least = jnp.minimum(least, jnp.where(merges >= 2, free[size], jnp.inf))
+
+    def of_last(x: chex.Array) -> chex.Array:
+        return jnp.where(merges == 0, x[..., size - 1], jnp.where(merges == 1, x[..., size], x[..., size + 1]))
+
+    least = jnp.minimum(free[:, size - 2], jnp.where(merges >= 1, free[:, size - 1], jnp.inf))
+    least = jnp.minimum(least, jnp.where(merges >= 2, free[:, size], jnp.inf))
     index = jnp.arange(size)
-    times = jnp.where(index == size - 1, last_time, times[:size])
-    free = jnp.where((index == size - 2)[:, None], least[None, :], free[:size])
-    free = jnp.where((index == size - 1)[:, None], last_free[None, :], free)
+    times = jnp.where(index == size - 1, of_last(times), times[:size])
+    free = jnp.where((index == size - 2)[None, :], least[:, None], free[:, :size])
+    free = jnp.where((index == size - 1)[None, :], of_last(free)[:, None], free)
     return Timeline(times=times, free=free), merges

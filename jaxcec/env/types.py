@@ -109,7 +109,7 @@ class Timeline(struct.PyTreeNode):
     """
 
     times: chex.Array  # (Q,) f32, s, non-decreasing, inf on padding
-    free: chex.Array  # (Q, R) f32, share of the resource not reserved; a rounding error below 0 at worst
+    free: chex.Array  # (R, Q) f32, share of the resource not reserved; a rounding error below 0 at worst
 
 
 class Episode(struct.PyTreeNode):
@@ -136,8 +136,8 @@ class EnvState(struct.PyTreeNode):
     """
 
     episode: Episode
-    links: Timeline  # (Ql,), (Ql, E)
-    hosts: Timeline  # (H, Qh), (H, Qh, K)
+    links: Timeline  # (Ql,), (E, Ql)
+    hosts: Timeline  # (H, Qh), (H, K, Qh)
     pending: chex.Array  # (M, N) i16, predecessors still undecided; -1 on decided microservices and padding
     ready: chex.Array  # (M, N) f32, s, latest finish of the predecessors decided so far, at least the release
     host: chex.Array  # (M, N) i16, where a decided microservice runs

@@ -1,0 +1,61 @@
+"""The rules that learned policies are held against (section V.A, and the contention-aware EFT).
+
+All of them send data at full rate with no hold, first come first served, and see the same observation as an agent.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxcec.env import Action, Observation
+
+
+class Policy(Protocol):
+    """Chooses an action for one environment; learned policies carry their parameters in a closure."""
+
+    def __call__(self, observation: Observation, key: chex.PRNGKey) -> Action:
+        """Action for one unbatched observation."""
+
+
+def local_device(observation: Observation, key: chex.PRNGKey) -> Action:
+    """LE: every microservice on the end device its service came from."""
+    num_nodes = observation.service.source.shape[-1]
+    return _run_on(num_nodes + jnp.argmax(observation.service.source))
+
+
+def local_node(observation: Observation, key: chex.PRNGKey) -> Action:
+    """Every microservice on the edge node its service came to."""
+    return _run_on(jnp.argmax(observation.service.source))
+
+
+def random_node(observation: Observation, key: chex.PRNGKey) -> Action:
+    """An edge node drawn uniformly."""
+    return _run_on(jax.random.randint(key, (), 0, observation.service.source.shape[-1]))
+
+
+def greedy(observation: Observation, key: chex.PRNGKey) -> Action:
+    """The paper's: least wait at the node + transfer at nominal path bandwidth + run time, blind to contention."""
+    nodes = observation.nodes
+    return _run_on(jnp.argmin(nodes.wait + nodes.transfer + nodes.execution))
+
+
+def earliest_finish(observation: Observation, key: chex.PRNGKey) -> Action:
+    """EFT: asks the timeline itself when the microservice would finish on each edge node; takes the earliest."""
+    return _run_on(jnp.argmin(observation.nodes.finish))
+
+
+def _run_on(host: chex.Array) -> Action:
+    return Action(host=host.astype(jnp.int32), bandwidth=jnp.float32(1.0), hold=jnp.float32(0.0))
+
+
+BASELINES: dict[str, Policy] = {
+    "le": local_device,
+    "local": local_node,
+    "random": random_node,
+    "greedy": greedy,
+    "eft": earliest_finish,
+}
