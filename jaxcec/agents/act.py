@@ -1,0 +1,101 @@
+"""Choosing an action: the actor's, or the best of several candidates in the digital twin (Algorithm 2, lines 6-10)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxcec.agents.config import AgentConfig
+from jaxcec.agents.ddpg import AgentParams
+from jaxcec.agents.features import Features, encode
+from jaxcec.agents.networks import Actor, ActorOutput, Critic, RelaxedAction, relax
+from jaxcec.agents.twin import TwinParams, completion_reward, predict
+from jaxcec.env import Action, Observation
+from jaxcec.policies import Policy
+
+
+class Choice(NamedTuple):
+    """A chosen action, as the simulator and as the replay buffer take it."""
+
+    action: Action
+    features: Features
+    node: chex.Array  # () i32
+    bandwidth: chex.Array  # () eta
+    hold: chex.Array  # () eps as a share of max_hold
+    twin_reward: chex.Array  # () s, Eq. 17; 0 without a twin
+
+
+def choose(
+    config: AgentConfig, params: AgentParams, observation: Observation, key: chex.PRNGKey, explore: bool
+) -> Choice:
+    """Choose for one unbatched observation.
+
+    Args:
+        config: the agent's.
+        params: its networks.
+        observation: what is seen.
+        key: for the exploration noise.
+        explore: whether there is any.
+    """
+    features = encode(observation)
+    output = Actor(config).apply(params.actor, features)
+    if explore:
+        output = _with_noise(config, output, key)
+    action = relax(output)
+    if params.twin is None:
+        node, twin_reward = jnp.argmax(output.nodes), jnp.float32(0.0)
+    else:
+        node, twin_reward = _best_in_twin(config, params, params.twin, observation, features, output, action)
+    bandwidth, hold = action.bandwidth[node], action.hold[node]
+    chosen = Action(host=node.astype(jnp.int32), bandwidth=bandwidth, hold=hold * config.max_hold)
+    return Choice(chosen, features, node.astype(jnp.int32), bandwidth, hold, twin_reward)
+
+
+def learned_policy(config: AgentConfig, params: AgentParams) -> Policy:
+    """The trained agent without noise, in the form of every policy."""
+    return lambda observation, key: choose(config, params, observation, key, explore=False).action
+
+
+def _with_noise(config: AgentConfig, output: ActorOutput, key: chex.PRNGKey) -> ActorOutput:
+    key_nodes, key_bandwidth, key_hold = jax.random.split(key, 3)
+    shape = output.nodes.shape
+    return ActorOutput(
+        nodes=output.nodes + config.exploration * jax.random.gumbel(key_nodes, shape),
+        bandwidth=output.bandwidth + config.bandwidth_noise * jax.random.normal(key_bandwidth, shape),
+        hold=output.hold + config.bandwidth_noise * jax.random.normal(key_hold, shape),
+    )
+
+
+def _best_in_twin(
+    config: AgentConfig,
+    params: AgentParams,
+    twin: TwinParams,
+    observation: Observation,
+    features: Features,
+    output: ActorOutput,
+    action: RelaxedAction,
+) -> tuple[chex.Array, chex.Array]:
+    """The best of the actor's preferred nodes, by the critic's value now and after one step in the twin.
+
+    Returns:
+        () i32 node and () s reward of Eq. 17.
+    """
+    num_nodes = output.nodes.shape[-1]
+    _, candidates = jax.lax.top_k(output.nodes, min(config.candidates, num_nodes))
+
+    def foresee(node: chex.Array) -> tuple[chex.Array, chex.Array]:
+        executed = action.replace(nodes=jax.nn.one_hot(node, num_nodes))
+        following, reward = predict(config, twin, features, executed)
+        next_action = relax(Actor(config).apply(params.actor, following))
+        ahead = reward + config.discount * Critic(config).apply(params.critic, following, next_action)
+        now = Critic(config).apply(params.critic, features, executed)
+        score = config.twin_score * ahead + (1.0 - config.twin_score) * now
+        eps = action.hold[node] * config.max_hold
+        return score, completion_reward(observation, node, action.bandwidth[node], eps, following)
+
+    scores, rewards = jax.vmap(foresee)(candidates)
+    best = jnp.argmax(scores)
+    return candidates[best], rewards[best]

@@ -1,0 +1,62 @@
+"""What can be chosen about an agent and its training; every number with its unit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+ALGORITHMS = ("dtdrlmo", "ddpg")
+NETWORKS = ("per-node", "flat")
+
+
+@dataclasses.dataclass(frozen=True)
+class AgentConfig:
+    """DDPG (section IV), with the digital twin (`dtdrlmo`) or without it (`ddpg`)."""
+
+    algorithm: str = "dtdrlmo"  # one of ALGORITHMS
+    network: str = "per-node"  # one of NETWORKS: scorer shared by all nodes, or one vector as in the paper
+    hidden: tuple[int, ...] = (64, 64)  # units of the hidden layers of every network
+    actor_learning_rate: float = 1e-3
+    critic_learning_rate: float = 2e-3
+    twin_learning_rate: float = 1e-3
+    discount: float = 0.95  # gamma of Eq. 23, per decision
+    target_rate: float = 0.01  # tau, share of the online network that enters the target at each update
+    replay_size: int = 131_072  # transitions
+    batch_size: int = 512  # transitions per update
+    updates_per_step: int = 4  # updates of each network after one decision in every environment
+    warmup_steps: int = 32  # decisions in every environment before the first update
+    exploration: float = 1.0  # scale of the Gumbel noise on node scores: 1 samples from the softmax
+    bandwidth_noise: float = 0.5  # standard deviation on eta and eps before their sigmoid
+    max_hold: float = 60.0  # s, largest eps the actor can ask for
+    entropy: float = 0.01  # weight of the entropy of the relaxed node choice, in units of scaled reward
+    reward_scale: float = 0.01  # 1/s, rewards are multiplied by it before learning
+    candidates: int = 3  # nodes whose outcome the twin predicts at each decision (Algorithm 2, line 9)
+    twin_score: float = 0.5  # weight of the twin's prediction against the critic's value in choosing a candidate
+    twin_reward: float = 0.0  # share of Eq. 17 in the training reward; the rest is the environment's
+
+    def __post_init__(self) -> None:
+        _check_choice("algorithm", self.algorithm, ALGORITHMS)
+        _check_choice("network", self.network, NETWORKS)
+        if not self.hidden or any(units < 1 for units in self.hidden):
+            raise ValueError(f"agent.hidden: got {self.hidden}; must be at least one positive integer")
+        for name in ("replay_size", "batch_size", "updates_per_step", "warmup_steps", "candidates"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be at least 1")
+        for name in ("actor_learning_rate", "critic_learning_rate", "twin_learning_rate", "reward_scale", "max_hold"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be positive")
+        for name in ("discount", "target_rate", "twin_score", "twin_reward"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be from 0 to 1")
+        for name in ("exploration", "bandwidth_noise", "entropy"):
+            if not getattr(self, name) >= 0.0:
+                raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be at least 0")
+
+    @property
+    def has_twin(self) -> bool:
+        """Whether the agent learns and uses a digital twin."""
+        return self.algorithm == "dtdrlmo"
+
+
+def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"agent.{name}: got {value!r}; must be one of {', '.join(allowed)}")

@@ -1,0 +1,124 @@
+"""DDPG (Eq. 18-23) with target networks, and the twin fitted in turn with it (Algorithm 2, lines 13-18)."""
+
+from __future__ import annotations
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from jaxcec.agents.config import AgentConfig
+from jaxcec.agents.features import Features
+from jaxcec.agents.networks import Actor, Critic, RelaxedAction, relax
+from jaxcec.agents.replay import Experience
+from jaxcec.agents.twin import TwinParams, init_twin, twin_loss
+
+_GRADIENT_NORM = 10.0
+
+
+class AgentParams(struct.PyTreeNode):
+    """Everything that choosing an action needs."""
+
+    actor: chex.ArrayTree
+    critic: chex.ArrayTree
+    twin: TwinParams | None  # None without a digital twin
+
+
+class AgentState(struct.PyTreeNode):
+    """Everything that learning needs."""
+
+    params: AgentParams
+    target: AgentParams  # theta', w'; the twin has no target and is None here
+    actor_optimiser: optax.OptState
+    critic_optimiser: optax.OptState
+    twin_optimiser: optax.OptState | None
+
+
+def init_params(config: AgentConfig, key: chex.PRNGKey, features: Features) -> AgentParams:
+    """Fresh networks for features of these shapes."""
+    key_actor, key_critic, key_twin = jax.random.split(key, 3)
+    num_nodes = features.nodes.shape[-2]
+    action = RelaxedAction(*(jnp.full(num_nodes, 1.0 / num_nodes) for _ in range(3)))
+    return AgentParams(
+        actor=Actor(config).init(key_actor, features),
+        critic=Critic(config).init(key_critic, features, action),
+        twin=init_twin(config, key_twin, features, action) if config.has_twin else None,
+    )
+
+
+def init_agent(config: AgentConfig, key: chex.PRNGKey, features: Features) -> AgentState:
+    """Fresh networks, their targets and optimisers (Algorithm 2, lines 1-3)."""
+    params = init_params(config, key, features)
+    actor, critic, twin = optimisers(config)
+    return AgentState(
+        params=params,
+        # a copy: what is donated may not be named twice
+        target=jax.tree.map(jnp.copy, params.replace(twin=None)),
+        actor_optimiser=actor.init(params.actor),
+        critic_optimiser=critic.init(params.critic),
+        twin_optimiser=None if params.twin is None else twin.init(params.twin),
+    )
+
+
+def optimisers(config: AgentConfig) -> tuple[optax.GradientTransformation, ...]:
+    """Adam with clipped gradients for actor, critic and twin."""
+    rates = (config.actor_learning_rate, config.critic_learning_rate, config.twin_learning_rate)
+    return tuple(optax.chain(optax.clip_by_global_norm(_GRADIENT_NORM), optax.adam(rate)) for rate in rates)
+
+
+def executed_action(batch: Experience, num_nodes: int) -> RelaxedAction:
+    """Executed decisions in relaxed form: all weight on the chosen node."""
+    shape = (*batch.node.shape, num_nodes)
+    return RelaxedAction(
+        nodes=jax.nn.one_hot(batch.node, num_nodes),
+        bandwidth=jnp.broadcast_to(batch.bandwidth[..., None], shape),
+        hold=jnp.broadcast_to(batch.hold[..., None], shape),
+    )
+
+
+def critic_loss(config: AgentConfig, critic: chex.ArrayTree, target: AgentParams, batch: Experience) -> chex.Array:
+    """Eq. 22 with the target of Eq. 23; truncated transitions have no weight."""
+    next_action = relax(Actor(config).apply(target.actor, batch.following))
+    bootstrap = Critic(config).apply(target.critic, batch.following, next_action)
+    goal = jax.lax.stop_gradient(batch.reward + batch.discount * bootstrap)
+    value = Critic(config).apply(critic, batch.features, executed_action(batch, batch.features.nodes.shape[-2]))
+    return jnp.sum(batch.weight * jnp.square(goal - value)) / jnp.maximum(jnp.sum(batch.weight), 1.0)
+
+
+def actor_loss(config: AgentConfig, actor: chex.ArrayTree, critic: chex.ArrayTree, batch: Experience) -> chex.Array:
+    """Minus Eq. 20 by Eq. 21: the critic's value of the relaxed choice, with a small reward for its entropy."""
+    action = relax(Actor(config).apply(actor, batch.features))
+    entropy = -jnp.sum(action.nodes * jnp.log(action.nodes + 1e-8), axis=-1)
+    return -jnp.mean(Critic(config).apply(critic, batch.features, action) + config.entropy * entropy)
+
+
+def update(config: AgentConfig, state: AgentState, batch: Experience) -> tuple[AgentState, dict[str, chex.Array]]:
+    """One step of every network on one batch: twin, critic, actor, targets."""
+    actor_optimiser, critic_optimiser, twin_optimiser = optimisers(config)
+    params, metrics = state.params, {}
+    twin_state = state.twin_optimiser
+    if params.twin is not None:
+        num_nodes = batch.features.nodes.shape[-2]
+        valid = batch.weight * (batch.discount > 0.0).astype(jnp.float32)
+        grads, errors = jax.grad(
+            lambda p: twin_loss(
+                config, p, batch.features, executed_action(batch, num_nodes), batch.reward, batch.following, valid
+            ),
+            has_aux=True,
+        )(params.twin)
+        updates, twin_state = twin_optimiser.update(grads, twin_state)
+        params = params.replace(twin=optax.apply_updates(params.twin, updates))
+        metrics = {"twin_error": errors.transition_error, "twin_reward_error": errors.reward_error}
+
+    loss_critic, grads = jax.value_and_grad(lambda p: critic_loss(config, p, state.target, batch))(params.critic)
+    updates, critic_state = critic_optimiser.update(grads, state.critic_optimiser)
+    params = params.replace(critic=optax.apply_updates(params.critic, updates))
+
+    loss_actor, grads = jax.value_and_grad(lambda p: actor_loss(config, p, params.critic, batch))(params.actor)
+    updates, actor_state = actor_optimiser.update(grads, state.actor_optimiser)
+    params = params.replace(actor=optax.apply_updates(params.actor, updates))
+
+    target = optax.incremental_update(params.replace(twin=None), state.target, config.target_rate)
+    metrics |= {"critic_loss": loss_critic, "actor_loss": loss_actor}
+    return AgentState(params, target, actor_state, critic_state, twin_state), metrics

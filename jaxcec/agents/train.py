@@ -1,0 +1,137 @@
+"""Training as one compiled loop: decide in every environment, store, fit the twin, update critic and actor.
+
+`update_step` is one iteration; `train_chunk` scans it, and the host prints and saves between chunks.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxcec.agents import replay
+from jaxcec.agents.act import Choice, choose
+from jaxcec.agents.config import AgentConfig
+from jaxcec.agents.ddpg import AgentState, init_agent, update
+from jaxcec.agents.features import encode
+from jaxcec.agents.replay import Experience, Replay
+from jaxcec.env import CECEnv, EnvParams, EnvState, Observation
+
+Metrics = dict[str, chex.Array]
+
+
+class RunnerState(struct.PyTreeNode):
+    """Everything that training goes on from. Donated to each chunk."""
+
+    agent: AgentState
+    replay: Replay
+    env_state: EnvState  # (num_envs, ...)
+    observation: Observation  # (num_envs, ...)
+    key: chex.PRNGKey
+    step: chex.Array  # () u32, decisions of each environment; their product is taken on the host, in unbounded ints
+
+
+def init_runner(env: CECEnv, params: EnvParams, config: AgentConfig, num_envs: int, key: chex.PRNGKey) -> RunnerState:
+    """Fresh agent, empty replay buffer, one new episode in every environment."""
+    key_agent, key_reset, key_run = jax.random.split(key, 3)
+    observation, env_state = jax.vmap(env.reset_env, in_axes=(0, None))(jax.random.split(key_reset, num_envs), params)
+    features = encode(jax.tree.map(lambda x: x[0], observation))
+    one = jnp.float32(0.0)
+    example = Experience(features, jnp.int32(0), one, one, one, features, one, one)
+    return RunnerState(
+        agent=init_agent(config, key_agent, features),
+        replay=replay.create(example, num_envs, config.replay_size),
+        env_state=env_state,
+        observation=observation,
+        key=key_run,
+        step=jnp.uint32(0),
+    )
+
+
+def collect(
+    env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, _: None
+) -> tuple[RunnerState, Metrics]:
+    """One decision with exploration in every environment, written to the replay buffer."""
+    num_envs = runner.observation.microservice.load.shape[0]
+    key, key_act, key_step = jax.random.split(runner.key, 3)
+    choice = jax.vmap(lambda o, k: choose(config, runner.agent.params, o, k, explore=True))(
+        runner.observation, jax.random.split(key_act, num_envs)
+    )
+    observation, env_state, reward, terminated, truncated, info = jax.vmap(env.step, in_axes=(0, 0, 0, None))(
+        jax.random.split(key_step, num_envs), runner.env_state, choice.action, params
+    )
+    learned = config.reward_scale * ((1.0 - config.twin_reward) * reward + config.twin_reward * choice.twin_reward)
+    experience = _experience(config, choice, learned, observation, terminated, truncated)
+    runner = runner.replace(
+        replay=replay.add(runner.replay, experience),
+        env_state=env_state,
+        observation=observation,
+        key=key,
+        step=runner.step + jnp.uint32(1),
+    )
+    ended = terminated.astype(jnp.float32)
+    return runner, {
+        "reward": jnp.mean(reward),
+        "episodes": jnp.sum(ended),
+        "act_sum": jnp.sum(info["act"]),
+        "merges": jnp.sum(ended * info["merges"].astype(jnp.float32)),
+    }
+
+
+def _experience(
+    config: AgentConfig,
+    choice: Choice,
+    reward: chex.Array,
+    observation: Observation,
+    terminated: chex.Array,
+    truncated: chex.Array,
+) -> Experience:
+    # After the end `observation` is the next episode's: it is not bootstrapped from where the episode terminated, and a
+    # truncated transition has no weight, which spares computing every final observation for the few there are.
+    return Experience(
+        features=choice.features,
+        node=choice.node,
+        bandwidth=choice.bandwidth,
+        hold=choice.hold,
+        reward=reward,
+        following=jax.vmap(encode)(observation),
+        discount=jnp.where(terminated, 0.0, config.discount),
+        weight=jnp.where(truncated, 0.0, 1.0),
+    )
+
+
+def update_step(
+    env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, _: None
+) -> tuple[RunnerState, Metrics]:
+    """One iteration of Algorithm 2 over all environments: collect, then update every network."""
+    runner, metrics = collect(env, params, config, runner, None)
+    key, key_updates = jax.random.split(runner.key)
+
+    def one_update(agent: AgentState, key_batch: chex.PRNGKey) -> tuple[AgentState, Metrics]:
+        return update(config, agent, replay.sample(runner.replay, key_batch, config.batch_size))
+
+    agent, losses = jax.lax.scan(one_update, runner.agent, jax.random.split(key_updates, config.updates_per_step))
+    return runner.replace(agent=agent, key=key), metrics | jax.tree.map(jnp.mean, losses)
+
+
+@partial(jax.jit, static_argnums=(0, 2, 4), donate_argnums=3)
+def warm_up(
+    env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, steps: int
+) -> tuple[RunnerState, Metrics]:
+    """Fill the replay buffer without learning. The runner is donated."""
+    return jax.lax.scan(partial(collect, env, params, config), runner, None, length=steps)
+
+
+@partial(jax.jit, static_argnums=(0, 2, 4), donate_argnums=3)
+def train_chunk(
+    env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, steps: int
+) -> tuple[RunnerState, Metrics]:
+    """Several iterations in one compiled loop. The runner is donated.
+
+    Returns:
+        The runner and metrics with a leading axis of `steps`.
+    """
+    return jax.lax.scan(partial(update_step, env, params, config), runner, None, length=steps)
