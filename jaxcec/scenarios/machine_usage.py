@@ -1,0 +1,159 @@
+"""Reads `machine_usage.csv` of the Alibaba cluster trace v2018: background load of real machines, and its statistics.
+
+The rows of a machine come every 10 s or more (median 60 s), there is a hole at 141,000-160,600 s, and -1 and 101 mark
+invalid values: https://github.com/alibaba/clusterdata.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from jaxcec.env.types import Background
+from jaxcec.scenarios.background import LoadProcess, pack_background
+from jaxcec.scenarios.seeds import SPLITS, check_choice, hash_split
+from jaxcec.scenarios.trace_csv import import_polars, read_rows
+
+LAYOUTS = {
+    "machine_usage": (
+        "machine_id",
+        "time_stamp",
+        "cpu_util_percent",
+        "mem_util_percent",
+        "mem_gps",
+        "mkpi",
+        "net_in",
+        "net_out",
+        "disk_io_percent",
+    )
+}
+_LONGEST_GAP = 300.0  # s between two rows over which a load is held; a longer gap is a hole
+_LONGEST_LAG = 4 * 3600.0  # s, of the autocorrelation that is fitted
+
+
+def usage_grid(path: str | Path, frame: float) -> tuple[list[str], np.ndarray]:
+    """Return each machine's cpu load by frame, NaN where no valid row falls into the frame.
+
+    Args:
+        path: `machine_usage.csv`, or part of it.
+        frame: T, s.
+
+    Returns:
+        B machine names, sorted, and (B, F) loads in [0, 1].
+
+    Raises:
+        ImportError: without polars.
+        ValueError: for a damaged file (see `read_rows`), or one without a valid row.
+    """
+    pl = import_polars()
+    _, rows = read_rows(path, LAYOUTS, ("machine_id",))
+    valid = rows.filter(pl.col("cpu_util_percent").is_between(0, 100) & (pl.col("time_stamp") >= 0))
+    if valid.is_empty():
+        raise ValueError(f"{path}: no cpu_util_percent in 0..100")
+    means = valid.group_by("machine_id", frame=(pl.col("time_stamp") // frame).cast(pl.Int64)).agg(
+        pl.col("cpu_util_percent").mean()
+    )
+    names = means["machine_id"].unique().sort().to_list()
+    frames = means["frame"].to_numpy()
+    grid = np.full((len(names), frames.max() + 1), np.nan)
+    grid[np.searchsorted(names, means["machine_id"].to_list()), frames] = means["cpu_util_percent"].to_numpy() / 100
+    return names, grid
+
+
+def real_usage(path: str | Path, split: str, num_frames: int, frame: float = 10.0) -> Background:
+    """Cut a user's own `machine_usage.csv` into background traces.
+
+    A load is held until the next row, up to 300 s; what lies between two longer gaps is cut into traces of
+    `num_frames`, and the rest is left out. The two splits share no machine.
+
+    Args:
+        path: `machine_usage.csv`, or part of it.
+        split: one of `SPLITS`.
+        num_frames: F, frames per trace.
+        frame: T, s.
+
+    Returns:
+        Background with loads of shape (B, F).
+
+    Raises:
+        ImportError: without polars.
+        ValueError: see `usage_grid`; or if the split has no machine with so many frames in a row.
+    """
+    check_choice("split", split, SPLITS)
+    names, grid = usage_grid(path, frame)
+    held = _hold(grid, int(_LONGEST_GAP // frame))
+    traces = [
+        trace
+        for name, loads in zip(names, held, strict=True)
+        if hash_split(name.encode()) == split
+        for trace in _windows(loads, num_frames)
+    ]
+    if not traces:
+        raise ValueError(f"{path}: no {split} machine of {len(names)} has {num_frames} frames of {frame} s in a row")
+    return pack_background(np.stack(traces), frame)
+
+
+def _hold(grid: np.ndarray, longest: int) -> np.ndarray:
+    """Fill each NaN with the last value of its row, at most `longest` frames old."""
+    index = np.arange(grid.shape[1])
+    last = np.maximum.accumulate(np.where(np.isnan(grid), -1, index), axis=1)
+    held = np.take_along_axis(grid, np.maximum(last, 0), axis=1)
+    return np.where((last >= 0) & (index - last <= longest), held, np.nan)
+
+
+def _windows(loads: np.ndarray, num_frames: int) -> list[np.ndarray]:
+    """Cut a row into windows without NaN, from left to right."""
+    windows, start = [], 0
+    while start + num_frames <= len(loads):
+        holes = np.flatnonzero(np.isnan(loads[start : start + num_frames]))
+        if len(holes):
+            start += holes[-1] + 1
+        else:
+            windows.append(loads[start : start + num_frames])
+            start += num_frames
+    return windows
+
+
+def fit_usage(path: str | Path) -> LoadProcess:
+    """Fit the synthetic process to machine usage, as was done for `PROCESSES["alibaba"]`.
+
+    The movement of each machine about its own mean has the pooled autocorrelation of a sum of two AR(1) processes;
+    their correlation times are searched on a grid, their shares by least squares, over lags of 10 s to 4 h.
+
+    Args:
+        path: `machine_usage.csv`, or part of it, with at least two machines.
+
+    Raises:
+        ImportError: without polars.
+        ValueError: see `usage_grid`; or for too few rows to fit.
+    """
+    frame = 10.0
+    _, grid = usage_grid(path, frame)
+    means = np.nanmean(grid, axis=1)
+    variance, lags, correlation = _autocorrelation(grid - means[:, None], frame)
+    if not np.isfinite(correlation).all():
+        raise ValueError(f"{path}: too few rows; expected pairs of rows at every lag from 10 s to 4 h")
+    fits = []
+    for fast in np.geomspace(20, 1000, 40):
+        for slow in np.geomspace(2000, 50_000, 40):
+            basis = np.exp(-lags[:, None] / [fast, slow])
+            share, residual, *_ = np.linalg.lstsq(basis, correlation)
+            if (share >= 0).all():
+                fits.append((float(residual.sum()), fast, slow, share))
+    if not fits:
+        raise ValueError(f"{path}: the autocorrelation does not fall like two AR(1) processes; expected more rows")
+    _, fast, slow, share = min(fits, key=lambda fit: fit[0])
+    sd = np.sqrt(variance * share)
+    components = ((means.std(), np.inf), (sd[1], slow), (sd[0], fast))
+    return LoadProcess(float(means.mean()), tuple((float(s), float(t)) for s, t in components))
+
+
+def _autocorrelation(moves: np.ndarray, frame: float) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return the pooled variance, lags in s and the autocorrelation there (NaN at a lag that no two rows have)."""
+    variance = float(np.nanmean(moves**2))
+    steps = np.unique(np.geomspace(1, _LONGEST_LAG / frame, 40).astype(int))
+    products = [moves[:, k:] * moves[:, :-k] for k in steps]
+    with np.errstate(invalid="ignore"):
+        correlation = np.array([np.nansum(p) / np.isfinite(p).sum() for p in products]) / variance
+    return variance, steps * frame, correlation

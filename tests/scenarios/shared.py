@@ -1,0 +1,12 @@
+"""Where the real rows lie that some tests read; those tests are skipped where the rows are absent."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / ".." / "shared" / "alibaba"
+HOUR = SHARED / "hour_tasks.csv"
+BATCH = SHARED / "batch_task_sample.csv"
+USAGE = SHARED / "machine_usage_sample.csv"
+
+needs_real_rows = pytest.mark.skipif(not SHARED.is_dir(), reason="real rows of the trace are not at ../shared/alibaba")
