@@ -1,6 +1,11 @@
 """The episode of docs/worked_example.md, number by number."""
 
+import jax
+import jax.numpy as jnp
+import pytest
 from oracle import Oracle, shortest_route
+
+from jaxcec.env import Action, EnvConfig, build_instance
 
 EXAMPLE = {
     "links": [(0, 1, 10)],
@@ -56,6 +61,23 @@ def test_oracle_computes_the_worked_example():
     assert oracle.current() is None
     assert oracle.act() == ACT
     oracle.check_capacity(tolerance=0.0)
+
+
+@pytest.mark.parametrize(("reward", "rewards"), [("act", ACT_REWARDS), ("ready-to-finish", FINISH_REWARDS)])
+def test_simulator_computes_the_worked_example(reward, rewards):
+    config = EnvConfig(num_nodes=2, max_links=3, num_services=2, max_microservices=4, reward=reward)
+    env, params = build_instance(**EXAMPLE, config=config)
+    key = jax.random.key(0)
+    _, state = env.reset(key, params)
+    step = jax.jit(env.step_env)
+    for (host, eta, eps), expected, expected_reward in zip(ACTIONS, EXPECTED, rewards, strict=True):
+        action = Action(jnp.asarray(host, jnp.int32), jnp.asarray(eta, jnp.float32), jnp.asarray(eps, jnp.float32))
+        _, state, reward, terminated, info = step(key, state, action, params)
+        assert info["decided"]
+        assert tuple(info[name].item() for name in FIELDS) == expected  # every number is exact in float32
+        assert reward == expected_reward
+        assert terminated == (expected is EXPECTED[-1])
+    assert info["act"] == ACT
 
 
 def test_oracle_prefers_few_hops_then_bandwidth_then_low_nodes():
