@@ -1,1 +1,17 @@
+"""The simulator: pure functions on arrays, and `CECEnv`, which composes them. Imports nothing else of jaxcec."""
 
+from jaxcec.env.banks import make_dags as make_dags
+from jaxcec.env.banks import make_network as make_network
+from jaxcec.env.env import CECEnv as CECEnv
+from jaxcec.env.instance import build_instance as build_instance
+from jaxcec.env.observe import flatten as flatten
+from jaxcec.env.observe import observation_size as observation_size
+from jaxcec.env.types import Action as Action
+from jaxcec.env.types import Arrivals as Arrivals
+from jaxcec.env.types import Background as Background
+from jaxcec.env.types import Dags as Dags
+from jaxcec.env.types import EnvConfig as EnvConfig
+from jaxcec.env.types import EnvParams as EnvParams
+from jaxcec.env.types import EnvState as EnvState
+from jaxcec.env.types import Network as Network
+from jaxcec.env.types import Observation as Observation

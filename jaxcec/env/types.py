@@ -52,8 +52,7 @@ class EnvConfig:
         return 2 * self.num_nodes
 
 
-@struct.dataclass
-class Network:
+class Network(struct.PyTreeNode):
     """Bank of topologies."""
 
     bandwidth: chex.Array  # (G, E) f32, Mbit/s, shared by both directions; 0 on padding
@@ -63,8 +62,7 @@ class Network:
     capacity: chex.Array  # (G, H, K) f32, resources of a host
 
 
-@struct.dataclass
-class Dags:
+class Dags(struct.PyTreeNode):
     """Bank of services' DAGs. Microservices beyond `size` are padding, zero everywhere."""
 
     size: chex.Array  # (S,) i32, microservices in the DAG
@@ -72,11 +70,13 @@ class Dags:
     load: chex.Array  # (S, N) f32, Mcycles, C of Eq. 1
     data: chex.Array  # (S, N) f32, Mbit of input, D of Eq. 3
     demand: chex.Array  # (S, N, K) f32, resources held while running, R of Eq. 8
+    # derived, so that a reset and a decision read little (`banks.make_dags`):
+    in_degree: chex.Array  # (S, N) i16, predecessors; -1 on padding
+    entry: chex.Array  # (S,) i16, lowest microservice without predecessors
     rank: chex.Array  # (S, N) f32, Mcycles on the heaviest path from here to an exit, own load included
 
 
-@struct.dataclass
-class Arrivals:
+class Arrivals(struct.PyTreeNode):
     """Bank of arrival patterns: which services come, when and where."""
 
     dag: chex.Array  # (A, M) i32, row of `Dags`
@@ -84,16 +84,14 @@ class Arrivals:
     release: chex.Array  # (A, M) f32, in mean gaps between arrivals (divide by `EnvParams.arrival_rate` for s)
 
 
-@struct.dataclass
-class Background:
+class Background(struct.PyTreeNode):
     """Bank of other tenants' load, piecewise constant over frames. A trace is read cyclically."""
 
     load: chex.Array  # (B, F) f32, share in [0, 0.9] of a host's speed or of a link's bandwidth
     frame: chex.Array  # () f32, s, the frame's length T
 
 
-@struct.dataclass
-class EnvParams:
+class EnvParams(struct.PyTreeNode):
     """Numbers of the environment: leaves, so they may be vmapped and changed without compiling anew."""
 
     network: Network
@@ -104,8 +102,7 @@ class EnvParams:
     max_steps_in_episode: chex.Array  # () i32; reaching it truncates
 
 
-@struct.dataclass
-class Timeline:
+class Timeline(struct.PyTreeNode):
     """What R cumulative resources still have, as a step function of time.
 
     Segment k lasts from `times[k]` to `times[k + 1]`; unused segments start at infinity and are all free.
@@ -115,8 +112,7 @@ class Timeline:
     free: chex.Array  # (Q, R) f32, share of the resource not reserved; a rounding error below 0 at worst
 
 
-@struct.dataclass
-class Episode:
+class Episode(struct.PyTreeNode):
     """The small part of the state, rewritten whole at a reset. Times count from the episode's beginning."""
 
     topology: chex.Array  # () i32, row of `Network`
@@ -128,11 +124,11 @@ class Episode:
     next_ready: chex.Array  # (M,) f32, s, ready time of the service's next microservice; inf when all are decided
     next_microservice: chex.Array  # (M,) i16, that microservice
     completion: chex.Array  # (M,) f32, s, TT_i so far (Eq. 5): latest finish less release; 0 before the first decision
+    makespan: chex.Array  # () f32, s, latest finish so far
     touched: chex.Array  # (H,) bool: has the host a reservation in this episode
 
 
-@struct.dataclass
-class EnvState:
+class EnvState(struct.PyTreeNode):
     """State of one environment.
 
     Only `episode` is initialised at a reset. A row of the tables below is meaningful once its service has a decision,
@@ -147,8 +143,7 @@ class EnvState:
     host: chex.Array  # (M, N) i16, where a decided microservice runs
 
 
-@struct.dataclass
-class Action:
+class Action(struct.PyTreeNode):
     """One decision (Eq. 13). Values out of range are clipped."""
 
     host: chex.Array  # () i32, q: edge node 0..V-1, or end device V..2V-1
@@ -156,8 +151,7 @@ class Action:
     hold: chex.Array  # () f32, s, eps >= 0, how long the flow waits at least
 
 
-@struct.dataclass
-class NodeObservation:
+class NodeObservation(struct.PyTreeNode):
     """What is seen of each edge node. Times are relative to now."""
 
     free: chex.Array  # (V, K) share of each resource free now, AR of Eq. 12
@@ -173,8 +167,7 @@ class NodeObservation:
     finish: chex.Array  # (V,) s until the microservice would finish here, likewise
 
 
-@struct.dataclass
-class LinkObservation:
+class LinkObservation(struct.PyTreeNode):
     """What is seen of each link; zero on padding."""
 
     free: chex.Array  # (E,) Mbit/s a new flow could get now, BW of Eq. 12
@@ -182,8 +175,7 @@ class LinkObservation:
     bandwidth: chex.Array  # (E,) Mbit/s nominal
 
 
-@struct.dataclass
-class MicroserviceObservation:
+class MicroserviceObservation(struct.PyTreeNode):
     """The microservice at hand."""
 
     load: chex.Array  # () Mcycles, C
@@ -194,8 +186,7 @@ class MicroserviceObservation:
     rank: chex.Array  # () Mcycles on the heaviest path from here to an exit
 
 
-@struct.dataclass
-class ServiceObservation:
+class ServiceObservation(struct.PyTreeNode):
     """The service of the microservice at hand."""
 
     remaining_load: chex.Array  # () Mcycles of undecided microservices
@@ -205,8 +196,7 @@ class ServiceObservation:
     source: chex.Array  # (V,) one-hot, the edge node it came to
 
 
-@struct.dataclass
-class Observation:
+class Observation(struct.PyTreeNode):
     """Everything an agent sees (Eq. 10); every leaf float32. `observe.flatten` makes one vector of it."""
 
     nodes: NodeObservation

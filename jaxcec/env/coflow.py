@@ -1,0 +1,89 @@
+"""Timing of the flows that bring a microservice its input: one coflow (Eq. 2, 3, 9).
+
+All flows of the coflow end together, at constant rates (the minimum-allocation rule of Varys; Chowdhury et al.,
+'Efficient coflow scheduling with Varys', SIGCOMM 2014).
+"""
+
+from __future__ import annotations
+
+import chex
+import jax.numpy as jnp
+from flax import struct
+
+from jaxcec.env.timeline import earliest_start
+from jaxcec.env.types import Timeline
+
+
+class Flow(struct.PyTreeNode):
+    """A coflow placed on the links' timeline."""
+
+    start: chex.Array  # () s
+    ready: chex.Array  # () s, when all input is there
+    usage: chex.Array  # (E,) share of each link's bandwidth held in [start, ready)
+
+
+def inputs_at_nodes(
+    data: chex.Array, preds: chex.Array, hosts: chex.Array, source: chex.Array, num_nodes: int
+) -> chex.Array:
+    """Where the input packet lies: in equal shares at the predecessors' hosts, all at the source for an entry.
+
+    Args:
+        data: () Mbit.
+        preds: (N,) bool, the predecessors.
+        hosts: (N,) int, where each microservice of the service runs. A device counts as its edge node.
+        source: () int, the service's edge node.
+        num_nodes: V.
+
+    Returns:
+        (V,) Mbit.
+    """
+    nodes = jnp.arange(num_nodes)
+    located = preds[:, None] & ((hosts.astype(jnp.int32) % num_nodes)[:, None] == nodes[None, :])  # (N, V)
+    count = jnp.sum(located, axis=0).astype(jnp.float32)
+    entry = (nodes == source).astype(jnp.float32)
+    share = jnp.where(jnp.any(preds), count / jnp.maximum(jnp.sum(count), 1.0), entry)
+    return data * share
+
+
+def crossing(inputs: chex.Array, route: chex.Array) -> chex.Array:
+    """x_e, what must cross each link.
+
+    Args:
+        inputs: (V,) Mbit at each node.
+        route: (V, E) bool, links on the path from each node to the target.
+
+    Returns:
+        (E,) Mbit.
+    """
+    return jnp.sum(jnp.where(route, inputs[:, None], 0.0), axis=0)
+
+
+def place_flow(
+    links: Timeline,
+    traffic: chex.Array,
+    bandwidth: chex.Array,
+    load: chex.Array,
+    now: chex.Array,
+    eta: chex.Array,
+    eps: chex.Array,
+) -> Flow:
+    """Earliest coflow at the rate asked for; nothing is reserved yet.
+
+    Args:
+        links: timeline of all links.
+        traffic: (E,) Mbit, x_e.
+        bandwidth: (E,) Mbit/s nominal; 0 on padding, where no traffic goes.
+        load: (E,) other tenants' share now.
+        now: () s, the decision time.
+        eta: () share of the effective bottleneck to take, in (0, 1].
+        eps: () s to hold the flow at least.
+    """
+    # x_e / c_e, the time each link alone would need
+    alone = jnp.where(traffic > 0.0, traffic / jnp.maximum(bandwidth * (1.0 - load), 1e-30), 0.0)
+    bottleneck = jnp.max(alone)  # G
+    moves = bottleneck > 0.0
+    duration = bottleneck / eta
+    # rate x_e / tau as a share of the nominal bandwidth; written so that a bottleneck's share is exactly eta (1 - u)
+    usage = eta * (alone / jnp.where(moves, bottleneck, 1.0)) * (1.0 - load)
+    start = jnp.where(moves, earliest_start(links, usage, now + eps, duration), now)
+    return Flow(start=start, ready=jnp.where(moves, start + duration, now), usage=usage)

@@ -1,0 +1,94 @@
+"""Order of decisions: who is next, and what a decision releases (Eq. 4, 5)."""
+
+from __future__ import annotations
+
+import chex
+import jax.numpy as jnp
+from flax import struct
+
+from jaxcec.env.types import Dags, EnvParams, EnvState, Episode
+
+
+class Decision(struct.PyTreeNode):
+    """The microservice to decide now, and what is known of it and of its service."""
+
+    active: chex.Array  # () bool; false once every microservice is decided
+    time: chex.Array  # () s; at the end, the latest finish
+    service: chex.Array  # () i32
+    microservice: chex.Array  # () i32
+    dag: chex.Array  # () i32, row of the bank
+    source: chex.Array  # () i32
+    release: chex.Array  # () s
+    pending: chex.Array  # (N,) i16, as in EnvState, of this service
+    ready: chex.Array  # (N,) s
+    host: chex.Array  # (N,) i16
+    preds: chex.Array  # (N,) bool, predecessors of the microservice
+    load: chex.Array  # () Mcycles
+    data: chex.Array  # () Mbit
+    demand: chex.Array  # (K,)
+
+
+def current_decision(state: EnvState, params: EnvParams) -> Decision:
+    """The undecided microservice of least ready time whose predecessors are all decided; ties: lowest indices."""
+    episode, dags = state.episode, params.dags
+    service = jnp.argmin(episode.next_ready).astype(jnp.int32)
+    active = jnp.isfinite(episode.next_ready[service])
+    microservice = episode.next_microservice[service].astype(jnp.int32)
+    row = params.arrivals.dag[episode.arrivals, service]
+    release = params.arrivals.release[episode.arrivals, service] / params.arrival_rate
+    # A service's rows of the state are stale until its first decision writes them.
+    fresh = episode.decided[service] == 0
+    return Decision(
+        active=active,
+        time=jnp.where(active, episode.next_ready[service], episode.makespan),
+        service=service,
+        microservice=microservice,
+        dag=row,
+        source=params.arrivals.source[episode.arrivals, service],
+        release=release,
+        pending=jnp.where(fresh, dags.in_degree[row], state.pending[service]),
+        ready=jnp.where(fresh, release, state.ready[service]),
+        host=state.host[service],
+        preds=dags.preds[row, microservice],
+        load=dags.load[row, microservice],
+        data=dags.data[row, microservice],
+        demand=dags.demand[row, microservice],
+    )
+
+
+def commit(state: EnvState, decision: Decision, host: chex.Array, finish: chex.Array, dags: Dags) -> EnvState:
+    """Write a decision into its service: successors wait for one predecessor less, the next microservice is found.
+
+    Args:
+        state: before the decision; timelines are not touched here.
+        decision: the current one; nothing changes unless it is active.
+        host: () i32, where the microservice runs.
+        finish: () s, FT.
+        dags: the bank.
+    """
+    i, j, active = decision.service, decision.microservice, decision.active
+    successors = dags.preds[decision.dag, :, j]
+    here = jnp.arange(successors.shape[0]) == j
+    pending = jnp.where(here, jnp.int16(-1), decision.pending - successors.astype(jnp.int16))
+    ready = jnp.where(successors, jnp.maximum(decision.ready, finish), decision.ready)
+    candidates = jnp.where(pending == 0, ready, jnp.inf)
+    following = jnp.argmin(candidates)
+    completion = jnp.maximum(state.episode.completion[i], finish - decision.release)
+
+    def put(table: chex.Array, value: chex.Array) -> chex.Array:
+        return table.at[i].set(jnp.where(active, value.astype(table.dtype), table[i]))
+
+    episode: Episode = state.episode.replace(
+        step=state.episode.step + active.astype(jnp.int32),
+        decided=put(state.episode.decided, state.episode.decided[i] + 1),
+        next_ready=put(state.episode.next_ready, candidates[following]),
+        next_microservice=put(state.episode.next_microservice, following),
+        completion=put(state.episode.completion, completion),
+        makespan=jnp.where(active, jnp.maximum(state.episode.makespan, finish), state.episode.makespan),
+    )
+    return state.replace(
+        episode=episode,
+        pending=put(state.pending, pending),
+        ready=put(state.ready, ready),
+        host=put(state.host, jnp.where(here, host.astype(jnp.int16), decision.host)),
+    )

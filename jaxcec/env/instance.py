@@ -1,0 +1,176 @@
+"""One explicit instance from plain lists: the way in for a reader's own topology and services."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcec.env.banks import make_dags, make_network
+from jaxcec.env.env import CECEnv
+from jaxcec.env.routing import Links
+from jaxcec.env.types import Arrivals, Background, EnvConfig, EnvParams
+
+_SERVICE_FIELDS = ("release", "source", "preds", "load", "data", "demand")
+_ENOUGH_BREAKPOINTS = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class _Topology:
+    links: Links
+    node_speed: np.ndarray
+    device_speed: np.ndarray
+    capacity: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class _Dag:
+    preds: Sequence[Sequence[int]]
+    load: np.ndarray
+    data: np.ndarray
+    demand: np.ndarray
+
+
+def build_instance(
+    links: Sequence[tuple[int, int, float]],
+    node_speed: Any,
+    device_speed: Any,
+    capacity: Any,
+    services: Sequence[Mapping[str, Any]],
+    config: EnvConfig | None = None,
+) -> tuple[CECEnv, EnvParams]:
+    """An environment whose every reset gives exactly this instance, without background load.
+
+    Args:
+        links: (a, b, Mbit/s) each, between edge nodes a and b, both directions sharing the bandwidth.
+        node_speed: (V,) Mcycles/s of the edge nodes.
+        device_speed: (V,) Mcycles/s of the end device attached to each edge node.
+        capacity: (V, K) resources of each edge node, such as [cpu, mem]; an end device has one of each.
+        services: mappings with `release` s, `source` edge node, `preds` (predecessors of each microservice), `load`
+            Mcycles, `data` Mbit of input, `demand` (n, K) resources held while running. A demand must fit every
+            edge node; one above an end device's takes the whole device.
+        config: sizes at least those of the instance (more is padding). By default exactly its sizes, and timelines on
+            which nothing is merged unless an instance has more than 255 microservices.
+
+    Returns:
+        (env, params), also as `env.default_params`.
+
+    Raises:
+        ValueError: a bad value; the message names the field, the value and what is allowed.
+    """
+    topology = _check_topology(links, node_speed, device_speed, capacity)
+    dags = [_check_service(i, service, topology) for i, service in enumerate(services)]
+    if not dags:
+        raise ValueError("services: got none; at least one is needed")
+    config = _check_config(config, topology, dags)
+    params = EnvParams(
+        network=make_network([topology], config.max_links),
+        dags=make_dags(dags, config.max_microservices),
+        arrivals=Arrivals(
+            dag=np.arange(len(dags), dtype=np.int32)[None],
+            source=np.array([[service["source"] for service in services]], np.int32),
+            release=np.array([[service["release"] for service in services]], np.float32),
+        ),
+        background=Background(load=np.zeros((1, 1), np.float32), frame=np.float32(1.0)),
+        arrival_rate=np.float32(1.0),
+        max_steps_in_episode=np.int32(np.iinfo(np.int32).max),
+    )
+    params = jax.tree.map(jnp.asarray, params)
+    return CECEnv(config, params), params
+
+
+def _check_topology(links: Sequence, node_speed: Any, device_speed: Any, capacity: Any) -> _Topology:
+    speed = _numbers("node_speed", node_speed, 1, above=0.0)
+    count = len(speed)
+    device = _numbers("device_speed", device_speed, 1, above=0.0, length=count)
+    resources = _numbers("capacity", capacity, 2, above=0.0, length=count)
+    seen: set[frozenset[int]] = set()
+    checked = []
+    for i, link in enumerate(links):
+        if len(link) != 3:
+            raise ValueError(f"links[{i}]: got {link!r}; must be (a, b, Mbit/s)")
+        a, b = (_node(f"links[{i}]", end, count) for end in link[:2])
+        if a == b or frozenset((a, b)) in seen:
+            raise ValueError(f"links[{i}]: got ({a}, {b}); must join two different nodes not joined before")
+        seen.add(frozenset((a, b)))
+        checked.append((a, b, float(_numbers(f"links[{i}] bandwidth", link[2], 0, above=0.0))))
+    return _Topology(checked, speed, device, resources)
+
+
+def _check_service(i: int, service: Mapping[str, Any], topology: _Topology) -> _Dag:
+    where = f"services[{i}]"
+    missing = [name for name in _SERVICE_FIELDS if name not in service]
+    unknown = [name for name in service if name not in _SERVICE_FIELDS]
+    if missing or unknown:
+        raise ValueError(f"{where}: missing {missing}, unknown {unknown}; fields are {', '.join(_SERVICE_FIELDS)}")
+    _numbers(f"{where}.release", service["release"], 0)
+    _node(f"{where}.source", service["source"], len(topology.node_speed))
+    preds = [list(before) for before in service["preds"]]
+    for j, before in enumerate(preds):
+        for k in before:
+            _node(f"{where}.preds[{j}]", k, len(preds), "a microservice")
+    demand = _numbers(f"{where}.demand", service["demand"], 2, length=len(preds))
+    least = topology.capacity.min(axis=0)
+    if demand.shape[1] != len(least):
+        raise ValueError(f"{where}.demand: got {demand.shape[1]} kinds of resource; capacity has {len(least)}")
+    if (demand > least).any():
+        j, k = np.argwhere(demand > least)[0]
+        raise ValueError(
+            f"{where}.demand[{j}][{k}]: got {demand[j, k]:g}; must fit every edge node, the smallest has {least[k]:g}"
+        )
+    load = _numbers(f"{where}.load", service["load"], 1, length=len(preds))
+    data = _numbers(f"{where}.data", service["data"], 1, length=len(preds))
+    return _Dag(preds, load, data, demand)
+
+
+def _check_config(config: EnvConfig | None, topology: _Topology, dags: Sequence[_Dag]) -> EnvConfig:
+    total = sum(len(dag.preds) for dag in dags)
+    breakpoints = min(2 * total + 2, _ENOUGH_BREAKPOINTS)
+    needed = {
+        "num_nodes": len(topology.node_speed),
+        "max_links": max(len(topology.links), 1),
+        "num_services": len(dags),
+        "max_microservices": max(len(dag.preds) for dag in dags),
+        "num_resources": topology.capacity.shape[1],
+    }
+    if config is None:
+        return EnvConfig(**needed, link_breakpoints=breakpoints, host_breakpoints=breakpoints)
+    for name, value in needed.items():
+        exact = name not in ("max_links", "max_microservices")
+        given = getattr(config, name)
+        if given < value or (exact and given != value):
+            raise ValueError(f"config.{name}: got {given}; the instance needs {'' if exact else 'at least '}{value}")
+    return config
+
+
+def _numbers(where: str, value: Any, ndim: int, above: float | None = None, length: int | None = None) -> np.ndarray:
+    """Finite float64 array of a given rank, at least 0, or greater than `above`."""
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}: got {value!r}; must be {_SHAPES[ndim]}") from None
+    if array.ndim != ndim or (length is not None and len(array) != length):
+        expected = _SHAPES[ndim] + ("" if length is None else f" of length {length}")
+        raise ValueError(f"{where}: got an array of shape {array.shape}; must be {expected}")
+    bad = ~np.isfinite(array) | (array < 0.0 if above is None else array <= above)
+    if bad.any():
+        index = "".join(f"[{i}]" for i in np.argwhere(bad)[0]) if ndim else ""
+        bound = "at least 0" if above is None else f"greater than {above:g}"
+        raise ValueError(f"{where}{index}: got {array[bad].flat[0]:g}; must be finite and {bound}")
+    return array
+
+
+_SHAPES = ("a number", "a list of numbers", "a list of lists of numbers")
+
+
+def _node(where: str, value: Any, count: int, what: str = "an edge node") -> int:
+    if isinstance(value, bool) or not math.isfinite(value) or int(value) != value or not 0 <= value < count:
+        raise ValueError(
+            f"{where}: got {value!r}; must be an {what} from 0 to {count - 1}".replace("an micro", "a micro")
+        )
+    return int(value)

@@ -1,0 +1,69 @@
+"""Shortest routes between edge nodes, computed once on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import networkx as nx
+import numpy as np
+
+Links = Sequence[tuple[int, int, float]]
+
+
+def routes(links: Links, num_nodes: int, max_links: int) -> tuple[np.ndarray, np.ndarray]:
+    """Shortest path by hop count; ties: the larger bottleneck, then the lowest sequence of node indices.
+
+    Args:
+        links: (a, b, Mbit/s) each.
+        num_nodes: V.
+        max_links: E, at least as many as there are links.
+
+    Returns:
+        route (V, V, E) bool, links on the path from a to b; bottleneck (V, V) f32, Mbit/s, inf on the diagonal.
+
+    Raises:
+        ValueError: some node cannot be reached.
+    """
+    graph = nx.Graph()
+    graph.add_nodes_from(range(num_nodes))
+    for index, (a, b, bandwidth) in enumerate(links):
+        graph.add_edge(a, b, index=index, bandwidth=bandwidth)
+    if not nx.is_connected(graph):
+        apart = sorted(set(graph) - nx.node_connected_component(graph, 0))
+        raise ValueError(f"links: the graph of edge nodes is not connected; {apart} cannot be reached from node 0")
+    hops = dict(nx.all_pairs_shortest_path_length(graph))
+    route = np.zeros((num_nodes, num_nodes, max_links), bool)
+    bottleneck = np.full((num_nodes, num_nodes), np.inf, np.float32)
+    for target in range(num_nodes):
+        widest = _widest(graph, hops, target)
+        for start in range(num_nodes):
+            if start != target:
+                path = _lowest_path(graph, hops, widest, start, target)
+                route[start, target, [graph.edges[edge]["index"] for edge in nx.utils.pairwise(path)]] = True
+                bottleneck[start, target] = widest[start]
+    return route, bottleneck
+
+
+def _widest(graph: nx.Graph, hops: dict, target: int) -> dict[int, float]:
+    """Largest bottleneck among the shortest paths from each node to the target."""
+    widest = {target: float("inf")}
+    for node in sorted(graph, key=lambda n: hops[n][target])[1:]:
+        closer = [n for n in graph[node] if hops[n][target] == hops[node][target] - 1]
+        widest[node] = max(min(graph.edges[node, n]["bandwidth"], widest[n]) for n in closer)
+    return widest
+
+
+def _lowest_path(graph: nx.Graph, hops: dict, widest: dict, start: int, target: int) -> list[int]:
+    """Of the shortest paths that reach the largest bottleneck, the one with the lowest node indices."""
+    path = [start]
+    while path[-1] != target:
+        node = path[-1]
+        path.append(
+            min(
+                n
+                for n in graph[node]
+                if hops[n][target] == hops[node][target] - 1
+                and min(graph.edges[node, n]["bandwidth"], widest[n]) >= widest[start]
+            )
+        )
+    return path
