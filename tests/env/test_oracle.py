@@ -39,11 +39,11 @@ ROUNDING = 2.0**-22  # of one instant, relative; a few ulps
 CHOICES: dict[str, list[float]] = {
     "bandwidth": [1, 2, 4, 8],
     "speed": [1, 2, 4],
-    "capacity": [1, 1, 2],
+    "capacity": [2, 2, 4],
     "release": [0, 0, 2, 4, 8],
     "load": [0, 8, 16, 32, 48, 64],
     "data": [0, 12, 24, 36, 48],  # any number of predecessors divides it
-    "demand": [0, 0.25, 0.5, 1, 1, 2],
+    "demand": [0, 0.25, 0.5, 1, 2, 2],
     "eta": [0.0625, 0.25, 0.5, 1, 2],
     "eps": [0, 0, 1, 4],
     "background": [0, 0.5, 0.75],

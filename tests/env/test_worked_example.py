@@ -11,7 +11,7 @@ EXAMPLE = {
     "links": [(0, 1, 10)],
     "node_speed": [100, 50],
     "device_speed": [10, 20],
-    "capacity": [[1, 1], [2, 2]],
+    "capacity": [[2, 2], [2, 2]],
     "services": [
         {
             "release": 0,
