@@ -23,17 +23,17 @@ from oracle import Oracle, Record
 from jaxcec.env import Action, EnvConfig, build_instance
 from jaxcec.env.types import Background
 
-V = 4
+V = 5
 CONFIG = EnvConfig(
-    num_nodes=V, max_links=8, num_services=6, max_microservices=5, link_breakpoints=80, host_breakpoints=64
+    num_nodes=V, max_links=12, num_services=6, max_microservices=5, link_breakpoints=80, host_breakpoints=64
 )
 TINY = dataclasses.replace(CONFIG, link_breakpoints=4, host_breakpoints=3)
 STEPS = CONFIG.num_services * CONFIG.max_microservices + 1  # one beyond the longest episode
 
-TIMES = ("flow_start", "data_ready", "start", "finish")
-AGREEMENT = 1e-4  # relative
+TIMES = ("time", "flow_start", "data_ready", "start", "finish")
 FLOAT32 = 1e-6  # what float32 may lose of an instant over a whole episode, relative
 ROUNDING = 2.0**-22  # of one instant, relative; a few ulps
+JUMP = 1e-4  # relative change of an instant that rounding alone does not explain
 
 # What is drawn in an exact instance; a rough one draws from the interval the non-zero ones span, and zeros as often.
 CHOICES: dict[str, list[float]] = {
@@ -171,14 +171,14 @@ def consult(case: Case) -> tuple[list[Record], float]:
     return records, oracle.act()
 
 
-def same(record: Record, expected: Record, relative: float) -> bool:
-    """Is it the same decision, at the same times, with the same hold and the same duration of the flow?"""
+def same(record: Record, expected: Record, tolerance: float) -> bool:
+    """Is it the same decision, at the same times, with the same hold? The tolerance is relative to the finish."""
     what = (record.service, record.microservice, record.host)
     if what != (expected.service, expected.microservice, expected.host):
         return False
-    pairs = [(getattr(record, name), getattr(expected, name)) for name in ("time", *TIMES)]
+    pairs = [(getattr(record, name), getattr(expected, name)) for name in TIMES]
     pairs += [(record.flow_start - record.time, expected.flow_start - expected.time)]
-    return all(abs(a - b) <= relative * abs(b) + FLOAT32 * expected.finish for a, b in pairs)
+    return all(abs(a - b) <= tolerance * expected.finish for a, b in pairs)
 
 
 def hangs_on_the_last_bit(case: Case, records: list[Record]) -> bool:
@@ -200,7 +200,7 @@ def hangs_on_the_last_bit(case: Case, records: list[Record]) -> bool:
             for service in case.instance["services"]
         ]
         shaken = dataclasses.replace(case, instance=case.instance | {"services": services})
-        if not all(same(a, b, AGREEMENT / 2) for a, b in zip(consult(shaken)[0], records, strict=True)):
+        if not all(same(a, b, JUMP) for a, b in zip(consult(shaken)[0], records, strict=True)):
             return True
     return False
 
@@ -218,7 +218,7 @@ def for_random_cases(check, exact: bool, background: bool, examples: int) -> Non
 
 KINDS = pytest.mark.parametrize("exact", [True, False], ids=["exact", "rough"])
 BACKGROUND = pytest.mark.parametrize("background", [False, True], ids=["alone", "background"])
-EXAMPLES = pytest.mark.parametrize("examples", [120, pytest.param(2000, marks=pytest.mark.slow)])
+EXAMPLES = pytest.mark.parametrize("examples", [120, pytest.param(1000, marks=pytest.mark.slow)])
 
 
 @KINDS
@@ -227,6 +227,7 @@ EXAMPLES = pytest.mark.parametrize("examples", [120, pytest.param(2000, marks=py
 def test_episodes_agree_with_the_oracle(exact, background, examples):
     """Order, host, hold, data ready, start, finish, both rewards and ACT, without one merged segment."""
     count = Counter()
+    tolerance = 0.0 if exact else FLOAT32
 
     def check(case):
         count["episodes"] += 1
@@ -234,27 +235,25 @@ def test_episodes_agree_with_the_oracle(exact, background, examples):
         trace = simulate(case, CONFIG)
         records = records_of(trace)
         assert trace["merges"].max() == 0
-        agree = len(records) == len(expected) and all(
-            same(a, b, 0.0 if exact else AGREEMENT) for a, b in zip(records, expected, strict=True)
-        )
-        if not exact and not agree and hangs_on_the_last_bit(case, expected):
+        agree = [same(record, answer, tolerance) for record, answer in zip(records, expected, strict=True)]
+        if not exact and not all(agree) and hangs_on_the_last_bit(case, expected):
             count["dismissed"] += 1
             assume(False)
-        for record, answer in zip(records, expected, strict=True):
-            assert same(record, answer, AGREEMENT), f"{record} instead of {answer}"
-        check_outcome(trace, expected, act)
+        for record, answer, fine in zip(records, expected, agree, strict=True):
+            assert fine, f"{record} instead of {answer}"
+        check_outcome(trace, expected, act, tolerance)
 
     for_random_cases(check, exact, background, examples)
-    assert count["dismissed"] <= 0.02 * count["episodes"], count
+    assert count["dismissed"] <= 0.01 * count["episodes"], count
 
 
-def check_outcome(trace: dict[str, np.ndarray], expected: list[Record], act: float) -> None:
+def check_outcome(trace: dict[str, np.ndarray], expected: list[Record], act: float, tolerance: float) -> None:
     """Rewards, ACT and the end of an episode; nothing happens after it."""
     last = len(expected) - 1
-    precision = FLOAT32 * max(record.finish for record in expected)
     rewards = [record.act_reward for record in expected]
-    np.testing.assert_allclose(trace["reward"][: last + 1], rewards, rtol=AGREEMENT, atol=2 * precision)
-    np.testing.assert_allclose(trace["act"][last], act, rtol=AGREEMENT)
+    error = 2 * tolerance * max(record.finish for record in expected)  # a reward is a difference
+    np.testing.assert_allclose(trace["reward"][: last + 1], rewards, rtol=0, atol=error)
+    np.testing.assert_allclose(trace["act"][last], act, rtol=FLOAT32)
     np.testing.assert_array_equal(trace["terminated"], np.arange(STEPS) >= last)
     np.testing.assert_array_equal(trace["decided"], np.arange(STEPS) <= last)
     assert not trace["reward"][last + 1 :].any()
@@ -295,10 +294,9 @@ def check_decision(oracle: Oracle, record: Record, host: int, eta: float, eps: f
     start, finish = oracle.earliest_execution(*what, record.time, record.data_ready)
     assert record.flow_start >= earliest.flow_start - instant
     assert record.start >= max(earliest.start, start) - instant
-    assert record.data_ready - record.flow_start == pytest.approx(
-        earliest.data_ready - earliest.flow_start, rel=AGREEMENT, abs=instant
-    )
-    assert record.finish - record.start == pytest.approx(finish - start, rel=AGREEMENT, abs=instant)
+    duration = earliest.data_ready - earliest.flow_start
+    assert record.data_ready - record.flow_start == pytest.approx(duration, rel=FLOAT32, abs=instant)
+    assert record.finish - record.start == pytest.approx(finish - start, rel=FLOAT32, abs=instant)
     if any(oracle.coflow(*what)):
         assert record.flow_start >= record.time + eps - instant
     for k in oracle.services[record.service]["preds"][record.microservice]:
