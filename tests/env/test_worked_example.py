@@ -1,0 +1,89 @@
+"""The episode of docs/worked_example.md, number by number."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from oracle import Oracle, shortest_route
+
+from jaxcec.env import Action, EnvConfig, build_instance
+
+EXAMPLE = {
+    "links": [(0, 1, 10)],
+    "node_speed": [100, 50],
+    "device_speed": [10, 20],
+    "capacity": [[2, 2], [2, 2]],
+    "services": [
+        {
+            "release": 0,
+            "source": 0,
+            "preds": [[], [], [0]],
+            "load": [200, 100, 100],
+            "data": [40, 30, 20],
+            "demand": [[2, 1], [1, 1], [2, 1]],
+        },
+        {
+            "release": 3,
+            "source": 1,
+            "preds": [[], [0], [0, 1]],
+            "load": [100, 300, 200],
+            "data": [50, 20, 40],
+            "demand": [[1, 1], [1, 1], [1, 1]],
+        },
+    ],
+}
+ACTIONS = [(1, 0.5, 1.0), (1, 0.5, 2.0), (1, 1.0, 0.0), (0, 1.0, 0.0), (3, 1.0, 0.0), (0, 1.0, 0.0)]
+FIELDS = ("time", "service", "microservice", "host", "flow_start", "data_ready", "start", "finish")
+EXPECTED = [
+    # A0: 40 Mbit at 0.5 * 10 Mbit/s = 8 s from 0 + 1; then 200 / 50 = 4 s.
+    (0, 0, 0, 1, 1, 9, 9, 13),
+    # A1: 30 Mbit at 5 Mbit/s = 6 s beside A0's flow; its 2 s do not fit into [8, 9), so it waits for A0's end.
+    (0, 0, 1, 1, 2, 8, 13, 15),
+    # B0: input at hand; 100 / 50 = 2 s fit before A0's execution.
+    (3, 1, 0, 1, 3, 3, 3, 5),
+    # B1: 20 Mbit at 10 Mbit/s = 2 s, but half the link is taken until 9; then 300 / 100 = 3 s.
+    (5, 1, 1, 0, 9, 11, 11, 14),
+    # A2: device 3 is at node 1; 100 / 20 = 5 s.
+    (13, 0, 2, 3, 13, 13, 13, 18),
+    # B2: the 20 Mbit of B0 at 10 Mbit/s = 2 s, those of B1 are here; then 200 / 100 = 2 s.
+    (14, 1, 2, 0, 14, 16, 16, 18),
+]
+ACT_REWARDS = [-13, -2, -2, -9, -3, -4]
+FINISH_REWARDS = [-13, -15, -2, -9, -5, -4]  # time - finish
+ACT = (18 + (18 - 3)) / 2
+
+
+def test_oracle_computes_the_worked_example():
+    oracle = Oracle(EXAMPLE)
+    records = [oracle.decide(*action) for action in ACTIONS]
+    assert [tuple(getattr(record, name) for name in FIELDS) for record in records] == EXPECTED
+    assert [record.act_reward for record in records] == ACT_REWARDS
+    assert [record.finish_reward for record in records] == FINISH_REWARDS
+    assert oracle.current() is None
+    assert oracle.act() == ACT
+    oracle.check_capacity(tolerance=0.0)
+
+
+@pytest.mark.parametrize(("reward", "rewards"), [("act", ACT_REWARDS), ("ready-to-finish", FINISH_REWARDS)])
+def test_simulator_computes_the_worked_example(reward, rewards):
+    config = EnvConfig(num_nodes=2, max_links=3, num_services=2, max_microservices=4, reward=reward)
+    env, params = build_instance(**EXAMPLE, config=config)
+    key = jax.random.key(0)
+    _, state = env.reset(key, params)
+    step = jax.jit(env.step_env)
+    for (host, eta, eps), expected, expected_reward in zip(ACTIONS, EXPECTED, rewards, strict=True):
+        action = Action(jnp.asarray(host, jnp.int32), jnp.asarray(eta, jnp.float32), jnp.asarray(eps, jnp.float32))
+        _, state, reward, terminated, info = step(key, state, action, params)
+        assert info["decided"]
+        assert tuple(info[name].item() for name in FIELDS) == expected  # every number is exact in float32
+        assert reward == expected_reward
+        assert terminated == (expected is EXPECTED[-1])
+    assert info["act"] == ACT
+
+
+def test_oracle_prefers_few_hops_then_bandwidth_then_low_nodes():
+    links = [(0, 1, 4), (1, 3, 4), (0, 2, 4), (2, 3, 4), (0, 3, 1), (3, 4, 9), (1, 5, 2), (2, 5, 3), (4, 5, 9)]
+    assert shortest_route(links, 0, 0) == []
+    assert shortest_route(links, 0, 3) == [4]  # one hop, however slow
+    assert shortest_route(links, 2, 1) == [2, 0]  # through 0, bottleneck 4, as through 3; not through 5, bottleneck 3
+    assert shortest_route(links, 0, 5) == [2, 7]  # through 2, bottleneck 3, rather than through 1, bottleneck 2
+    assert shortest_route(links, 0, 4) == [4, 5]
