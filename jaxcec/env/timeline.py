@@ -118,7 +118,7 @@ def _merge_tail(times: chex.Array, free: chex.Array) -> tuple[Timeline, chex.Arr
     least = jnp.minimum(free[:, size - 2], jnp.where(merges >= 1, free[:, size - 1], jnp.inf))
     least = jnp.minimum(least, jnp.where(merges >= 2, free[:, size], jnp.inf))
     index = jnp.arange(size)
-    times = jnp.where(index == size - 1, of_last(times), times[:size])
-    free = jnp.where((index == size - 2)[None, :], least[:, None], free[:, :size])
-    free = jnp.where((index == size - 1)[None, :], of_last(free)[:, None], free)
-    return Timeline(times=times, free=free), merges
+    kept_times = jnp.where(index == size - 1, of_last(times), times[:size])
+    kept_free = jnp.where((index == size - 2)[None, :], least[:, None], free[:, :size])
+    kept_free = jnp.where((index == size - 1)[None, :], of_last(free)[:, None], kept_free)
+    return Timeline(times=kept_times, free=kept_free), merges

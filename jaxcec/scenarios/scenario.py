@@ -1,0 +1,163 @@
+"""A scenario: the numbers of section V, and the banks and environment they make."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcec.env import CECEnv, EnvConfig, EnvParams, make_dags, make_network
+from jaxcec.scenarios.alibaba import load_batch_tasks
+from jaxcec.scenarios.arrivals import draw_arrivals
+from jaxcec.scenarios.background import KINDS, draw_background
+from jaxcec.scenarios.dag import Dag, synthetic_dag
+from jaxcec.scenarios.job_table import RUNTIMES, alibaba_hour, job_dags
+from jaxcec.scenarios.seeds import check_choice, split_rng
+from jaxcec.scenarios.topology import synthetic_topology
+
+DATASETS = ("synthetic", "alibaba")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    """Settings of section V.A. `calibrated`, the default, differs from `paper` in the load alone: see docs/model.md."""
+
+    name: str = "calibrated"  # said in results
+    dataset: str = "synthetic"  # one of DATASETS: where the services' DAGs come from
+    trace: str | None = None  # the user's own batch_task.csv; None is the hour that ships with the package
+    runtime: str = "registered"  # one of RUNTIMES: a job's run times as in the paper, or corrected for waiting
+    num_services: int = 20  # M, per episode
+    max_microservices: int = 50  # N, per service
+    num_nodes: int = 8  # V, edge nodes
+    neighbours: tuple[int, int] = (2, 3)  # nearest nodes that a node is joined to, least and most
+    bandwidth: float = 10.0  # Mbit/s, mean of a link, sd 80 %
+    node_speed: float = 40.0  # Mcycles/s, mean of an edge node, sd 80 %
+    device_speed: float = 10.0  # Mcycles/s, mean of an end device, sd 20 %
+    load: float = 500.0  # Mcycles, mean of a microservice, sd 60 %; the paper prints 0.5
+    data: float = 500.0  # Mbit, mean of a microservice's input, sd 80 %
+    demand: tuple[float, float] = (0.25, 0.75)  # share of a node's cpu and memory that a microservice holds, uniform
+    arrival_rate: float = 0.02  # services/s
+    background: str = "ar1"  # one of background.KINDS: load of other tenants
+    frame: float = 10.0  # s, how long that load stays the same
+    link_breakpoints: int = 160  # Q of the links' timeline
+    host_breakpoints: int = 64  # Q of each host's
+    reward: str = "act"  # one of env.types.REWARDS
+    num_topologies: int = 256  # rows of the bank, of each split
+    num_dags: int = 1024  # likewise
+    num_patterns: int = 1024  # likewise, arrival patterns
+    num_traces: int = 64  # likewise, background traces
+    num_frames: int = 1024  # of each background trace
+    seed: int = 0  # of all banks
+
+    def __post_init__(self) -> None:
+        check_choice("scenario.dataset", self.dataset, DATASETS)
+        check_choice("scenario.runtime", self.runtime, RUNTIMES)
+        check_choice("scenario.background", self.background, KINDS)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "seed":
+                if value < 0:
+                    raise ValueError(f"scenario.seed: got {value}; must be at least 0")
+            elif isinstance(value, int) and value < 1:
+                raise ValueError(f"scenario.{field.name}: got {value}; must be at least 1")
+            elif isinstance(value, float) and not 0.0 < value < float("inf"):
+                raise ValueError(f"scenario.{field.name}: got {value}; must be positive and finite")
+        self.env_config()  # checks the rest
+
+    def env_config(self) -> EnvConfig:
+        """The sizes of the environment's arrays."""
+        return EnvConfig(
+            num_nodes=self.num_nodes,
+            max_links=max(self.num_nodes * self.neighbours[1], 1),
+            num_services=self.num_services,
+            max_microservices=self.max_microservices,
+            link_breakpoints=self.link_breakpoints,
+            host_breakpoints=self.host_breakpoints,
+            reward=self.reward,
+        )
+
+
+def make_env(scenario: Scenario, split: str) -> tuple[CECEnv, EnvParams]:
+    """The environment of a scenario, with the banks of one split as its default params.
+
+    The splits share no DAG, topology, arrival pattern or background trace. One seed gives one set of banks.
+
+    Args:
+        scenario: the settings.
+        split: `train` or `test`.
+
+    Raises:
+        ValueError: an unknown split, or settings for which no bank can be drawn.
+    """
+    config = scenario.env_config()
+    rng = split_rng(scenario.seed, split, "topology")
+    topologies = [_Topology.draw(scenario, rng) for _ in range(scenario.num_topologies)]
+    dags = _draw_dags(scenario, split)
+    params = EnvParams(
+        network=make_network(topologies, config.max_links),
+        dags=make_dags(dags, config.max_microservices),
+        arrivals=draw_arrivals(
+            split_rng(scenario.seed, split, "arrivals"),
+            scenario.num_patterns,
+            scenario.num_services,
+            len(dags),
+            scenario.num_nodes,
+        ),
+        background=draw_background(
+            scenario.background,
+            split_rng(scenario.seed, split, "background"),
+            scenario.num_traces,
+            scenario.num_frames,
+            scenario.frame,
+        ),
+        arrival_rate=np.float32(scenario.arrival_rate),
+        max_steps_in_episode=np.int32(np.iinfo(np.int32).max),
+    )
+    params = jax.tree.map(jnp.asarray, params)
+    return CECEnv(config, params), params
+
+
+@dataclasses.dataclass(frozen=True)
+class _Topology:
+    """A drawn topology whose edge nodes have one unit of each resource."""
+
+    links: list[tuple[int, int, float]]
+    node_speed: np.ndarray
+    device_speed: np.ndarray
+    capacity: np.ndarray
+
+    @classmethod
+    def draw(cls, scenario: Scenario, rng: np.random.Generator) -> _Topology:
+        drawn = synthetic_topology(
+            rng,
+            scenario.num_nodes,
+            scenario.neighbours,
+            scenario.bandwidth,
+            scenario.node_speed,
+            scenario.device_speed,
+        )
+        return cls(drawn.links, drawn.node_speed, drawn.device_speed, np.ones((scenario.num_nodes, 2)))
+
+
+def _draw_dags(scenario: Scenario, split: str) -> list[Dag]:
+    rng = split_rng(scenario.seed, split, "dags")
+    if scenario.dataset == "synthetic":
+        return [
+            synthetic_dag(rng, scenario.max_microservices, 2, scenario.load, scenario.data, scenario.demand)
+            for _ in range(scenario.num_dags)
+        ]
+    table = alibaba_hour() if scenario.trace is None else load_batch_tasks(scenario.trace)[0]
+    fitting = int((table.sizes[table.split(split)] <= scenario.max_microservices).sum())
+    return job_dags(
+        table,
+        rng,
+        min(scenario.num_dags, fitting),
+        split,
+        scenario.max_microservices,
+        scenario.load,
+        scenario.data,
+        scenario.demand,
+        scenario.runtime,
+    )
