@@ -69,12 +69,18 @@ class MLP(nn.Module):
         return nn.Dense(self.outputs, kernel_init=init)(x)
 
 
-def per_node_input(features: Features, *extra: chex.Array) -> chex.Array:
-    """(..., V, F): each node's row beside the context, the mean over nodes and links, and extra columns."""
-    rows = features.nodes
-    shared = jnp.concatenate([features.context, rows.mean(-2), features.links.mean(-2)], axis=-1)
-    shared = jnp.broadcast_to(shared[..., None, :], (*rows.shape[:-1], shared.shape[-1]))
-    return jnp.concatenate([rows, shared, *(x[..., None] for x in extra)], axis=-1)
+class RowMLP(nn.Module):
+    """One MLP for every row, each beside what all rows share: the first layer's shared part is computed once."""
+
+    hidden: tuple[int, ...]
+    outputs: int
+    last_scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, rows: chex.Array, shared: chex.Array) -> chex.Array:
+        common = nn.Dense(self.hidden[0], use_bias=False)(shared)
+        x = nn.relu(nn.Dense(self.hidden[0])(rows) + common[..., None, :])
+        return MLP(self.hidden[1:], self.outputs, self.last_scale)(x)
 
 
 def flat_input(features: Features, *extra: chex.Array) -> chex.Array:
@@ -82,6 +88,14 @@ def flat_input(features: Features, *extra: chex.Array) -> chex.Array:
     batch = features.context.shape[:-1]
     parts = [features.nodes.reshape((*batch, -1)), features.links.reshape((*batch, -1)), features.context, *extra]
     return jnp.concatenate(parts, axis=-1)
+
+
+def _shared_input(features: Features) -> chex.Array:
+    """(..., F): what the scorer of a node sees beside that node's row.
+
+    No links: what they mean for this microservice stands in the nodes' transfer, traffic and data_ready.
+    """
+    return jnp.concatenate([features.context, features.nodes.mean(-2)], axis=-1)
 
 
 class Actor(nn.Module):
@@ -93,7 +107,7 @@ class Actor(nn.Module):
     def __call__(self, features: Features) -> ActorOutput:
         num_nodes = features.nodes.shape[-2]
         if self.config.network == "per-node":
-            out = MLP(self.config.hidden, 3, last_scale=0.01)(per_node_input(features))
+            out = RowMLP(self.config.hidden, 3, last_scale=0.01)(features.nodes, _shared_input(features))
         else:
             out = MLP(self.config.hidden, 3 * num_nodes, last_scale=0.01)(flat_input(features))
             out = out.reshape((*out.shape[:-1], num_nodes, 3))
@@ -108,6 +122,7 @@ class Critic(nn.Module):
     @nn.compact
     def __call__(self, features: Features, action: RelaxedAction) -> chex.Array:
         if self.config.network == "per-node":
-            rows = per_node_input(features, action.bandwidth, action.hold)
-            return jnp.sum(action.nodes * MLP(self.config.hidden, 1)(rows)[..., 0], axis=-1)
+            rows = jnp.concatenate([features.nodes, jnp.stack([action.bandwidth, action.hold], axis=-1)], axis=-1)
+            values = RowMLP(self.config.hidden, 1)(rows, _shared_input(features))[..., 0]
+            return jnp.sum(action.nodes * values, axis=-1)
         return MLP(self.config.hidden, 1)(flat_input(features, action.nodes, *expected_flow(action)))[..., 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import chex
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.features import Features, node_speed
-from jaxcec.agents.networks import MLP, RelaxedAction, expected_flow, flat_input
+from jaxcec.agents.networks import MLP, RelaxedAction, RowMLP, expected_flow, flat_input
 from jaxcec.env import Observation
 
 
@@ -27,17 +28,17 @@ class Transition(nn.Module):
             leaves, structure = jax.tree.flatten(features)
             batch = features.context.ndim - 1
             shapes = [leaf.shape[batch:] for leaf in leaves]
-            sizes = [int(jnp.prod(jnp.array(shape))) for shape in shapes]
+            sizes = [math.prod(shape) for shape in shapes]
             out = MLP(hidden, sum(sizes), last_scale=0.01)(flat_input(features, action.nodes, *expected_flow(action)))
             parts = jnp.split(out, [sizes[0], sizes[0] + sizes[1]], axis=-1)
             return jax.tree.unflatten(structure, [p.reshape(x.shape) for p, x in zip(parts, leaves, strict=True)])
         summary = jnp.concatenate(
             [features.context, features.nodes.mean(-2), chosen_row(features, action), *expected_flow(action)], axis=-1
         )
-        nodes = _beside(jnp.concatenate([features.nodes, action.nodes[..., None]], axis=-1), summary)
+        nodes = jnp.concatenate([features.nodes, action.nodes[..., None]], axis=-1)
         return Features(
-            nodes=MLP(hidden, features.nodes.shape[-1], last_scale=0.01)(nodes),
-            links=MLP(hidden, features.links.shape[-1], last_scale=0.01)(_beside(features.links, summary)),
+            nodes=RowMLP(hidden, features.nodes.shape[-1], last_scale=0.01)(nodes, summary),
+            links=RowMLP(hidden, features.links.shape[-1], last_scale=0.01)(features.links, summary),
             context=MLP(hidden, features.context.shape[-1], last_scale=0.01)(summary),
         )
 
@@ -143,11 +144,6 @@ def completion_reward(
 def chosen_row(features: Features, action: RelaxedAction) -> chex.Array:
     """(..., F): the row of the chosen node, averaged over a relaxed choice."""
     return jnp.sum(action.nodes[..., None] * features.nodes, axis=-2)
-
-
-def _beside(rows: chex.Array, summary: chex.Array) -> chex.Array:
-    """The summary repeated beside each row."""
-    return jnp.concatenate([rows, jnp.broadcast_to(summary[..., None, :], (*rows.shape[:-1], summary.shape[-1]))], -1)
 
 
 def _mean_square(tree: Features, weight: chex.Array) -> chex.Array:

@@ -87,8 +87,10 @@ def make_dags(dags: Sequence[Dag], max_microservices: int) -> Dags:
         max_microservices: N.
 
     Raises:
-        ValueError: a DAG is empty, larger than N, or cyclic.
+        ValueError: there is none, or one is empty, larger than N, or cyclic.
     """
+    if not dags:
+        raise ValueError("services: got none; at least one is needed")
     n = max_microservices
     kinds = np.asarray(dags[0].demand).shape[-1]
     bank = Dags(
@@ -106,6 +108,8 @@ def make_dags(dags: Sequence[Dag], max_microservices: int) -> Dags:
         if not 1 <= size <= n:
             raise ValueError(f"services[{s}].preds: got {size} microservices; must be 1 to {n}")
         for j, before in enumerate(dag.preds):
+            if any(not 0 <= k < size for k in before):
+                raise ValueError(f"services[{s}].preds[{j}]: got {before}; must be microservices from 0 to {size - 1}")
             bank.preds[s, j, list(before)] = True
         bank.load[s, :size], bank.data[s, :size], bank.demand[s, :size] = dag.load, dag.data, dag.demand
         bank.in_degree[s, :size] = bank.preds[s, :size].sum(axis=-1)

@@ -1,16 +1,13 @@
-"""Services as DAGs of microservices: synthetic ones, and the bank the environment reads."""
+"""Services as DAGs of microservices, and synthetic ones."""
 
 from __future__ import annotations
 
 import dataclasses
-import graphlib
 import itertools
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
-from jaxcec.env.types import Dags
 from jaxcec.scenarios.sampling import truncated_normal
 
 
@@ -88,72 +85,3 @@ def _layered_preds(rng: np.random.Generator, size: int, num_layers: int) -> list
         for row, j in zip(joined, later, strict=True):
             preds[j] = [earlier[k] for k in np.flatnonzero(row)]
     return preds
-
-
-def topological_order(preds: Sequence[Sequence[int]]) -> list[int]:
-    """Return the microservices with every predecessor before its successors.
-
-    Raises:
-        ValueError: if a predecessor is not a microservice of the DAG, or there is a cycle.
-    """
-    for j, row in enumerate(preds):
-        for k in row:
-            if not 0 <= k < len(preds):
-                raise ValueError(f"preds[{j}]: got {k}; must be in 0..{len(preds) - 1}")
-    try:
-        return list(graphlib.TopologicalSorter(dict(enumerate(preds))).static_order())
-    except graphlib.CycleError as error:
-        raise ValueError(f"preds: got the cycle {error.args[1]}; a service must be acyclic") from error
-
-
-def remaining_path(preds: Sequence[Sequence[int]], load: np.ndarray) -> np.ndarray:
-    """Return the heaviest path from each microservice to an exit, own load included; (n,), in the unit of `load`."""
-    rank = np.zeros(len(preds))
-    for j in reversed(topological_order(preds)):
-        rank[j] += load[j]
-        for k in preds[j]:
-            rank[k] = max(rank[k], rank[j])
-    return rank
-
-
-def pack_dags(dags: Sequence[Dag], max_microservices: int, num_resources: int) -> Dags:
-    """Pack DAGs into the bank that the environment reads.
-
-    Args:
-        dags: S services.
-        max_microservices: N, to which each is padded with zeros.
-        num_resources: K.
-
-    Returns:
-        Dags of numpy leaves, their shapes as in `jaxcec.env.types`.
-
-    Raises:
-        ValueError: for an empty bank, a DAG that is empty, too large or cyclic, or arrays of the wrong shape.
-    """
-    if not dags:
-        raise ValueError("dags: got none; must be at least one")
-    count, width = len(dags), max_microservices
-    bank = Dags(
-        size=np.zeros(count, np.int32),
-        preds=np.zeros((count, width, width), bool),
-        load=np.zeros((count, width), np.float32),
-        data=np.zeros((count, width), np.float32),
-        demand=np.zeros((count, width, num_resources), np.float32),
-        rank=np.zeros((count, width), np.float32),
-    )
-    for i, dag in enumerate(dags):
-        n = len(dag.preds)
-        if not 1 <= n <= width:
-            raise ValueError(f"dags[{i}]: got {n} microservices; must be 1..{width}")
-        for name, shape in (("load", (n,)), ("data", (n,)), ("demand", (n, num_resources))):
-            if np.shape(getattr(dag, name)) != shape:
-                raise ValueError(f"dags[{i}].{name}: got shape {np.shape(getattr(dag, name))}; must be {shape}")
-        try:
-            bank.rank[i, :n] = remaining_path(dag.preds, dag.load)
-        except ValueError as error:
-            raise ValueError(f"dags[{i}].{error}") from error
-        bank.size[i] = n
-        bank.load[i, :n], bank.data[i, :n], bank.demand[i, :n] = dag.load, dag.data, dag.demand
-        for j, row in enumerate(dag.preds):
-            bank.preds[i, j, row] = True
-    return bank

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jaxcec.env.banks import upward_rank
 from jaxcec.scenarios.alibaba import LAYOUTS, load_batch_tasks
 from jaxcec.scenarios.task_names import TaskName, parse_task_name
 
@@ -210,6 +211,4 @@ def test_point_13_on_real_rows_the_longest_path_of_corrected_run_times_is_near_t
 
 
 def _longest_path(rows, times):
-    from jaxcec.scenarios.dag import remaining_path
-
-    return remaining_path(rows, times).max()
+    return upward_rank(rows, times, "preds").max()

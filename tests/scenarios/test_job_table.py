@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxcec.scenarios.dag import pack_dags
+from jaxcec.env import make_dags
 from jaxcec.scenarios.job_table import JobTable, alibaba_hour, job_dags
 
 
@@ -91,7 +91,7 @@ def test_services_have_the_scenario_s_means(hour):
 
 def test_services_fit_the_environment_and_repeat_no_job(hour):
     dags = job_dags(hour, np.random.default_rng(0), 500, "test", 25)
-    bank = pack_dags(dags, 25, 2)
+    bank = make_dags(dags, 25)
     assert bank.size.max() <= 25 and (bank.load[bank.size[:, None] > np.arange(25)] > 0).all()
     assert len({id(dag.load.base) for dag in dags}) == 1 and len({dag.load.ctypes.data for dag in dags}) == 500
 
