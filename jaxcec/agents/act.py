@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import AgentParams
 from jaxcec.agents.features import Features, encode
-from jaxcec.agents.networks import Actor, ActorOutput, Critic, RelaxedAction, relax
+from jaxcec.agents.networks import Actor, Critic, RelaxedAction, relax
 from jaxcec.agents.twin import TwinParams, completion_reward, predict
 from jaxcec.env import Action, Observation
 from jaxcec.policies import Policy
@@ -42,13 +42,13 @@ def choose(
     """
     features = encode(observation)
     output = Actor(config).apply(params.actor, features)
+    scores, action = output.nodes, relax(output)
     if explore:
-        output = _with_noise(config, output, key)
-    action = relax(output)
+        scores, action = _with_noise(config, scores, action, key)
     if params.twin is None:
-        node, twin_reward = jnp.argmax(output.nodes), jnp.float32(0.0)
+        node, twin_reward = jnp.argmax(scores), jnp.float32(0.0)
     else:
-        node, twin_reward = _best_in_twin(config, params, params.twin, observation, features, output, action)
+        node, twin_reward = _best_in_twin(config, params, params.twin, observation, features, scores, action)
     bandwidth, hold = action.bandwidth[node], action.hold[node]
     chosen = Action(host=node.astype(jnp.int32), bandwidth=bandwidth, hold=hold * config.max_hold)
     return Choice(chosen, features, node.astype(jnp.int32), bandwidth, hold, twin_reward)
@@ -59,13 +59,24 @@ def learned_policy(config: AgentConfig, params: AgentParams) -> Policy:
     return lambda observation, key: choose(config, params, observation, key, explore=False).action
 
 
-def _with_noise(config: AgentConfig, output: ActorOutput, key: chex.PRNGKey) -> ActorOutput:
-    key_nodes, key_bandwidth, key_hold = jax.random.split(key, 3)
-    shape = output.nodes.shape
-    return ActorOutput(
-        nodes=output.nodes + config.exploration * jax.random.gumbel(key_nodes, shape),
-        bandwidth=output.bandwidth + config.bandwidth_noise * jax.random.normal(key_bandwidth, shape),
-        hold=output.hold + config.bandwidth_noise * jax.random.normal(key_hold, shape),
+def _with_noise(
+    config: AgentConfig, scores: chex.Array, action: RelaxedAction, key: chex.PRNGKey
+) -> tuple[chex.Array, RelaxedAction]:
+    """Gumbel noise on the nodes' scores; now and then eta or eps anywhere in its range.
+
+    Noise around the actor's own eta and eps would leave the critic to extrapolate over the rest of the range, and the
+    actor to follow it there: holds then drift to their bound.
+    """
+    key_nodes, *keys = jax.random.split(key, 3)
+
+    def now_and_then(value: chex.Array, key: chex.PRNGKey) -> chex.Array:
+        key_when, key_value = jax.random.split(key)
+        anywhere = jax.random.uniform(key_value, value.shape)
+        return jnp.where(jax.random.bernoulli(key_when, config.flow_exploration), anywhere, value)
+
+    scores = scores + config.exploration * jax.random.gumbel(key_nodes, scores.shape)
+    return scores, action.replace(
+        bandwidth=now_and_then(action.bandwidth, keys[0]), hold=now_and_then(action.hold, keys[1])
     )
 
 
@@ -75,7 +86,7 @@ def _best_in_twin(
     twin: TwinParams,
     observation: Observation,
     features: Features,
-    output: ActorOutput,
+    scores: chex.Array,
     action: RelaxedAction,
 ) -> tuple[chex.Array, chex.Array]:
     """The best of the actor's preferred nodes, by the critic's value now and after one step in the twin.
@@ -83,8 +94,8 @@ def _best_in_twin(
     Returns:
         () i32 node and () s reward of Eq. 17.
     """
-    num_nodes = output.nodes.shape[-1]
-    _, candidates = jax.lax.top_k(output.nodes, min(config.candidates, num_nodes))
+    num_nodes = scores.shape[-1]
+    _, candidates = jax.lax.top_k(scores, min(config.candidates, num_nodes))
 
     def foresee(node: chex.Array) -> tuple[chex.Array, chex.Array]:
         executed = action.replace(nodes=jax.nn.one_hot(node, num_nodes))
@@ -96,6 +107,6 @@ def _best_in_twin(
         eps = action.hold[node] * config.max_hold
         return score, completion_reward(observation, node, action.bandwidth[node], eps, following)
 
-    scores, rewards = jax.vmap(foresee)(candidates)
-    best = jnp.argmax(scores)
+    values, rewards = jax.vmap(foresee)(candidates)
+    best = jnp.argmax(values)
     return candidates[best], rewards[best]

@@ -25,8 +25,8 @@ class AgentConfig:
     updates_per_step: int = 4  # updates of each network after one decision in every environment
     warmup_steps: int = 32  # decisions in every environment before the first update
     exploration: float = 1.0  # scale of the Gumbel noise on node scores: 1 samples from the softmax
-    bandwidth_noise: float = 0.5  # standard deviation on eta and eps before their sigmoid
-    max_hold: float = 60.0  # s, largest eps the actor can ask for
+    flow_exploration: float = 0.1  # probability of drawing eta, and likewise eps, uniformly over its range
+    max_hold: float = 30.0  # s, largest eps the actor can ask for
     entropy: float = 0.01  # weight of the entropy of the relaxed node choice, in units of scaled reward
     reward_scale: float = 0.01  # 1/s, rewards are multiplied by it before learning
     candidates: int = 3  # nodes whose outcome the twin predicts at each decision (Algorithm 2, line 9)
@@ -44,10 +44,10 @@ class AgentConfig:
         for name in ("actor_learning_rate", "critic_learning_rate", "twin_learning_rate", "reward_scale", "max_hold"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be positive")
-        for name in ("discount", "target_rate", "twin_score", "twin_reward"):
+        for name in ("discount", "target_rate", "twin_score", "twin_reward", "flow_exploration"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be from 0 to 1")
-        for name in ("exploration", "bandwidth_noise", "entropy"):
+        for name in ("exploration", "entropy"):
             if not getattr(self, name) >= 0.0:
                 raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be at least 0")
 
