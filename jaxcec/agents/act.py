@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
@@ -14,7 +15,6 @@ from jaxcec.agents.features import Features, encode
 from jaxcec.agents.networks import Actor, Critic, RelaxedAction, relax
 from jaxcec.agents.twin import TwinParams, completion_reward, predict
 from jaxcec.env import Action, Observation
-from jaxcec.policies import Policy
 
 
 class Choice(NamedTuple):
@@ -54,9 +54,9 @@ def choose(
     return Choice(chosen, features, node.astype(jnp.int32), bandwidth, hold, twin_reward)
 
 
-def learned_policy(config: AgentConfig, params: AgentParams) -> Policy:
-    """The trained agent without noise, in the form of every policy."""
-    return lambda observation, key: choose(config, params, observation, key, explore=False).action
+def act(config: AgentConfig) -> Callable[[AgentParams, Observation, chex.PRNGKey], Action]:
+    """The agent without noise: parameters, observation and key to an action."""
+    return lambda params, observation, key: choose(config, params, observation, key, explore=False).action
 
 
 def _with_noise(

@@ -28,6 +28,7 @@ class AgentConfig:
     flow_exploration: float = 0.1  # probability of drawing eta, and likewise eps, uniformly over its range
     max_hold: float = 30.0  # s, largest eps the actor can ask for
     entropy: float = 0.01  # weight of the entropy of the relaxed node choice, in units of scaled reward
+    flow_cost: float = 0.05  # taken from the actor's objective for a full hold or no bandwidth, in scaled reward
     reward_scale: float = 0.01  # 1/s, rewards are multiplied by it before learning
     candidates: int = 3  # nodes whose outcome the twin predicts at each decision (Algorithm 2, line 9)
     twin_score: float = 0.5  # weight of the twin's prediction against the critic's value in choosing a candidate
@@ -47,7 +48,7 @@ class AgentConfig:
         for name in ("discount", "target_rate", "twin_score", "twin_reward", "flow_exploration"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be from 0 to 1")
-        for name in ("exploration", "entropy"):
+        for name in ("exploration", "entropy", "flow_cost"):
             if not getattr(self, name) >= 0.0:
                 raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be at least 0")
 

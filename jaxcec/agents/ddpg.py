@@ -87,10 +87,16 @@ def critic_loss(config: AgentConfig, critic: chex.ArrayTree, target: AgentParams
 
 
 def actor_loss(config: AgentConfig, actor: chex.ArrayTree, critic: chex.ArrayTree, batch: Experience) -> chex.Array:
-    """Minus Eq. 20 by Eq. 21: the critic's value of the relaxed choice, with a small reward for its entropy."""
+    """Minus Eq. 20 by Eq. 21: the critic's value of the relaxed choice.
+
+    Two small terms keep the actor where the critic is indifferent: entropy of the choice of node, and a cost of holding
+    and of leaving bandwidth unused, without which eta and eps drift to a bound wherever they do not matter.
+    """
     action = relax(Actor(config).apply(actor, batch.features))
+    value = Critic(config).apply(critic, batch.features, action)
     entropy = -jnp.sum(action.nodes * jnp.log(action.nodes + 1e-8), axis=-1)
-    return -jnp.mean(Critic(config).apply(critic, batch.features, action) + config.entropy * entropy)
+    idle = jnp.mean(action.hold + 1.0 - action.bandwidth, axis=-1)
+    return -jnp.mean(value + config.entropy * entropy - config.flow_cost * idle)
 
 
 def update(config: AgentConfig, state: AgentState, batch: Experience) -> tuple[AgentState, dict[str, chex.Array]]:

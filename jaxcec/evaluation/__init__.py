@@ -1,1 +1,1 @@
-
+"""Evaluation: episodes under a policy, statistics, figures."""

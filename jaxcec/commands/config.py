@@ -1,0 +1,143 @@
+"""Settings of a run: dataclasses, YAML files and flags are the same thing.
+
+Precedence: flag, then the file given by --config, then the dataclass's default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+import yaml
+
+from jaxcec.agents.config import AgentConfig
+from jaxcec.scenarios import Scenario
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything that determines a training run."""
+
+    scenario: Scenario = dataclasses.field(default_factory=Scenario)
+    agent: AgentConfig = dataclasses.field(default_factory=AgentConfig)
+    num_envs: int = 4096  # environments side by side
+    total_decisions: int = 2_400_000  # over all environments, rounded up to whole steps of all of them
+    seed: int = 0  # of networks, exploration and episodes; the banks have `scenario.seed`
+
+    def __post_init__(self) -> None:
+        for name in ("num_envs", "total_decisions"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}; must be at least 1")
+        if self.seed < 0:
+            raise ValueError(f"seed: got {self.seed}; must be at least 0")
+
+
+def load_config(name_or_path: str) -> TrainConfig:
+    """Read `configs/NAME.yaml` or the file at a path.
+
+    Raises:
+        ValueError: no such file, not YAML, an unknown key, or a bad value; the message names file and key.
+    """
+    path = Path(name_or_path)
+    if not path.suffix:
+        path = CONFIGS / f"{name_or_path}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
+        raise ValueError(f"--config: got {name_or_path!r}; must be a YAML file or one of {known}")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid YAML: {error}") from None
+    try:
+        return from_mapping(TrainConfig, content or {}, "")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def save_config(config: TrainConfig, path: Path) -> None:
+    """Write every setting as YAML that `load_config` reads back."""
+    write_aside(path, yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False))
+
+
+def from_mapping(cls: type[T], content: Any, where: str) -> T:
+    """A dataclass from nested mappings; keys must be fields, values of the fields' types."""
+    if not isinstance(content, dict):
+        raise ValueError(f"{where or 'the file'}: got {content!r}; must be a mapping of settings")
+    types = typing.get_type_hints(cls)
+    values = {}
+    for key, value in content.items():
+        if key not in types:
+            near = difflib.get_close_matches(str(key), types, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; known keys are {', '.join(types)}"
+            raise ValueError(f"{where}{key}: unknown key{hint}")
+        kind = types[key]
+        if dataclasses.is_dataclass(kind):
+            values[key] = from_mapping(kind, value, f"{where}{key}.")  # type: ignore[arg-type]
+        else:
+            values[key] = _convert(f"{where}{key}", value, kind)
+    return cls(**values)
+
+
+def _convert(where: str, value: Any, kind: Any) -> Any:
+    """A YAML value as a field's type; nothing is converted silently but an integer to a float."""
+    if kind == str | None:
+        if value is None or isinstance(value, str):
+            return value
+    elif typing.get_origin(kind) is tuple:
+        items, inner = typing.get_args(kind), value
+        if isinstance(inner, list) and (items[-1] is Ellipsis or len(items) == len(inner)):
+            return tuple(_convert(f"{where}[{i}]", item, items[0]) for i, item in enumerate(inner))
+    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    name = kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
+    raise ValueError(f"{where}: got {value!r}; must be of type {name}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def parse(cls: type[T], arguments: Sequence[str] | None, description: str, base: Callable[[str], T]) -> T:
+    """Command line to dataclass, with the file named by --config as the defaults that flags override.
+
+    Args:
+        cls: what to parse; has a field `config`.
+        arguments: the command line, by default the process's.
+        description: shown by --help.
+        base: from the value of --config to the defaults.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config", default="default")
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    known, _ = first.parse_known_args(arguments)
+    return tyro.cli(cls, args=arguments, default=base(known.config), description=description)
+
+
+def guarded(main: Callable[[], None]) -> None:
+    """Run a command; what the user got wrong is one line on stderr and exit code 2."""
+    try:
+        main()
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def write_aside(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    aside = path.with_name(f".{path.name}")
+    aside.write_text(text)
+    aside.replace(path)

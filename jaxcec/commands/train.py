@@ -1,0 +1,256 @@
+"""`python train.py`: train an agent, show how it goes, and leave a run folder behind."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from jaxcec.agents.act import act
+from jaxcec.agents.checkpoint import load_runner, save_policy, save_runner
+from jaxcec.agents.train import RunnerState, init_runner, train_chunk, warm_up
+from jaxcec.commands.config import TrainConfig, guarded, load_config, parse, save_config, write_aside
+from jaxcec.env import CECEnv, EnvParams
+from jaxcec.evaluation.plots import training_curves
+from jaxcec.evaluation.rollout import Contender, episode_keys, rollout
+from jaxcec.policies import BASELINES
+from jaxcec.scenarios import make_env
+
+SECONDS_BETWEEN_SAVES = 300.0
+VALIDATIONS = 8  # in a run
+VALIDATION_EPISODES = 32  # of the training banks: the test split is for eval.py alone
+CHUNKS_BETWEEN_VALIDATIONS = 8
+REFERENCES = ("local", "eft")
+
+console = Console()
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainCommand:
+    """What `python train.py` takes."""
+
+    run: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    config: str = "default"  # name in configs/ or path of a YAML file; flags override it
+    out: Path | None = None  # run folder to make; by default runs/<time>-<algorithm>
+    resume: Path | None = None  # run folder to go on with; its settings hold, but for --total-decisions
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    guarded(lambda: _main(arguments))
+
+
+def _main(arguments: list[str] | None) -> None:
+    command = parse(TrainCommand, arguments, __doc__ or "", lambda name: TrainCommand(load_config(name), name))
+    if command.resume is not None:
+        config, folder = _resumed(command), command.resume
+        train(config, folder, resume=True)
+        return
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder = command.out or Path("runs") / f"{stamp}-{command.run.agent.algorithm}"
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"--out: {folder} is not empty; name another folder, or --resume {folder}")
+    train(command.run, folder, resume=False)
+
+
+def _resumed(command: TrainCommand) -> TrainConfig:
+    """The run's own settings; only its length may be changed."""
+    assert command.resume is not None
+    saved = load_config(str(command.resume / "config.yaml"))
+    default = load_config(command.config)
+    if command.run.total_decisions != default.total_decisions:
+        return dataclasses.replace(saved, total_decisions=command.run.total_decisions)
+    return saved
+
+
+def train(config: TrainConfig, folder: Path, resume: bool) -> None:
+    """Train into a run folder: config.yaml, metrics.csv, curves.png, policy.msgpack, checkpoints/.
+
+    Args:
+        config: the run.
+        folder: made if need be.
+        resume: go on from the newest checkpoint in it.
+    """
+    env, env_params = make_env(config.scenario, "train")
+    steps = -(-config.total_decisions // config.num_envs)
+    key = jax.random.key(config.seed)
+    rows: list[dict[str, Any]] = []
+    if resume:
+        like = jax.eval_shape(lambda k: init_runner(env, env_params, config.agent, config.num_envs, k), key)
+        runner = load_runner(folder / "checkpoints", like)
+        rows = [row for row in _read_rows(folder / "metrics.csv") if row["step"] <= int(runner.step)]
+        console.print(f"resuming {folder} at {int(runner.step) * config.num_envs:,} decisions")
+    else:
+        runner = init_runner(env, env_params, config.agent, config.num_envs, key)
+        folder.mkdir(parents=True, exist_ok=True)
+    save_config(config, folder / "config.yaml")
+    references = _references(env, env_params, config.seed)
+    known = ", ".join(f"{name} {value:.1f} s" for name, value in references.items())
+    console.print(
+        f"{config.agent.algorithm} on {config.scenario.dataset}/{config.scenario.name}; validation ACT: {known}"
+    )
+    loop = _Loop(config, folder, env, env_params, references, rows, steps)
+    stopped = loop.run(runner)
+    if stopped:
+        console.print(f"stopped and saved; go on with: python train.py --resume {folder}")
+    else:
+        console.print(f"done: {folder} holds config.yaml, metrics.csv, curves.png, policy.msgpack and checkpoints/")
+
+
+def _references(env: CECEnv, env_params: EnvParams, seed: int) -> dict[str, float]:
+    keys = episode_keys(seed, VALIDATION_EPISODES)
+    contenders = [Contender.of_rule(name, BASELINES[name]) for name in REFERENCES]
+    return {c.name: float(rollout(env, env_params, c.apply, c.params, keys).act.mean()) for c in contenders}
+
+
+class _Loop:
+    """The host's side of training: compiled chunks, and between them validating, printing, saving."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        env: CECEnv,
+        env_params: EnvParams,
+        references: dict[str, float],
+        rows: list[dict[str, Any]],
+        steps: int,
+    ):
+        self.config, self.folder, self.env, self.env_params = config, folder, env, env_params
+        self.references, self.rows, self.steps = references, rows, steps
+        self.validation_keys = episode_keys(config.seed, VALIDATION_EPISODES)
+        self.actor = act(config.agent)
+        # Few lengths of chunk, for each is compiled: one for all but the last.
+        self.chunk = max(1, steps // (VALIDATIONS * CHUNKS_BETWEEN_VALIDATIONS))
+
+    def run(self, start: RunnerState) -> bool:
+        """Train to the end; true if it was interrupted. Either way the run is saved."""
+        saved, stop, runner = time.monotonic(), _StopFlag(), start
+        with _progress() as progress, stop:
+            task = progress.add_task("compiling", total=self.steps, completed=int(runner.step), status="")
+            if int(runner.step) == 0:
+                warm_steps = min(self.config.agent.warmup_steps, self.steps)
+                runner, _ = warm_up(self.env, self.env_params, self.config.agent, runner, warm_steps)
+            for chunk in self._chunks(runner):
+                runner, row = chunk
+                self.rows.append(row)
+                progress.update(task, description="training", completed=row["step"], status=_status(self.rows))
+                if not stop.requested and time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
+                    self._save(runner)
+                    saved = time.monotonic()
+                if stop.requested:
+                    break
+            progress.update(task, description="saving")
+            self._save(runner)
+        return int(runner.step) < self.steps
+
+    def _chunks(self, runner: RunnerState) -> Iterator[tuple[RunnerState, dict[str, Any]]]:
+        """Advance chunk by chunk; a row of metrics after each."""
+        done = int(runner.step)
+        while done < self.steps:
+            begin = time.perf_counter()
+            length = min(self.chunk, self.steps - done)
+            runner, metrics = train_chunk(self.env, self.env_params, self.config.agent, runner, length)
+            row = _summarise(jax.device_get(metrics))
+            done += length
+            row |= {"step": done, "decisions": done * self.config.num_envs}
+            row["decisions_per_s"] = length * self.config.num_envs / (time.perf_counter() - begin)
+            if (done // self.chunk) % CHUNKS_BETWEEN_VALIDATIONS == 0 or done == self.steps:
+                params = runner.agent.params
+                row["validation_act"] = float(
+                    rollout(self.env, self.env_params, self.actor, params, self.validation_keys).act.mean()
+                )
+            yield runner, row
+
+    def _save(self, runner: RunnerState) -> None:
+        save_runner(self.folder / "checkpoints", runner)
+        what = f"train.py, {self.config.scenario.dataset}/{self.config.scenario.name}, seed {self.config.seed}"
+        what += f", {int(runner.step) * self.config.num_envs:,} decisions"
+        save_policy(self.folder / "policy.msgpack", self.config.agent, runner.agent.params, runner.observation, what)
+        _write_rows(self.folder / "metrics.csv", self.rows)
+        try:
+            training_curves(self.rows, self.folder / "curves.png", self.references)
+        except ImportError as error:
+            console.print(f"no curves.png: {error}")
+
+
+class _StopFlag:
+    """Turns Ctrl-C and SIGTERM into a request to stop after the chunk at hand; a second Ctrl-C interrupts at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> _StopFlag:
+        self._before = {s: signal.signal(s, self._request) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _request(self, number: int, _: object) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        console.print("stopping after this chunk; saving")
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}"),
+        console=console,
+    )
+
+
+def _status(rows: list[dict[str, Any]]) -> str:
+    """One line on how it goes; ACT is the newest validation's."""
+    row = rows[-1]
+    acts = [r["validation_act"] for r in rows if r.get("validation_act") not in (None, "")]
+    parts = [f"{row['decisions_per_s']:,.0f} decisions/s", f"ACT {acts[-1]:.1f} s" if acts else "ACT -"]
+    parts += [f"critic {row['critic_loss']:.3f}", f"actor {row['actor_loss']:.3f}"]
+    if "twin_error" in row:
+        parts.append(f"twin {row['twin_error']:.2f}")
+    return " · ".join(parts)
+
+
+def _summarise(metrics: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Means over a chunk; ACT over the episodes that ended in it, empty if none did."""
+    episodes = float(metrics["episodes"].sum())
+    row = {name: float(np.mean(metrics[name])) for name in metrics if name not in ("episodes", "act_sum", "merges")}
+    return row | {
+        "episodes": int(episodes),
+        "act": float(metrics["act_sum"].sum()) / episodes if episodes else "",
+        "merges": int(metrics["merges"].sum()),
+    }
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_aside(path, text.getvalue())
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    with path.open() as file:
+        rows = [{name: float(x) if x else "" for name, x in row.items()} for row in csv.DictReader(file)]
+    return [row | {name: int(row[name]) for name in ("step", "decisions", "episodes", "merges")} for row in rows]

@@ -1,0 +1,92 @@
+"""Pictures: the training curves of Fig. 3 and the ACT of every policy. They need matplotlib, the extra `plot`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxcec.evaluation.statistics import Interval
+
+_LEARNED = ("ddpg", "dtdrlmo")
+
+
+def training_curves(rows: Sequence[Mapping[str, float]], path: Path, references: Mapping[str, float]) -> None:
+    """Fig. 3: reward, actor loss, critic loss; beside them the ACT on held-out episodes and the twin's error.
+
+    Args:
+        rows: metrics in order, with `decisions` and the columns drawn.
+        path: PNG to write.
+        references: ACT of baselines, s, drawn as level lines.
+    """
+    plt = _pyplot()
+    panels = {
+        "reward": "mean reward per decision (s)",
+        "actor_loss": "actor loss",
+        "critic_loss": "critic loss",
+        "validation_act": "ACT on validation episodes (s)",
+        "twin_error": "twin: share of change not foreseen",
+    }
+    shown = [name for name in panels if any(_number(row.get(name)) is not None for row in rows)]
+    figure, axes = plt.subplots(1, len(shown), figsize=(3.6 * len(shown), 3.0), squeeze=False, layout="constrained")
+    for axis, name in zip(axes[0], shown, strict=True):
+        points = [(row["decisions"] / 1e6, value) for row in rows if (value := _number(row.get(name))) is not None]
+        axis.plot(*zip(*points, strict=True), color="C0", marker="o" if len(points) < 20 else None, markersize=3)
+        axis.set(title=panels[name], xlabel="million decisions")
+        axis.title.set_fontsize(10)
+        if name == "critic_loss":
+            axis.set_yscale("log")
+        if name == "validation_act":
+            for color, (reference, act) in zip(("C2", "C1", "C3"), references.items(), strict=False):
+                axis.axhline(act, color=color, linestyle="--", linewidth=1.0, label=reference)
+            axis.set_ylim(0.0, 2.0 * max([*references.values(), 1e-9]))
+            axis.legend(fontsize=8)
+    _save(figure, path)
+
+
+def act_bars(acts: Mapping[str, Interval], path: Path, title: str) -> None:
+    """ACT of each policy with its 95 % interval; a logarithmic axis, for the worst are many times the best.
+
+    Args:
+        acts: by policy, s.
+        path: PNG to write.
+        title: above the figure.
+    """
+    plt = _pyplot()
+    names = list(acts)
+    means = [acts[name].mean for name in names]
+    spread = [
+        [acts[name].mean - acts[name].low for name in names],
+        [acts[name].high - acts[name].mean for name in names],
+    ]
+    figure, axis = plt.subplots(figsize=(1.0 * len(names) + 1.5, 3.6), layout="constrained")
+    colors = ["C0" if name in _LEARNED else "0.65" for name in names]
+    bars = axis.bar(names, means, yerr=spread, capsize=4, color=colors)
+    axis.bar_label(bars, labels=[f"{mean:.3g}" for mean in means], padding=3, fontsize=8)
+    axis.set(yscale="log", ylabel="ACT (s), 95 % interval", title=title)
+    axis.title.set_fontsize(10)
+    axis.margins(y=0.15)
+    _save(figure, path)
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or value == "" or value != value else float(value)
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib
+    except ImportError:
+        raise ImportError("figures need matplotlib: pip install 'jaxcec[plot]'") from None
+    matplotlib.use("Agg")
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot
+
+
+def _save(figure: Any, path: Path) -> None:
+    """Write aside, then rename: a figure that is looked at while training goes on is never half-written."""
+    aside = path.with_name(f".{path.name}")
+    figure.savefig(aside, dpi=150, format="png")
+    _pyplot().close(figure)
+    aside.replace(path)

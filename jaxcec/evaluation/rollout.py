@@ -1,0 +1,96 @@
+"""Whole episodes under a policy, in one compiled loop; every policy is scored by the same simulator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcec.env import Action, CECEnv, EnvParams, Observation
+from jaxcec.policies import Policy
+
+Apply = Callable[[Any, Observation, chex.PRNGKey], Action]
+
+
+class Contender(NamedTuple):
+    """A policy with its parameters apart, so that new parameters need no new compilation."""
+
+    name: str
+    apply: Apply  # (params, observation, key) -> Action
+    params: Any = None
+
+    @classmethod
+    def of_rule(cls, name: str, policy: Policy) -> Contender:
+        """A policy without parameters."""
+        return cls(name, lambda _, observation, key: policy(observation, key))
+
+
+class Episodes(NamedTuple):
+    """What was measured of each episode; (episodes,) each."""
+
+    act: chex.Array  # s
+    decisions: chex.Array
+    moved: chex.Array  # decisions for another host than the source's edge node
+    merges: chex.Array  # timeline segments merged
+
+
+def episode_keys(seed: int, count: int) -> chex.PRNGKey:
+    """(count,) keys: equal keys draw equal episodes, whatever the policy. This is what pairs comparisons."""
+    return jax.random.split(jax.random.key(seed), count)
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def rollout(env: CECEnv, env_params: EnvParams, apply: Apply, params: Any, keys: chex.PRNGKey) -> Episodes:
+    """Play one episode per key to its end.
+
+    Args:
+        env: the environment.
+        env_params: its banks.
+        apply: the policy.
+        params: its parameters.
+        keys: (episodes,) each draws its episode, and the policy's own random numbers.
+    """
+    observation, state = jax.vmap(env.reset_env, in_axes=(0, None))(keys, env_params)
+    count = keys.shape[0]
+    nothing = jnp.zeros(count, jnp.int32)
+    start = Episodes(jnp.zeros(count), nothing, nothing, nothing)
+
+    def running(carry: tuple) -> chex.Array:
+        return ~jnp.all(jax.vmap(env.is_terminated)(carry[1]))
+
+    def step(carry: tuple) -> tuple:
+        observation, state, done, index = carry
+        step_keys = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
+        action = jax.vmap(apply, in_axes=(None, 0, 0))(params, observation, step_keys)
+        source = jnp.argmax(observation.service.source, axis=-1)
+        observation, state, _, _, info = jax.vmap(env.step_env, in_axes=(0, 0, 0, None))(
+            step_keys, state, action, env_params
+        )
+        decided = info["decided"]
+        done = Episodes(
+            act=done.act + info["act"],
+            decisions=done.decisions + decided.astype(jnp.int32),
+            moved=done.moved + (decided & (info["host"] != source)).astype(jnp.int32),
+            merges=info["merges"],
+        )
+        return observation, state, done, index + 1
+
+    return jax.lax.while_loop(running, step, (observation, state, start, jnp.int32(0)))[2]
+
+
+def timed_rollout(
+    env: CECEnv, env_params: EnvParams, contender: Contender, keys: chex.PRNGKey
+) -> tuple[Episodes, float, float]:
+    """`rollout` as numpy arrays, with its decisions/s once compiled, and the seconds compilation took."""
+    begin = time.perf_counter()
+    compiled = rollout.lower(env, env_params, contender.apply, contender.params, keys).compile()
+    compile_seconds = time.perf_counter() - begin
+    begin = time.perf_counter()
+    episodes = jax.tree.map(np.asarray, compiled(env_params, contender.params, keys))
+    return episodes, float(episodes.decisions.sum()) / (time.perf_counter() - begin), compile_seconds
