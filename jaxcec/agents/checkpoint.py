@@ -91,17 +91,8 @@ def load_policy(path: Path, observation: Observation) -> tuple[AgentConfig, Agen
     Raises:
         ValueError: no such file, not a policy, or a flat one for another size of network.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such checkpoint; expected a policy.msgpack or the folder of a run")
-    try:
-        content = serialization.msgpack_restore(path.read_bytes())
-        header = json.loads(content["header"])
-        if header["format"] != _FORMAT:
-            raise ValueError(f"format {header['format']!r}")
-        settings = header["config"]
-        config = AgentConfig(**(settings | {"hidden": tuple(settings["hidden"])}))
-    except Exception as error:
-        raise ValueError(f"{path}: not a policy written by train.py ({type(error).__name__}: {error})") from None
+    header, state = _read(path)
+    config = _config(path, header)
     sizes = {
         "num_nodes": observation.service.source.shape[-1],
         "max_links": observation.links.free.shape[-1],
@@ -112,7 +103,37 @@ def load_policy(path: Path, observation: Observation) -> tuple[AgentConfig, Agen
             raise ValueError(f"{path}: trained for {name} = {header[name]}, but the scenario has {size}")
     features: Features = jax.eval_shape(encode, observation)
     like = jax.eval_shape(lambda key, f: init_params(config, key, f), jax.random.key(0), features)
-    return config, _restore(path, like, content["params"]), header["run"]
+    return config, _restore(path, like, state), header["run"]
+
+
+def policy_algorithm(path: Path) -> str:
+    """The algorithm of a policy file, one of `config.ALGORITHMS`.
+
+    Raises:
+        ValueError: no such file, or not a policy.
+    """
+    return _config(path, _read(path)[0]).algorithm
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Any]:
+    """Header and parameters of a policy file."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such checkpoint; expected a policy.msgpack or the folder of a run")
+    try:
+        content = serialization.msgpack_restore(path.read_bytes())
+        header = json.loads(content["header"])
+        if header["format"] != _FORMAT:
+            raise ValueError(f"format {header['format']!r}")
+        return header, content["params"]
+    except Exception as error:  # msgpack, json and flax each raise their own on foreign bytes
+        raise ValueError(f"{path}: not a policy written by train.py ({type(error).__name__}: {error})") from None
+
+
+def _config(path: Path, header: dict[str, Any]) -> AgentConfig:
+    try:
+        return AgentConfig(**(header["config"] | {"hidden": tuple(header["config"]["hidden"])}))
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: written by another version of jaxcec ({error}); train again") from None
 
 
 def _restore(path: Path, like: AgentParams, state: Any) -> AgentParams:

@@ -14,13 +14,12 @@ from typing import Annotated, Any
 import jax
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from jaxcec.agents.act import act
 from jaxcec.agents.checkpoint import load_runner, save_policy, save_runner
 from jaxcec.agents.train import RunnerState, init_runner, train_chunk, warm_up
 from jaxcec.commands.config import TrainConfig, guarded, load_config, parse, save_config, write_aside
+from jaxcec.commands.console import announced_jobs, console, progress_bar
 from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation.plots import training_curves
 from jaxcec.evaluation.rollout import Contender, episode_keys, rollout
@@ -32,8 +31,6 @@ VALIDATIONS = 8  # in a run
 VALIDATION_EPISODES = 32  # of the training banks: the test split is for eval.py alone
 CHUNKS_BETWEEN_VALIDATIONS = 8
 REFERENCES = ("local", "eft")
-
-console = Console()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +79,7 @@ def train(config: TrainConfig, folder: Path, resume: bool) -> None:
         folder: made if need be.
         resume: go on from the newest checkpoint in it.
     """
-    env, env_params = make_env(config.scenario, "train")
+    env, env_params = make_env(config.scenario, "train", announced_jobs(config.scenario))
     steps = -(-config.total_decisions // config.num_envs)
     key = jax.random.key(config.seed)
     rows: list[dict[str, Any]] = []
@@ -137,7 +134,7 @@ class _Loop:
     def run(self, start: RunnerState) -> bool:
         """Train to the end; true if it was interrupted. Either way the run is saved."""
         saved, stop, runner = time.monotonic(), _StopFlag(), start
-        with _progress() as progress, stop:
+        with progress_bar() as progress, stop:
             task = progress.add_task("compiling", total=self.steps, completed=int(runner.step), status="")
             if int(runner.step) == 0:
                 warm_steps = min(self.config.agent.warmup_steps, self.steps)
@@ -204,19 +201,6 @@ class _StopFlag:
             raise KeyboardInterrupt
         self.requested = True
         console.print("stopping after this chunk; saving")
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[status]}"),
-        console=console,
-    )
 
 
 def _status(rows: list[dict[str, Any]]) -> str:

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcec.env import CECEnv, EnvConfig, EnvParams, make_dags, make_network
-from jaxcec.scenarios.alibaba import load_batch_tasks
+from jaxcec.scenarios.alibaba import LoadReport, load_batch_tasks
 from jaxcec.scenarios.arrivals import draw_arrivals
 from jaxcec.scenarios.background import KINDS, draw_background
 from jaxcec.scenarios.dag import Dag, synthetic_dag
-from jaxcec.scenarios.job_table import RUNTIMES, alibaba_hour, job_dags
+from jaxcec.scenarios.job_table import RUNTIMES, JobTable, alibaba_hour, job_dags
 from jaxcec.scenarios.seeds import check_choice, split_rng
 from jaxcec.scenarios.topology import synthetic_topology
 
@@ -53,6 +53,8 @@ class Scenario:
 
     def __post_init__(self) -> None:
         check_choice("scenario.dataset", self.dataset, DATASETS)
+        if self.trace is not None and self.dataset != "alibaba":
+            raise ValueError(f"scenario.trace: got {self.trace!r}; needs scenario.dataset alibaba, not {self.dataset}")
         check_choice("scenario.runtime", self.runtime, RUNTIMES)
         check_choice("scenario.background", self.background, KINDS)
         for field in dataclasses.fields(self):
@@ -79,7 +81,16 @@ class Scenario:
         )
 
 
-def make_env(scenario: Scenario, split: str) -> tuple[CECEnv, EnvParams]:
+def load_jobs(scenario: Scenario) -> tuple[JobTable, LoadReport | None]:
+    """The jobs that the scenario's DAGs are drawn from, with what was dropped of the user's own trace.
+
+    Raises:
+        ValueError: the trace is missing, damaged or empty.
+    """
+    return (alibaba_hour(), None) if scenario.trace is None else load_batch_tasks(scenario.trace)
+
+
+def make_env(scenario: Scenario, split: str, jobs: JobTable | None = None) -> tuple[CECEnv, EnvParams]:
     """The environment of a scenario, with the banks of one split as its default params.
 
     The splits share no DAG, topology, arrival pattern or background trace. One seed gives one set of banks.
@@ -87,6 +98,7 @@ def make_env(scenario: Scenario, split: str) -> tuple[CECEnv, EnvParams]:
     Args:
         scenario: the settings.
         split: `train` or `test`.
+        jobs: what `load_jobs` gave, so that two splits read a trace once; by default it is read here.
 
     Raises:
         ValueError: an unknown split, or settings for which no bank can be drawn.
@@ -94,7 +106,7 @@ def make_env(scenario: Scenario, split: str) -> tuple[CECEnv, EnvParams]:
     config = scenario.env_config()
     rng = split_rng(scenario.seed, split, "topology")
     topologies = [_Topology.draw(scenario, rng) for _ in range(scenario.num_topologies)]
-    dags = _draw_dags(scenario, split)
+    dags = _draw_dags(scenario, split, jobs)
     params = EnvParams(
         network=make_network(topologies, config.max_links),
         dags=make_dags(dags, config.max_microservices),
@@ -141,14 +153,14 @@ class _Topology:
         return cls(drawn.links, drawn.node_speed, drawn.device_speed, np.ones((scenario.num_nodes, 2)))
 
 
-def _draw_dags(scenario: Scenario, split: str) -> list[Dag]:
+def _draw_dags(scenario: Scenario, split: str, jobs: JobTable | None) -> list[Dag]:
     rng = split_rng(scenario.seed, split, "dags")
     if scenario.dataset == "synthetic":
         return [
             synthetic_dag(rng, scenario.max_microservices, 2, scenario.load, scenario.data, scenario.demand)
             for _ in range(scenario.num_dags)
         ]
-    table = alibaba_hour() if scenario.trace is None else load_batch_tasks(scenario.trace)[0]
+    table = load_jobs(scenario)[0] if jobs is None else jobs
     fitting = int((table.sizes[table.split(split)] <= scenario.max_microservices).sum())
     return job_dags(
         table,

@@ -1,0 +1,37 @@
+"""What the command lines say to a terminal in common."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from jaxcec.scenarios import Scenario, load_jobs
+from jaxcec.scenarios.job_table import JobTable
+
+console = Console()
+
+
+def announced_jobs(scenario: Scenario) -> JobTable | None:
+    """The jobs of an Alibaba scenario, having said where they come from and what was dropped."""
+    if scenario.dataset != "alibaba":
+        return None
+    jobs, report = load_jobs(scenario)
+    if report is None:
+        console.print(f"Alibaba cluster trace v2018, one hour of arrivals: {len(jobs):,} DAG jobs")
+    else:
+        console.print(str(report), markup=False, highlight=False)
+    return jobs
+
+
+def progress_bar() -> Progress:
+    """A bar with elapsed time, time left, and a status field."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}"),
+        console=console,
+    )
