@@ -8,11 +8,10 @@ import io
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import jax
 import numpy as np
-import tyro
 from rich.table import Table
 
 from jaxcec.agents.act import act
