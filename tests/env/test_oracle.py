@@ -39,11 +39,11 @@ JUMP = 1e-4  # relative change of an instant that rounding alone does not explai
 CHOICES: dict[str, list[float]] = {
     "bandwidth": [1, 2, 4, 8],
     "speed": [1, 2, 4],
-    "capacity": [2, 2, 4],
+    "capacity": [2, 2, 3],  # it and the demand decide what fits, not how long it takes: any fraction is exact enough
     "release": [0, 0, 2, 4, 8],
     "load": [0, 8, 16, 32, 48, 64],
     "data": [0, 12, 24, 36, 48],  # any number of predecessors divides it
-    "demand": [0, 0.25, 0.5, 1, 2, 2],
+    "demand": [0, 0.1, 0.2, 0.7, 1, 1, 1.8, 2],
     "eta": [0.0625, 0.25, 0.5, 1, 2],
     "eps": [0, 0, 1, 4],
     "background": [0, 0.5, 0.75],
