@@ -91,9 +91,8 @@ def main() -> None:
         )
     print(file=sys.stderr)
     setting = {"device": f"{runs[0]['device']}, {os.cpu_count()} cores", "versions": runs[0]["versions"]}
-    print(
-        f"{setting['device']}, {setting['versions']}, {arguments.num_envs} environments, {arguments.processes} processes"
-    )
+    print(f"{setting['device']}, {setting['versions']}")
+    print(f"{arguments.num_envs} environments, {arguments.processes} processes")
     print(f"{'rule':8}{'median/s':>12}{'worst/s':>12}{'compile s':>11}{'first step s':>14}")
     for row in rows:
         print(

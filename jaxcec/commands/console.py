@@ -27,11 +27,11 @@ def progress_bar() -> Progress:
     """A bar with elapsed time, time left, and a status field."""
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=10),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
-        TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("left"),
         TextColumn("{task.fields[status]}"),
         console=console,
     )

@@ -143,6 +143,8 @@ class _Loop:
                 runner, row = chunk
                 self.rows.append(row)
                 progress.update(task, description="training", completed=row["step"], status=_status(self.rows))
+                if not console.is_terminal and "validation_act" in row:
+                    console.print(f"{row['step'] / self.steps:4.0%}  {_status(self.rows)}")
                 if not stop.requested and time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
                     self._save(runner)
                     saved = time.monotonic()
@@ -207,11 +209,9 @@ def _status(rows: list[dict[str, Any]]) -> str:
     """One line on how it goes; ACT is the newest validation's."""
     row = rows[-1]
     acts = [r["validation_act"] for r in rows if r.get("validation_act") not in (None, "")]
-    parts = [f"{row['decisions_per_s']:,.0f} decisions/s", f"ACT {acts[-1]:.1f} s" if acts else "ACT -"]
-    parts += [f"critic {row['critic_loss']:.3f}", f"actor {row['actor_loss']:.3f}"]
-    if "twin_error" in row:
-        parts.append(f"twin {row['twin_error']:.2f}")
-    return " · ".join(parts)
+    parts = [f"{row['decisions_per_s']:,.0f}/s", f"ACT {acts[-1]:.0f} s" if acts else "ACT -"]
+    parts += [f"critic {row['critic_loss']:.2f}", f"actor {row['actor_loss']:.2f}"]
+    return " ".join([*parts, f"twin {row['twin_error']:.2f}"] if "twin_error" in row else parts)
 
 
 def _summarise(metrics: dict[str, np.ndarray]) -> dict[str, Any]:
