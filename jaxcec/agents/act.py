@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -54,6 +55,7 @@ def choose(
     return Choice(chosen, features, node.astype(jnp.int32), bandwidth, hold, twin_reward)
 
 
+@functools.cache  # one function for one config, so that what is compiled for it is found again
 def act(config: AgentConfig) -> Callable[[AgentParams, Observation, chex.PRNGKey], Action]:
     """The agent without noise: parameters, observation and key to an action."""
     return lambda params, observation, key: choose(config, params, observation, key, explore=False).action

@@ -34,6 +34,7 @@ class RunnerState(struct.PyTreeNode):
     step: chex.Array  # () u32, decisions of each environment; their product is taken on the host, in unbounded ints
 
 
+@partial(jax.jit, static_argnums=(0, 2, 3))
 def init_runner(env: CECEnv, params: EnvParams, config: AgentConfig, num_envs: int, key: chex.PRNGKey) -> RunnerState:
     """Fresh agent, empty replay buffer, one new episode in every environment."""
     key_agent, key_reset, key_run = jax.random.split(key, 3)
