@@ -65,11 +65,11 @@ def _main(arguments: list[str] | None) -> None:
 
 def _resumed(command: TrainCommand) -> TrainConfig:
     """The run's own settings; only its length may be changed."""
-    assert command.resume is not None
-    saved = load_config(str(command.resume / "config.yaml"))
-    default = load_config(command.config)
-    if command.run.total_decisions != default.total_decisions:
-        return dataclasses.replace(saved, total_decisions=command.run.total_decisions)
+    saved, asked, default = load_config(f"{command.resume}/config.yaml"), command.run, load_config(command.config)
+    if dataclasses.replace(asked, total_decisions=default.total_decisions) != default or command.config != "default":
+        raise ValueError("--resume: the run's own settings hold; only --total-decisions may be given with it")
+    if asked.total_decisions != default.total_decisions:
+        return dataclasses.replace(saved, total_decisions=asked.total_decisions)
     return saved
 
 

@@ -28,7 +28,7 @@ class Contender(NamedTuple):
     @classmethod
     def of_rule(cls, name: str, policy: Policy) -> Contender:
         """A policy without parameters."""
-        return cls(name, _without_params(policy))
+        return cls(name, _without_params(policy))  # type: ignore[arg-type]  # a function is hashable
 
 
 @functools.cache  # one function for one policy, so that what is compiled for it is found again

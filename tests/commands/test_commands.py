@@ -131,13 +131,22 @@ def test_bad_settings_are_refused_before_anything_is_written(change, message, tm
     assert not (tmp_path / "run").exists()
 
 
+def test_a_resumed_run_keeps_its_settings(run, tmp_path, capsys):
+    for arguments, message in (
+        (["--resume", str(tmp_path)], "config.yaml"),
+        (["--resume", str(run), "--num-envs", "8"], "only --total-decisions may be given"),
+    ):
+        with pytest.raises(SystemExit) as exit_info:
+            train.main(arguments)
+        assert exit_info.value.code == 2 and message in capsys.readouterr().err
+
+
 def test_bad_flags_are_refused(tmp_path, capsys):
     out = ["--out", str(tmp_path / "run")]
     for arguments, message in (
         (["--scenario.bandwidth", "-1"], "bandwidth: got -1"),
         (["--no-such-flag", "1"], "no-such-flag"),
         (["--config", "nowhere"], "must be a YAML file or one of default, paper, smoke"),
-        (["--resume", str(tmp_path)], "config.yaml"),
     ):
         with pytest.raises(SystemExit) as exit_info:
             train.main([*arguments, *out])
