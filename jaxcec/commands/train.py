@@ -146,9 +146,11 @@ class _Loop:
         with progress_bar() as progress, stop:
             task = progress.add_task("compiling", total=self.steps, completed=int(runner.step), status="")
             if int(runner.step) == 0:
-                runner, _ = warm_up(
+                runner, metrics = warm_up(
                     self.env, self.env_params, self.config.agent, runner, self.config.agent.warmup_steps
                 )
+                # The first row is the untrained agent's: what learning is to be seen against.
+                self.rows.append(self._row(runner, _summarise(jax.device_get(metrics)), validate=True))
             for chunk in self._chunks(runner):
                 runner, row = chunk
                 self.rows.append(row)
@@ -171,15 +173,20 @@ class _Loop:
             begin = time.perf_counter()
             runner, metrics = train_chunk(self.env, self.env_params, self.config.agent, runner, self.chunk)
             row = _summarise(jax.device_get(metrics))
-            done += self.chunk
-            row |= {"step": done, "decisions": done * self.config.num_envs}
             row["decisions_per_s"] = self.chunk * self.config.num_envs / (time.perf_counter() - begin)
-            if (done // self.chunk) % CHUNKS_BETWEEN_VALIDATIONS == 0 or done >= self.steps:
-                params = runner.agent.params
-                row["validation_act"] = float(
-                    rollout(self.env, self.env_params, self.actor, params, self.validation_keys).act.mean()
-                )
-            yield runner, row
+            done += self.chunk
+            often = (done // self.chunk) % CHUNKS_BETWEEN_VALIDATIONS == 0
+            yield runner, self._row(runner, row, validate=often or done >= self.steps)
+
+    def _row(self, runner: RunnerState, row: dict[str, Any], validate: bool) -> dict[str, Any]:
+        """Metrics with how far the run is, and now and then the ACT without exploration."""
+        step = int(runner.step)
+        row |= {"step": step, "decisions": step * self.config.num_envs}
+        if validate:
+            params = runner.agent.params
+            episodes = rollout(self.env, self.env_params, self.actor, params, self.validation_keys)
+            row["validation_act"] = float(episodes.act.mean())
+        return row
 
     def _save(self, runner: RunnerState) -> None:
         save_runner(self.folder / "checkpoints", runner)
