@@ -91,7 +91,7 @@ def _best_in_twin(
     scores: chex.Array,
     action: RelaxedAction,
 ) -> tuple[chex.Array, chex.Array]:
-    """The best of the actor's preferred nodes, by the critic's value now and after one step in the twin.
+    """The best of the actor's preferred nodes, by its preference and by what one step in the twin promises.
 
     Returns:
         () i32 node and () s reward of Eq. 17.
@@ -104,8 +104,8 @@ def _best_in_twin(
         following, reward = predict(config, twin, features, executed)
         next_action = relax(Actor(config).apply(params.actor, following))
         ahead = reward + config.discount * Critic(config).apply(params.critic, following, next_action)
-        now = Critic(config).apply(params.critic, features, executed)
-        score = config.twin_score * ahead + (1.0 - config.twin_score) * now
+        # A softmax with entropy bonus e prefers nodes by value / e: so e times a score is in units of value.
+        score = config.entropy * scores[node] + config.twin_score * ahead
         eps = action.hold[node] * config.max_hold
         return score, completion_reward(observation, node, action.bandwidth[node], eps, following)
 
