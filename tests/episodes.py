@@ -1,0 +1,56 @@
+"""A small random scenario and whole episodes of it, for tests."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from jaxcec.env import Action, CECEnv
+from jaxcec.scenarios.scenario import Scenario
+
+SMALL = Scenario(
+    name="small",
+    num_services=4,
+    max_microservices=6,
+    num_nodes=4,
+    neighbours=(1, 2),
+    arrival_rate=0.05,
+    num_topologies=3,
+    num_dags=16,
+    num_patterns=4,
+    num_traces=4,
+    num_frames=32,
+    link_breakpoints=64,
+    host_breakpoints=48,
+)
+STEPS = SMALL.num_services * SMALL.max_microservices  # at least the length of an episode
+
+
+def random_actions(env: CECEnv, key, *shape: int) -> Action:
+    """Actions with leading axes of this shape, from the whole action space."""
+    sample = env.action_space().sample
+    for _ in shape:
+        sample = jax.vmap(sample)
+    return sample(jax.random.split(key, shape))
+
+
+@partial(jax.jit, static_argnums=0)
+def rollout(env: CECEnv, params, state, actions: Action):
+    """Decide with each action in turn, without auto-reset.
+
+    Returns:
+        What was observed before each decision, and the decisions' records: `info` with `reward` and `terminated`.
+    """
+    key = jax.random.key(0)
+
+    def step(state, action):
+        seen = env.observe(key, state, None, params)
+        _, state, reward, terminated, info = env.step_env(key, state, action, params)
+        return state, (seen, info | {"reward": reward, "terminated": terminated})
+
+    return jax.lax.scan(step, state, actions)[1]
+
+
+def identical(a, b):
+    """() bool: are two pytrees equal bit by bit?"""
+    return jnp.all(jnp.stack(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.all(x == y), a, b))))
