@@ -3,7 +3,7 @@
 from functools import partial
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from jaxcec.env import Action, CECEnv
 from jaxcec.scenarios.scenario import Scenario
@@ -26,7 +26,7 @@ SMALL = Scenario(
 STEPS = SMALL.num_services * SMALL.max_microservices  # at least the length of an episode
 
 
-def random_actions(env: CECEnv, key, *shape: int) -> Action:
+def random_actions(env: CECEnv, key, shape: tuple[int, ...] = ()) -> Action:
     """Actions with leading axes of this shape, from the whole action space."""
     sample = env.action_space().sample
     for _ in shape:
@@ -39,18 +39,20 @@ def rollout(env: CECEnv, params, state, actions: Action):
     """Decide with each action in turn, without auto-reset.
 
     Returns:
-        What was observed before each decision, and the decisions' records: `info` with `reward` and `terminated`.
+        What was observed before each decision; the decisions' records, `info` with `reward` and `terminated`; and the
+        small part of the state after each.
     """
     key = jax.random.key(0)
 
     def step(state, action):
         seen = env.observe(key, state, None, params)
         _, state, reward, terminated, info = env.step_env(key, state, action, params)
-        return state, (seen, info | {"reward": reward, "terminated": terminated})
+        return state, (seen, info | {"reward": reward, "terminated": terminated}, state.episode)
 
     return jax.lax.scan(step, state, actions)[1]
 
 
-def identical(a, b):
-    """() bool: are two pytrees equal bit by bit?"""
-    return jnp.all(jnp.stack(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.all(x == y), a, b))))
+def equal(a, b, axes: int = 0) -> np.ndarray:
+    """Are two pytrees equal bit by bit? One answer for each index of so many leading axes."""
+    same = [np.asarray(x) == np.asarray(y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)]
+    return np.all([x.reshape((*x.shape[:axes], -1)).all(axis=-1) for x in same], axis=0)

@@ -2,18 +2,23 @@
 
 import dataclasses
 from functools import partial
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from episodes import SMALL, STEPS, identical, random_actions, rollout
+from episodes import SMALL, STEPS, equal, random_actions, rollout
 
-from jaxcec.env import Action, CECEnv, flatten, observation_size
+from jaxcec.env import Action, CECEnv, Observation, flatten, observation_size
 from jaxcec.scenarios.scenario import make_env
 
-ENVS = 8  # environments side by side
+ENVS = 6  # environments side by side
+BEYOND = 3  # steps after the longest episode
+LIMIT = 12  # steps: some episodes are longer, some shorter
+RATES = 0.05 * 2.0 ** jnp.arange(-3, 3, dtype=jnp.float32)  # services/s, one for each environment
 KEY = jax.random.key(1)
 KEYS = jax.random.split(KEY, ENVS)
 
@@ -25,39 +30,83 @@ def small():
 
 @pytest.fixture(scope="module")
 def episodes(small):
-    """Observations and records of random episodes, (ENVS, STEPS + 3): some steps beyond the longest."""
+    """Actions, observations, records and small state of random episodes without auto-reset, (ENVS, steps) each."""
     env, params = small
-    _, states = jax.vmap(env.reset_env, in_axes=(0, None))(KEYS, params)
-    return jax.vmap(rollout, in_axes=(None, None, 0, 0))(env, params, states, random_actions(env, KEY, ENVS, STEPS + 3))
+    actions = random_actions(env, KEY, (ENVS, STEPS + BEYOND))
+    axes = jax.tree.map(lambda _: None, params).replace(arrival_rate=0)
+    params = params.replace(arrival_rate=RATES)
+    _, states = jax.vmap(env.reset_env, in_axes=(0, axes))(KEYS, params)
+    return actions, *jax.vmap(rollout, in_axes=(None, axes, 0, 0))(env, params, states, actions)
+
+
+class Step(NamedTuple):
+    """What `step` returns beside the state."""
+
+    seen: Observation
+    reward: Any
+    terminated: Any
+    truncated: Any
+    info: dict
+
+    @property
+    def ended(self):
+        """Whether an episode ended with this step."""
+        return self.terminated | self.truncated
 
 
 @partial(jax.jit, static_argnums=0)
-def run(env, params, keys, actions):
-    """Steps with auto-reset from `reset(keys[0])`: each step's (observation, reward, terminated, truncated, info)."""
+@partial(jax.vmap, in_axes=(None, None, 0, 0))
+def run_with_auto_reset(env, params, keys, actions):
+    """Many steps of two copies of an environment, of which the second is made anew whenever an episode ends.
 
-    def step(state, inputs):
+    Returns:
+        The steps of the first and of the second copy, and the observation that a reset with each step's key gives.
+    """
+
+    def step(copies, inputs):
         key, action = inputs
-        observation, state, *outcome = env.step(key, state, action, params)
-        return state, (observation, *outcome)
+        seen, copies, *outcome = jax.vmap(env.step, in_axes=(None, 0, None, None))(key, copies, action, params)
+        outcome = Step(seen, *outcome)
+        first_seen, new = env.reset_env(key, params)
+        copies = jax.tree.map(lambda x, y: x.at[1].set(jnp.where(outcome.ended[0], y, x[1])), copies, new)
+        return copies, (*(jax.tree.map(itemgetter(copy), outcome) for copy in (0, 1)), first_seen)
 
     _, state = env.reset(keys[0], params)
-    return jax.lax.scan(step, state, (keys, actions))[1]
+    copies = jax.tree.map(lambda x: jnp.stack([x, x]), state)
+    return jax.lax.scan(step, copies, (keys, actions))[1]
 
 
-def each_step(env, params, steps: int):
-    """`run` in ENVS environments, under random actions."""
-    keys = jax.vmap(lambda key: jax.random.split(key, steps))(KEYS)
-    return jax.vmap(run, in_axes=(None, None, 0, 0))(env, params, keys, random_actions(env, KEY, ENVS, steps))
+def many_steps(small, most_steps: int):
+    """`run_with_auto_reset` over several random episodes in each environment."""
+    env, params = small
+    keys = jax.random.split(KEY, (ENVS, 3 * STEPS))
+    params = params.replace(max_steps_in_episode=jnp.int32(most_steps))
+    return run_with_auto_reset(env, params, keys, random_actions(env, KEY, keys.shape))
 
 
-def first_step(env, params, action=None):
-    """Result of the first step of the episode drawn with KEY."""
+@pytest.fixture(scope="module")
+def unlimited(small):
+    return many_steps(small, 10**6)
+
+
+@pytest.fixture(scope="module")
+def limited(small):
+    return many_steps(small, LIMIT)
+
+
+def first_step(env, params, action):
+    """The first step of the episode drawn with KEY."""
     _, state = env.reset(KEY, params)
-    return env.step(KEY, state, random_actions(env, KEY) if action is None else action, params)
+    seen, _, *outcome = env.step(KEY, state, action, params)
+    return Step(seen, *outcome)
+
+
+def action_of(host, bandwidth, hold):
+    return Action(jnp.int32(host), jnp.float32(bandwidth), jnp.float32(hold))
 
 
 def test_act_rewards_sum_to_minus_services_times_act(episodes):
-    _, records = episodes
+    _, _, records, _ = episodes
     last = np.asarray(records["decided"].sum(axis=1)) - 1
     act = np.asarray(records["act"])[np.arange(ENVS), last]
     assert (act > 0).all()
@@ -65,38 +114,128 @@ def test_act_rewards_sum_to_minus_services_times_act(episodes):
     assert np.count_nonzero(records["act"]) == ENVS, "ACT is reported once, at the end"
 
 
-def test_ready_to_finish_reward_is_minus_the_time_from_decision_to_finish():
-    env, params = make_env(dataclasses.replace(SMALL, reward="ready-to-finish"), "train")
-    _, _, reward, _, _, info = first_step(env, params)
-    assert reward < 0
-    assert reward == info["time"] - info["finish"]
+def test_after_the_end_nothing_is_decided_and_nothing_changes(episodes):
+    for index in range(ENVS):
+        _, seen, records, after = jax.tree.map(lambda x: np.asarray(x[index]), episodes)  # noqa: B023 (called at once)
+        last = int(records["terminated"].argmax())
+        assert records["decided"][: last + 1].all() and records["terminated"][last:].all()
+        for name in ("decided", "reward", "act"):
+            assert not records[name][last + 1 :].any()
+        assert (records["time"][last + 1 :] == after.makespan[last]).all()
+        for steps, first in ((after, last), (seen, last + 1)):
+            for leaf in jax.tree.leaves(steps):
+                np.testing.assert_array_equal(leaf[first:], np.broadcast_to(leaf[first], leaf[first:].shape))
 
 
-def test_same_key_and_actions_give_the_same_trajectory_bit_by_bit(small):
-    chex.assert_trees_all_equal(each_step(*small, 2 * STEPS), each_step(*small, 2 * STEPS))
+def test_observations_are_finite_float32_within_the_space(small, episodes):
+    env, _ = small
+    _, seen, records, _ = episodes
+    chex.assert_tree_all_finite(seen)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(seen))
+    assert jax.jit(jax.vmap(jax.vmap(env.observation_space().contains)))(seen).all()
+    assert (~records["decided"]).any(axis=1).all(), "observations after the end are covered too"
+
+
+def test_sampled_actions_are_in_the_space_and_taken_as_they_are(small, episodes):
+    env, _ = small
+    actions, _, records, _ = episodes
+    assert jax.jit(jax.vmap(jax.vmap(env.action_space().contains)))(actions).all()
+    assert set(np.ravel(actions.host).tolist()) == set(range(env.num_actions))
+    np.testing.assert_array_equal(records["host"], actions.host)
+    hold = jnp.where(records["data_ready"] > records["flow_start"], records["flow_start"] - records["time"], jnp.inf)
+    assert (hold >= actions.hold * (1 - 1e-3)).all()
+
+
+@pytest.mark.xfail(strict=True, raises=jax.errors.TracerBoolConversionError, reason="Box.sample tests a traced bound")
+def test_action_space_may_be_sampled_under_jit(small):
+    env, _ = small
+    chex.assert_trees_all_equal(jax.jit(env.action_space().sample)(KEY), env.action_space().sample(KEY))
+
+
+def test_numbers_of_params_may_be_vmapped(small, episodes):
+    """Each environment releases its services at the rate of its own params."""
+    _, params = small
+    _, _, records, after = episodes
+    release = np.asarray(params.arrivals.release)[after.arrivals[:, 0]] / RATES[:, None]
+    for i in range(SMALL.num_services):
+        first = jnp.argmax(records["decided"] & (records["service"] == i), axis=1)
+        np.testing.assert_array_equal(records["time"][jnp.arange(ENVS), first], release[:, i])
+
+
+def test_same_key_and_actions_give_the_same_trajectory_bit_by_bit(small, limited):
+    chex.assert_trees_all_equal(limited, many_steps(small, LIMIT))
 
 
 def test_another_key_draws_another_episode(small):
     env, params = small
-    assert not identical(env.reset(KEYS[0], params), env.reset(KEYS[1], params))
+    assert not equal(env.reset(KEYS[0], params), env.reset(KEYS[1], params))
+
+
+@pytest.mark.parametrize("which", ["limited", "unlimited"])
+def test_after_the_end_a_reset_with_the_key_of_step_follows(which, request):
+    steps, _, first_seen = request.getfixturevalue(which)
+    assert steps.ended.sum() >= 2 * ENVS
+    np.testing.assert_array_equal(equal(steps.seen, first_seen, axes=2), steps.ended)
+
+
+@pytest.mark.parametrize("which", ["limited", "unlimited"])
+def test_nothing_of_the_old_episode_is_left_after_auto_reset(which, request):
+    """Each episode in a used state equals, bit by bit, the same episode in a state made anew."""
+    used, anew, _ = request.getfixturevalue(which)
+    chex.assert_trees_all_equal(used, anew)
+
+
+def test_time_limit_truncates_and_never_terminates(limited):
+    steps, _, _ = limited
+    assert steps.truncated.any() and steps.terminated.any(), "some episodes are shorter"
+    assert not (steps.terminated & steps.truncated).any()
+    chex.assert_trees_all_equal(steps.info["terminated"], steps.terminated)
+    chex.assert_trees_all_equal(steps.info["truncated"], steps.truncated)
+    for env in range(ENVS):
+        ends = np.flatnonzero(np.r_[True, steps.ended[env]])
+        assert (np.diff(ends) <= LIMIT).all()
+        np.testing.assert_array_equal(steps.truncated[env][ends[1:] - 1] & (np.diff(ends) < LIMIT), False)
+
+
+def test_an_episode_that_ends_at_the_limit_is_terminated(small, unlimited):
+    length = int(jnp.argmax(unlimited[0].terminated[0])) + 1
+    steps, _, _ = many_steps(small, length)
+    assert steps.terminated[0, length - 1]
+    assert not steps.truncated[0, :length].any()
+
+
+def test_final_observation_is_that_before_the_reset(limited, unlimited):
+    steps, _, _ = limited
+    same = equal(steps.seen, steps.info["final_observation"], axes=2)
+    np.testing.assert_array_equal(same, ~steps.ended)
+    first = jnp.argmax(steps.ended, axis=1)
+    cut = np.flatnonzero(steps.truncated[jnp.arange(ENVS), first])  # without the limit these episodes go on
+    assert cut.size
+    goes_on, final = (
+        jax.tree.map(lambda x: x[cut, LIMIT - 1], tree) for tree in (unlimited[0].seen, steps.info["final_observation"])
+    )
+    chex.assert_trees_all_equal(goes_on, final)
 
 
 def test_step_is_traced_once_for_equal_envs_and_any_numbers(small, monkeypatch):
     traces = []
     decide = CECEnv._decide
     monkeypatch.setattr(CECEnv, "_decide", lambda *args: traces.append(1) or decide(*args))
-    _, params = small
-    config = dataclasses.replace(SMALL.env_config(), host_breakpoints=47)  # no other test compiles this one
+    env, params = small
+    config = dataclasses.replace(env.config, host_breakpoints=47)  # no other test compiles this one
+    state = jax.eval_shape(CECEnv(config).reset, KEY, params)[1]
+    action = random_actions(env, KEY)
     for factor in (1.0, 2.0):
         changed = params.replace(
             arrival_rate=params.arrival_rate * jnp.float32(factor),
             max_steps_in_episode=jnp.int32(100 * factor),
             network=params.network.replace(bandwidth=params.network.bandwidth * jnp.float32(factor)),
         )
-        first_step(CECEnv(config, changed), changed)
-        first_step(CECEnv(config, changed), None)
+        jax.eval_shape(CECEnv(config, changed).step, KEY, state, action, changed)
+        jax.eval_shape(CECEnv(config, changed).step, KEY, state, action)
     assert len(traces) == 1
-    first_step(CECEnv(dataclasses.replace(config, host_breakpoints=46)), params)
+    other = CECEnv(dataclasses.replace(config, reward="ready-to-finish"))
+    jax.eval_shape(other.step, KEY, state, action, params)
     assert len(traces) == 2, "another config is another environment"
 
 
@@ -105,12 +244,11 @@ def test_equal_envs_use_each_their_own_default_params(small):
     faster = params.replace(network=params.network.replace(speed=params.network.speed * 2.0))
     other = CECEnv(env.config, faster)
     assert other == env and hash(other) == hash(env)
-    action = Action(host=jnp.int32(0), bandwidth=jnp.float32(1.0), hold=jnp.float32(0.0))
-    info, other_info = (first_step(e, None, action)[-1] for e in (env, other))
+    action = action_of(0, 1.0, 0.0)
+    info, other_info = (first_step(e, None, action).info for e in (env, other))
     assert info["start"] == other_info["start"]
-    duration, halved = (i["finish"] - i["start"] for i in (info, other_info))
-    np.testing.assert_allclose(duration, 2.0 * halved, rtol=1e-5)
-    chex.assert_trees_all_equal(first_step(env, None, action), first_step(env, params, action))
+    np.testing.assert_allclose(info["finish"] - info["start"], 2 * (other_info["finish"] - info["start"]), rtol=1e-5)
+    chex.assert_trees_all_equal(first_step(env, None, action), first_step(other, params, action))
     chex.assert_trees_all_equal(first_step(other, None, action), first_step(env, faster, action))
 
 
@@ -119,122 +257,36 @@ def test_missing_default_params_are_reported():
         CECEnv(SMALL.env_config()).reset(KEY)
 
 
-def test_after_the_end_nothing_is_decided_and_nothing_changes(small):
-    env, params = small
-    _, state = env.reset(KEY, params)
-    actions = random_actions(env, KEY, STEPS + 3)
-    after = []
-    for index in range(STEPS + 3):
-        action = jax.tree.map(lambda x: x[index], actions)  # noqa: B023 (used at once)
-        seen, state, reward, terminated, info = env.step_env(KEY, state, action, params)
-        if terminated:
-            after.append((seen, state.episode, info["time"], info["decided"], reward, info["act"]))
-    ends, rest = after[0], after[1:]
-    assert ends[3] and ends[4] < 0 and len(rest) >= 3
-    for seen, episode, time, decided, reward, act in rest:
-        chex.assert_trees_all_equal((seen, episode), ends[:2])
-        assert time == ends[1].makespan
-        assert not decided and reward == 0 and act == 0
-
-
-def test_after_the_end_the_next_observation_is_a_reset_with_the_key_of_step(small):
-    env, params = small
-    keys = jax.vmap(lambda key: jax.random.split(key, STEPS + 1))(KEYS)
-    seen, _, terminated, _, _ = jax.vmap(run, in_axes=(None, None, 0, 0))(
-        env, params, keys, random_actions(env, KEY, ENVS, STEPS + 1)
-    )
-    fresh, _ = jax.vmap(jax.vmap(env.reset_env, in_axes=(0, None)), in_axes=(0, None))(keys, params)
-    same = jax.vmap(jax.vmap(identical))(seen, fresh)
-    assert terminated.any(axis=1).all()
-    np.testing.assert_array_equal(same, terminated)
-
-
-@pytest.mark.parametrize("most_steps", [7, 10**6], ids=["truncated", "terminated"])
-def test_nothing_of_the_old_episode_is_left_after_auto_reset(small, most_steps):
-    """Each episode in a used state equals, bit by bit, the same episode in a state made anew."""
-    env, params = small
-    params = params.replace(max_steps_in_episode=jnp.int32(most_steps))
-
-    @jax.jit
-    def both(key, actions):
-        def step(states, inputs):
-            key, action = inputs
-            seen, states, reward, terminated, truncated, info = jax.vmap(env.step, in_axes=(None, 0, None, None))(
-                key, states, action, params
-            )
-            ended = terminated[0] | truncated[0]
-            _, new = env.reset_env(key, params)
-            states = jax.tree.map(lambda both, new: both.at[1].set(jnp.where(ended, new, both[1])), states, new)
-            return states, ((seen, reward, terminated, truncated, info), ended)
-
-        _, state = env.reset_env(key, params)
-        pair = jax.tree.map(lambda x: jnp.stack([x, x]), state)
-        return jax.lax.scan(step, pair, (jax.random.split(key, 6 * STEPS), actions))[1]
-
-    outcome, ended = jax.vmap(both)(KEYS, random_actions(env, KEY, ENVS, 6 * STEPS))
-    assert ended.sum() > 4 * ENVS
-    used, fresh = (jax.tree.map(lambda x: x[:, :, i], outcome) for i in (0, 1))  # noqa: B023
-    chex.assert_trees_all_equal(used, fresh)
-
-
-def test_time_limit_truncates_and_keeps_the_final_observation(small):
-    env, params = small
-    params = params.replace(max_steps_in_episode=jnp.int32(3))
-    seen, _, terminated, truncated, info = each_step(env, params, 9)
-    assert not (terminated & truncated).any()
-    assert truncated.any() and (~terminated).any()
-    chex.assert_trees_all_equal(info["terminated"], terminated)
-    chex.assert_trees_all_equal(info["truncated"], truncated)
-    same = jax.vmap(jax.vmap(identical))(seen, info["final_observation"])
-    np.testing.assert_array_equal(same, ~(terminated | truncated))
-
-
-def test_final_observation_is_that_of_the_state_before_the_reset(small):
-    env, params = small
-    params = params.replace(max_steps_in_episode=jnp.int32(1))
-    _, state = env.reset(KEY, params)
-    action = random_actions(env, KEY)
-    _, _, _, terminated, truncated, info = env.step(KEY, state, action, params)
-    expected, *_ = env.step_env(KEY, state, action, params)
-    assert truncated and not terminated
-    chex.assert_trees_all_equal(info["final_observation"], expected)
-
-
-def test_an_episode_that_ends_at_the_limit_is_terminated_not_truncated(small):
-    env, params = small
-    _, _, terminated, _, _ = each_step(env, params, STEPS)
-    lengths = np.asarray(jnp.argmax(terminated, axis=1)) + 1
-    limited = params.replace(max_steps_in_episode=jnp.int32(lengths[0]))
-    _, _, terminated, truncated, _ = each_step(env, limited, STEPS)
-    assert terminated[0, lengths[0] - 1] and not truncated[0, : lengths[0]].any()
+@pytest.mark.parametrize(
+    ("wild", "tame"),
+    [((-3, 7.0, -5.0), (0, 1.0, 0.0)), ((99, 0.0, 4.0), (2 * SMALL.num_nodes - 1, 1e-3, 4.0))],
+    ids=["first", "last"],
+)
+def test_actions_out_of_range_are_clipped(small, wild, tame):
+    chex.assert_trees_all_equal(*(first_step(*small, action_of(*action)) for action in (wild, tame)))
 
 
 def test_info_has_one_structure_and_explicit_dtypes_from_the_first_step(small):
+    """A step maps a reset's state to one of the very same types: what holds for the first step holds for all."""
     env, params = small
-    _, state = env.reset(KEY, params)
-    actions = random_actions(env, KEY, STEPS + 1)
-    shapes = []
-    for index in range(STEPS + 1):
-        action = jax.tree.map(lambda x: x[index], actions)  # noqa: B023 (used at once)
-        *_, info = env.step_env(KEY, state, action, params)
-        _, state, reward, terminated, truncated, full = env.step(KEY, state, action, params)
-        chex.assert_type((reward, terminated, truncated), (jnp.float32, bool, bool))
-        shapes.append(jax.tree.map(lambda x: (x.shape, str(x.dtype), x.aval.weak_type), (info, full)))
-    assert all(shape == shapes[0] for shape in shapes)
-    assert not any(leaf is True for leaf in jax.tree.leaves(shapes[0])), "a weak type changes with its neighbours"
-    kinds = {name: shape[1] for name, shape in shapes[0][0].items()}
-    assert kinds["decided"] == "bool"
-    assert {kinds[name] for name in ("service", "microservice", "host", "merges")} == {"int32"}
-    assert {kinds[name] for name in ("time", "flow_start", "data_ready", "start", "finish", "act")} == {"float32"}
-
-
-def test_observations_are_finite_float32_within_the_space(small, episodes):
-    env, params = small
-    seen, records = episodes
-    chex.assert_tree_all_finite(seen)
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(seen))
-    assert jax.vmap(jax.vmap(env.observation_space(params).contains))(seen).all()
-    assert not records["decided"].all(), "observations after the end are covered too"
+    action = random_actions(env, KEY)
+    types = partial(jax.tree.map, lambda x: (x.shape, x.dtype, x.weak_type))
+    seen, state = jax.eval_shape(env.reset, KEY, params)
+    step = Step(*(outcome := jax.eval_shape(env.step, KEY, state, action, params))[:1], *outcome[2:])
+    raw = jax.eval_shape(env.step_env, KEY, state, action, params)
+    assert types(outcome[1]) == types(raw[1]) == types(state)
+    assert types(step.seen) == types(raw[0]) == types(step.info["final_observation"]) == types(seen)
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves((outcome, raw))), (
+        "a weak type changes with its neighbours"
+    )
+    dtypes = {name: str(value.dtype) for name, value in raw[-1].items()}
+    assert dtypes == {
+        **dict.fromkeys(("time", "flow_start", "data_ready", "start", "finish", "act"), "float32"),
+        **dict.fromkeys(("service", "microservice", "host", "merges"), "int32"),
+        "decided": "bool",
+    }
+    assert set(step.info) == {*raw[-1], "terminated", "truncated", "final_observation"}
+    assert [str(x.dtype) for x in (step.reward, step.terminated, step.truncated)] == ["float32", "bool", "bool"]
 
 
 def test_observation_space_refuses_a_wrong_shape_and_a_negative_value(small):
@@ -246,46 +298,10 @@ def test_observation_space_refuses_a_wrong_shape_and_a_negative_value(small):
     assert not space.contains(seen.replace(links=seen.links.replace(load=seen.links.load[1:])))
 
 
-def test_step_takes_sampled_actions_under_vmap(small):
-    env, params = small
-    actions = random_actions(env, KEY, 512)
-    assert jax.vmap(env.action_space(params).contains)(actions).all()
-    assert set(np.asarray(actions.host).tolist()) == set(range(env.num_actions))
-    _, state = env.reset(KEY, params)
-    *_, info = jax.vmap(env.step, in_axes=(None, None, 0, None))(KEY, state, actions, params)
-    np.testing.assert_array_equal(info["host"], actions.host)
-
-
-def test_actions_out_of_range_are_clipped(small):
-    env, params = small
-    hosts, last = env.num_actions, env.num_actions - 1
-    wild = [(-3, 7.0, -5.0), (hosts + 9, 0.0, 4.0)]
-    tame = [(0, 1.0, 0.0), (last, 1e-3, 4.0)]
-    for a, b in zip(wild, tame, strict=True):
-        actions = [Action(jnp.int32(h), jnp.float32(eta), jnp.float32(eps)) for h, eta, eps in (a, b)]
-        chex.assert_trees_all_equal(*(first_step(env, params, action) for action in actions))
-
-
-def test_numbers_of_params_may_be_vmapped(small):
-    env, params = small
-    rates = jnp.array([0.01, 0.05, 2.0], jnp.float32)
-    axes = jax.tree.map(lambda _: None, params).replace(arrival_rate=0)
-    batch = params.replace(arrival_rate=rates)
-    _, states = jax.vmap(env.reset, in_axes=(None, axes))(KEY, batch)
-    actions = random_actions(env, KEY, STEPS)
-    _, records = jax.vmap(rollout, in_axes=(None, axes, 0, None))(env, batch, states, actions)
-    for index, rate in enumerate(rates):
-        one = params.replace(arrival_rate=rate)
-        _, alone = rollout(env, one, env.reset(KEY, one)[1], actions)
-        chex.assert_trees_all_close(jax.tree.map(lambda x: x[index], records), alone, rtol=1e-5)  # noqa: B023
-    assert records["time"][0, -1] > records["time"][2, -1], "services that come slower end later"
-
-
 def test_flattened_observation_has_the_announced_length_and_every_value(small):
     env, params = small
     seen, _ = env.reset(KEY, params)
-    flat = flatten(seen)
-    c = env.config
+    flat, c = flatten(seen), env.config
     assert flat.shape == (observation_size(c.num_nodes, c.max_links, c.num_resources),)
     assert flat.dtype == jnp.float32
     everything = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(seen)])
