@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -54,6 +55,7 @@ def choose(
     return Choice(chosen, features, node.astype(jnp.int32), bandwidth, hold, twin_reward)
 
 
+@functools.cache  # one function for one config, so that what is compiled for it is found again
 def act(config: AgentConfig) -> Callable[[AgentParams, Observation, chex.PRNGKey], Action]:
     """The agent without noise: parameters, observation and key to an action."""
     return lambda params, observation, key: choose(config, params, observation, key, explore=False).action
@@ -89,7 +91,7 @@ def _best_in_twin(
     scores: chex.Array,
     action: RelaxedAction,
 ) -> tuple[chex.Array, chex.Array]:
-    """The best of the actor's preferred nodes, by the critic's value now and after one step in the twin.
+    """The best of the actor's preferred nodes, by its preference and by what one step in the twin promises.
 
     Returns:
         () i32 node and () s reward of Eq. 17.
@@ -102,8 +104,8 @@ def _best_in_twin(
         following, reward = predict(config, twin, features, executed)
         next_action = relax(Actor(config).apply(params.actor, following))
         ahead = reward + config.discount * Critic(config).apply(params.critic, following, next_action)
-        now = Critic(config).apply(params.critic, features, executed)
-        score = config.twin_score * ahead + (1.0 - config.twin_score) * now
+        # A softmax with entropy bonus e prefers nodes by value / e: so e times a score is in units of value.
+        score = config.entropy * scores[node] + config.twin_score * ahead
         eps = action.hold[node] * config.max_hold
         return score, completion_reward(observation, node, action.bandwidth[node], eps, following)
 

@@ -31,7 +31,7 @@ class AgentConfig:
     flow_cost: float = 0.05  # taken from the actor's objective for a full hold or no bandwidth, in scaled reward
     reward_scale: float = 0.01  # 1/s, rewards are multiplied by it before learning
     candidates: int = 3  # nodes whose outcome the twin predicts at each decision (Algorithm 2, line 9)
-    twin_score: float = 0.5  # weight of the twin's prediction against the critic's value in choosing a candidate
+    twin_score: float = 0.1  # weight of the return the twin predicts beside the actor's preference among candidates
     twin_reward: float = 0.0  # share of Eq. 17 in the training reward; the rest is the environment's
 
     def __post_init__(self) -> None:

@@ -31,12 +31,18 @@ class RunnerState(struct.PyTreeNode):
     env_state: EnvState  # (num_envs, ...)
     observation: Observation  # (num_envs, ...)
     key: chex.PRNGKey
+    horizon: chex.Array  # (num_envs,) i32, decisions after which an environment's episode is truncated
     step: chex.Array  # () u32, decisions of each environment; their product is taken on the host, in unbounded ints
 
 
+@partial(jax.jit, static_argnums=(0, 2, 3))
 def init_runner(env: CECEnv, params: EnvParams, config: AgentConfig, num_envs: int, key: chex.PRNGKey) -> RunnerState:
-    """Fresh agent, empty replay buffer, one new episode in every environment."""
-    key_agent, key_reset, key_run = jax.random.split(key, 3)
+    """Fresh agent, empty replay buffer, one new episode in every environment.
+
+    Every environment truncates at a horizon of its own. Otherwise all of them would stand at the same point of their
+    episodes, and a replay buffer that holds a few steps of thousands of environments would forget the other points.
+    """
+    key_agent, key_reset, key_horizon, key_run = jax.random.split(key, 4)
     observation, env_state = jax.vmap(env.reset_env, in_axes=(0, None))(jax.random.split(key_reset, num_envs), params)
     features = encode(jax.tree.map(lambda x: x[0], observation))
     one = jnp.float32(0.0)
@@ -47,8 +53,14 @@ def init_runner(env: CECEnv, params: EnvParams, config: AgentConfig, num_envs: i
         env_state=env_state,
         observation=observation,
         key=key_run,
+        horizon=jax.random.randint(key_horizon, (num_envs,), 1, _longest_horizon(env)),
         step=jnp.uint32(0),
     )
+
+
+def _longest_horizon(env: CECEnv) -> int:
+    """Half of the most decisions an episode can have: about a mean episode of synthetic services."""
+    return max(env.config.num_services * env.config.max_microservices // 2, 2)
 
 
 def collect(
@@ -60,8 +72,12 @@ def collect(
     choice = jax.vmap(lambda o, k: choose(config, runner.agent.params, o, k, explore=True))(
         runner.observation, jax.random.split(key_act, num_envs)
     )
-    observation, env_state, reward, terminated, truncated, info = jax.vmap(env.step, in_axes=(0, 0, 0, None))(
-        jax.random.split(key_step, num_envs), runner.env_state, choice.action, params
+    shared = jax.tree.map(lambda _: None, params).replace(max_steps_in_episode=0)
+    observation, env_state, reward, terminated, truncated, info = jax.vmap(env.step, in_axes=(0, 0, 0, shared))(
+        jax.random.split(key_step, num_envs),
+        runner.env_state,
+        choice.action,
+        params.replace(max_steps_in_episode=jnp.minimum(params.max_steps_in_episode, runner.horizon)),
     )
     learned = config.reward_scale * ((1.0 - config.twin_reward) * reward + config.twin_reward * choice.twin_reward)
     experience = _experience(config, choice, learned, observation, terminated, truncated)

@@ -31,7 +31,7 @@ class TrainConfig:
     scenario: Scenario = dataclasses.field(default_factory=Scenario)
     agent: AgentConfig = dataclasses.field(default_factory=AgentConfig)
     num_envs: int = 4096  # environments side by side
-    total_decisions: int = 2_400_000  # over all environments, rounded up to whole steps of all of them
+    total_decisions: int = 1_600_000  # over all environments, rounded up to whole compiled chunks
     seed: int = 0  # of networks, exploration and episodes; the banks have `scenario.seed`
 
     def __post_init__(self) -> None:

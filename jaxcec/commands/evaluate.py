@@ -19,7 +19,7 @@ from jaxcec.agents.checkpoint import PRETRAINED, load_policy, policy_algorithm
 from jaxcec.agents.config import ALGORITHMS
 from jaxcec.commands.config import guarded, load_config, parse, write_aside
 from jaxcec.commands.console import announced_jobs, console, progress_bar
-from jaxcec.env import CECEnv, EnvParams, Observation
+from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation.plots import act_bars
 from jaxcec.evaluation.rollout import Contender, Episodes, episode_keys, timed_rollout
 from jaxcec.evaluation.statistics import Interval, bootstrap_mean, paired_difference
@@ -92,34 +92,31 @@ def _contenders(checkpoint: Path | None, env: CECEnv, env_params: EnvParams) -> 
     contenders = [Contender.of_rule(name, policy) for name, policy in BASELINES.items()]
     sources = {}
     for name in reversed(ALGORITHMS):
-        path = _policy_path(name, checkpoint)
-        if path is None:
+        for path in _policy_paths(name, checkpoint):
+            try:
+                config, params, run = load_policy(path, observation)
+            except ValueError as error:
+                if path.parent == PRETRAINED or checkpoint is not None:
+                    raise
+                console.print(f"{name}: not used: {error}")
+                continue
+            console.print(f"{name}: {'the policy shipped' if path.parent == PRETRAINED else path} ({run})")
+            contenders.append(Contender(name, act(config), params))
+            sources[name] = str(path)
+            break
+        else:
             console.print(f"{name}: no policy; train one with: python train.py --agent.algorithm {name}")
-            continue
-        contenders.append(_learned(name, path, observation))
-        sources[name] = str(path)
     return contenders, sources
 
 
-def _policy_path(name: str, checkpoint: Path | None) -> Path | None:
-    """The policy named, if it is of this algorithm; else the newest run's; else the one shipped."""
+def _policy_paths(name: str, checkpoint: Path | None) -> list[Path]:
+    """Where a policy of this algorithm may be: the one named; else the newest runs; at last the one shipped."""
+    shipped = [path for path in [PRETRAINED / f"{name}.msgpack"] if path.is_file()]
     if checkpoint is not None:
-        path = checkpoint / "policy.msgpack" if checkpoint.is_dir() else checkpoint
-        if policy_algorithm(path) == name:
-            return path
-    else:
-        runs = sorted(Path("runs").glob("*/policy.msgpack"), key=lambda p: p.stat().st_mtime, reverse=True)
-        newest = next((path for path in runs if policy_algorithm(path) == name), None)
-        if newest is not None:
-            return newest
-    shipped = PRETRAINED / f"{name}.msgpack"
-    return shipped if shipped.is_file() else None
-
-
-def _learned(name: str, path: Path, observation: Observation) -> Contender:
-    config, params, run = load_policy(path, observation)
-    console.print(f"{name}: {'the policy shipped' if path.parent == PRETRAINED else path} ({run})")
-    return Contender(name, act(config), params)
+        named = checkpoint / "policy.msgpack" if checkpoint.is_dir() else checkpoint
+        return [named] if policy_algorithm(named) == name else shipped
+    runs = sorted(Path("runs").glob("*/policy.msgpack"), key=lambda p: p.stat().st_mtime, reverse=True)
+    return [path for path in runs if policy_algorithm(path) == name] + shipped
 
 
 def _play(env: CECEnv, env_params: EnvParams, contenders: list[Contender], seed: int, count: int) -> dict[str, Result]:

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 
@@ -20,9 +22,9 @@ from jaxcec.agents.checkpoint import load_runner, save_policy, save_runner
 from jaxcec.agents.train import RunnerState, init_runner, train_chunk, warm_up
 from jaxcec.commands.config import TrainConfig, guarded, load_config, parse, save_config, write_aside
 from jaxcec.commands.console import announced_jobs, console, progress_bar
-from jaxcec.env import CECEnv, EnvParams
+from jaxcec.env import Action, CECEnv, EnvParams, Observation
 from jaxcec.evaluation.plots import training_curves
-from jaxcec.evaluation.rollout import Contender, episode_keys, rollout
+from jaxcec.evaluation.rollout import episode_keys, rollout
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios import make_env
 
@@ -63,11 +65,11 @@ def _main(arguments: list[str] | None) -> None:
 
 def _resumed(command: TrainCommand) -> TrainConfig:
     """The run's own settings; only its length may be changed."""
-    assert command.resume is not None
-    saved = load_config(str(command.resume / "config.yaml"))
-    default = load_config(command.config)
-    if command.run.total_decisions != default.total_decisions:
-        return dataclasses.replace(saved, total_decisions=command.run.total_decisions)
+    saved, asked, default = load_config(f"{command.resume}/config.yaml"), command.run, load_config(command.config)
+    if dataclasses.replace(asked, total_decisions=default.total_decisions) != default or command.config != "default":
+        raise ValueError("--resume: the run's own settings hold; only --total-decisions may be given with it")
+    if asked.total_decisions != default.total_decisions:
+        return dataclasses.replace(saved, total_decisions=asked.total_decisions)
     return saved
 
 
@@ -107,8 +109,15 @@ def train(config: TrainConfig, folder: Path, resume: bool) -> None:
 
 def _references(env: CECEnv, env_params: EnvParams, seed: int) -> dict[str, float]:
     keys = episode_keys(seed, VALIDATION_EPISODES)
-    contenders = [Contender.of_rule(name, BASELINES[name]) for name in REFERENCES]
-    return {c.name: float(rollout(env, env_params, c.apply, c.params, keys).act.mean()) for c in contenders}
+    return {
+        name: float(rollout(env, env_params, _reference, jnp.int32(i), keys).act.mean())
+        for i, name in enumerate(REFERENCES)
+    }
+
+
+def _reference(which: chex.Array, observation: Observation, key: chex.PRNGKey) -> Action:
+    """One of REFERENCES by index: they are compiled together."""
+    return jax.lax.switch(which, [BASELINES[name] for name in REFERENCES], observation, key)
 
 
 class _Loop:
@@ -128,7 +137,7 @@ class _Loop:
         self.references, self.rows, self.steps = references, rows, steps
         self.validation_keys = episode_keys(config.seed, VALIDATION_EPISODES)
         self.actor = act(config.agent)
-        # Few lengths of chunk, for each is compiled: one for all but the last.
+        # All chunks are of one length, for each length is compiled; the last may go a little beyond what was asked.
         self.chunk = max(1, steps // (VALIDATIONS * CHUNKS_BETWEEN_VALIDATIONS))
 
     def run(self, start: RunnerState) -> bool:
@@ -137,8 +146,11 @@ class _Loop:
         with progress_bar() as progress, stop:
             task = progress.add_task("compiling", total=self.steps, completed=int(runner.step), status="")
             if int(runner.step) == 0:
-                warm_steps = min(self.config.agent.warmup_steps, self.steps)
-                runner, _ = warm_up(self.env, self.env_params, self.config.agent, runner, warm_steps)
+                runner, metrics = warm_up(
+                    self.env, self.env_params, self.config.agent, runner, self.config.agent.warmup_steps
+                )
+                # The first row is the untrained agent's: what learning is to be seen against.
+                self.rows.append(self._row(runner, _summarise(jax.device_get(metrics)), validate=True))
             for chunk in self._chunks(runner):
                 runner, row = chunk
                 self.rows.append(row)
@@ -159,18 +171,22 @@ class _Loop:
         done = int(runner.step)
         while done < self.steps:
             begin = time.perf_counter()
-            length = min(self.chunk, self.steps - done)
-            runner, metrics = train_chunk(self.env, self.env_params, self.config.agent, runner, length)
+            runner, metrics = train_chunk(self.env, self.env_params, self.config.agent, runner, self.chunk)
             row = _summarise(jax.device_get(metrics))
-            done += length
-            row |= {"step": done, "decisions": done * self.config.num_envs}
-            row["decisions_per_s"] = length * self.config.num_envs / (time.perf_counter() - begin)
-            if (done // self.chunk) % CHUNKS_BETWEEN_VALIDATIONS == 0 or done == self.steps:
-                params = runner.agent.params
-                row["validation_act"] = float(
-                    rollout(self.env, self.env_params, self.actor, params, self.validation_keys).act.mean()
-                )
-            yield runner, row
+            row["decisions_per_s"] = self.chunk * self.config.num_envs / (time.perf_counter() - begin)
+            done += self.chunk
+            often = (done // self.chunk) % CHUNKS_BETWEEN_VALIDATIONS == 0
+            yield runner, self._row(runner, row, validate=often or done >= self.steps)
+
+    def _row(self, runner: RunnerState, row: dict[str, Any], validate: bool) -> dict[str, Any]:
+        """Metrics with how far the run is, and now and then the ACT without exploration."""
+        step = int(runner.step)
+        row |= {"step": step, "decisions": step * self.config.num_envs}
+        if validate:
+            params = runner.agent.params
+            episodes = rollout(self.env, self.env_params, self.actor, params, self.validation_keys)
+            row["validation_act"] = float(episodes.act.mean())
+        return row
 
     def _save(self, runner: RunnerState) -> None:
         save_runner(self.folder / "checkpoints", runner)

@@ -34,12 +34,11 @@ def training_curves(rows: Sequence[Mapping[str, float]], path: Path, references:
         axis.plot(*zip(*points, strict=True), color="C0", marker="o" if len(points) < 20 else None, markersize=3)
         axis.set(title=panels[name], xlabel="million decisions")
         axis.title.set_fontsize(10)
-        if name == "critic_loss":
+        if name in ("critic_loss", "validation_act"):
             axis.set_yscale("log")
         if name == "validation_act":
             for color, (reference, act) in zip(("C2", "C1", "C3"), references.items(), strict=False):
                 axis.axhline(act, color=color, linestyle="--", linewidth=1.0, label=reference)
-            axis.set_ylim(0.0, 2.0 * max([*references.values(), 1e-9]))
             axis.legend(fontsize=8)
     _save(figure, path)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -28,7 +28,12 @@ class Contender(NamedTuple):
     @classmethod
     def of_rule(cls, name: str, policy: Policy) -> Contender:
         """A policy without parameters."""
-        return cls(name, lambda _, observation, key: policy(observation, key))
+        return cls(name, _without_params(policy))  # type: ignore[arg-type]  # a function is hashable
+
+
+@functools.cache  # one function for one policy, so that what is compiled for it is found again
+def _without_params(policy: Callable[[Observation, chex.PRNGKey], Action]) -> Apply:
+    return lambda _, observation, key: policy(observation, key)
 
 
 class Episodes(NamedTuple):
@@ -45,7 +50,7 @@ def episode_keys(seed: int, count: int) -> chex.PRNGKey:
     return jax.random.split(jax.random.key(seed), count)
 
 
-@partial(jax.jit, static_argnums=(0, 2))
+@functools.partial(jax.jit, static_argnums=(0, 2))
 def rollout(env: CECEnv, env_params: EnvParams, apply: Apply, params: Any, keys: chex.PRNGKey) -> Episodes:
     """Play one episode per key to its end.
 

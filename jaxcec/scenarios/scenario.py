@@ -18,6 +18,7 @@ from jaxcec.scenarios.seeds import check_choice, split_rng
 from jaxcec.scenarios.topology import synthetic_topology
 
 DATASETS = ("synthetic", "alibaba")
+PAPER_SETTINGS = {"name": "paper", "load": 0.5, "reward": "ready-to-finish"}  # where section V departs from `Scenario`
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,215 @@
+"""train.py and eval.py as a user calls them: run folders, resuming, refusals."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from jaxcec.commands import evaluate, train
+from jaxcec.commands.config import TrainConfig, load_config, save_config
+
+ROOT = Path(__file__).parents[2]
+TINY = {
+    "scenario": {
+        "name": "tiny",
+        "num_services": 2,
+        "max_microservices": 4,
+        "num_topologies": 2,
+        "num_dags": 8,
+        "num_patterns": 4,
+        "num_traces": 2,
+        "num_frames": 16,
+        "link_breakpoints": 32,
+        "host_breakpoints": 16,
+    },
+    "agent": {"hidden": [8, 8], "replay_size": 64, "batch_size": 16, "updates_per_step": 1, "warmup_steps": 2},
+    "num_envs": 4,
+    "total_decisions": 96,
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    train.main(["--config", str(tiny), "--out", str(folder)])
+    return folder
+
+
+def rows(folder):
+    lines = (folder / "metrics.csv").read_text().splitlines()
+    names = lines[0].split(",")
+    return [dict(zip(names, line.split(","), strict=True)) for line in lines[1:]]
+
+
+def without_clock(row):
+    return {name: value for name, value in row.items() if name != "decisions_per_s"}
+
+
+def test_a_run_leaves_everything_behind(run):
+    assert {p.name for p in run.iterdir()} == {
+        "config.yaml",
+        "metrics.csv",
+        "curves.png",
+        "policy.msgpack",
+        "checkpoints",
+    }
+    assert load_config(str(run / "config.yaml")).scenario.name == "tiny"
+    assert int(rows(run)[-1]["decisions"]) == 96
+    assert (run / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(run, tiny, tmp_path):
+    folder = tmp_path / "half"
+    train.main(["--config", str(tiny), "--out", str(folder), "--total-decisions", "48"])
+    train.main(["--resume", str(folder), "--total-decisions", "96"])
+    assert [int(row["step"]) for row in rows(folder)] == list(range(2, 25)), "the first after two steps of warm-up"
+    last, whole = rows(folder)[-1], rows(run)[-1]
+    assert without_clock(last) == without_clock(whole), "bit for bit, whatever the number of chunks"
+
+
+def test_eval_writes_every_policy_paired(run, tiny, tmp_path, capsys):
+    arguments = ["--config", str(tiny), "--dataset", "alibaba", "--episodes", "6", "--checkpoint", str(run)]
+    evaluate.main([*arguments, "--out", str(tmp_path / "eval")])
+    results = json.loads((tmp_path / "eval" / "results.json").read_text())
+    assert results["dataset"] == "alibaba" and results["scenario"] == "tiny" and results["episodes"] == 6
+    assert list(results["policies"])[:5] == ["le", "local", "random", "greedy", "eft"]
+    assert "dtdrlmo" in results["policies"] and results["checkpoint"]["dtdrlmo"].startswith(str(run))
+    for policy in results["policies"].values():
+        assert policy["act_ci95"][0] <= policy["act"] <= policy["act_ci95"][1] and policy["decisions_per_s"] > 0
+    lines = (tmp_path / "eval" / "episodes.csv").read_text().splitlines()
+    cells = [line.split(",") for line in lines[1:] if line.split(",")[1] == "eft"]
+    assert np.mean([float(c[2]) for c in cells]) == pytest.approx(results["policies"]["eft"]["act"], rel=1e-6)
+    le, eft = ([line.split(",")[3] for line in lines[1:] if line.split(",")[1] == n] for n in ("le", "eft"))
+    assert le == eft, "equal episodes have equal numbers of decisions"
+    assert "12,000 DAG jobs" in capsys.readouterr().out
+
+
+def test_settings_survive_writing_and_reading(tmp_path):
+    config = TrainConfig(num_envs=3, seed=5)
+    save_config(config, tmp_path / "c.yaml")
+    assert load_config(str(tmp_path / "c.yaml")) == config
+
+
+def test_the_default_file_says_what_the_dataclasses_say():
+    assert load_config("default") == TrainConfig()
+
+
+def write(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"num_env": 4}, "num_env: unknown key; did you mean num_envs"),
+        ({"scenario": {"bandwith": 4.0}}, "scenario.bandwith: unknown key; did you mean bandwidth"),
+        ({"scenario": {"bandwidth": -4.0}}, "scenario.bandwidth: got -4.0; must be positive"),
+        ({"scenario": {"bandwidth": "fast"}}, "scenario.bandwidth: got 'fast'; must be of type float"),
+        ({"scenario": {"neighbours": [1, 1], "num_nodes": 40}}, "none of 1000 draws of 40 nodes was connected"),
+        ({"agent": {"algorithm": "dqn"}}, "agent.algorithm: got 'dqn'; must be one of dtdrlmo, ddpg"),
+        ({"num_envs": 0}, "num_envs: got 0; must be at least 1"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_written(change, message, tmp_path, capsys):
+    config = write(tmp_path / "bad.yaml", yaml.safe_dump(change))
+    with pytest.raises(SystemExit) as exit_info:
+        train.main(["--config", config, "--out", str(tmp_path / "run")])
+    assert exit_info.value.code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_keeps_its_settings(run, tmp_path, capsys):
+    for arguments, message in (
+        (["--resume", str(tmp_path)], "config.yaml"),
+        (["--resume", str(run), "--num-envs", "8"], "only --total-decisions may be given"),
+    ):
+        with pytest.raises(SystemExit) as exit_info:
+            train.main(arguments)
+        assert exit_info.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_bad_flags_are_refused(tmp_path, capsys):
+    out = ["--out", str(tmp_path / "run")]
+    for arguments, message in (
+        (["--scenario.bandwidth", "-1"], "bandwidth: got -1"),
+        (["--no-such-flag", "1"], "no-such-flag"),
+        (["--config", "nowhere"], "must be a YAML file or one of default, paper, smoke"),
+    ):
+        with pytest.raises(SystemExit) as exit_info:
+            train.main([*arguments, *out])
+        assert exit_info.value.code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("", "empty"),
+        ("M1,1,j_1,1,Terminated,10,20,100.00,0.5\nM2_1,1,j_1,1,Termi", "2"),
+        ("M1_2,1,j_1,1,Terminated,10,20,100.00,0.5\nM2_1,1,j_1,1,Terminated,10,20,100.00,0.5\n", "cyclic"),
+    ],
+)
+def test_bad_traces_are_refused(content, message, tiny, tmp_path, capsys):
+    trace = write(tmp_path / "batch_task.csv", content)
+    with pytest.raises(SystemExit) as exit_info:
+        evaluate.main(
+            ["--config", str(tiny), "--dataset", "alibaba", "--trace", trace, "--out", str(tmp_path / "eval")]
+        )
+    error = capsys.readouterr().err
+    assert exit_info.value.code == 2 and message in error and "batch_task.csv" in error
+    assert not (tmp_path / "eval").exists()
+
+
+def test_wrong_checkpoints_are_refused(run, tiny, tmp_path, capsys):
+    garbage = tmp_path / "policy.msgpack"
+    garbage.write_bytes(b"no policy at all")
+    for checkpoint in (garbage, tmp_path / "absent", run / "config.yaml"):
+        with pytest.raises(SystemExit) as exit_info:
+            evaluate.main(
+                [
+                    "--config",
+                    str(tiny),
+                    "--episodes",
+                    "2",
+                    "--checkpoint",
+                    str(checkpoint),
+                    "--out",
+                    str(tmp_path / "e"),
+                ]
+            )
+        assert exit_info.value.code == 2 and str(checkpoint) in capsys.readouterr().err
+    assert not (tmp_path / "e").exists()
+
+
+def test_an_existing_run_is_not_overwritten(run, tiny, capsys):
+    before = (run / "metrics.csv").read_bytes()
+    with pytest.raises(SystemExit) as exit_info:
+        train.main(["--config", str(tiny), "--out", str(run)])
+    assert exit_info.value.code == 2 and "--resume" in capsys.readouterr().err
+    assert (run / "metrics.csv").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_says_how_to_go_on(tiny, tmp_path):
+    command = [sys.executable, str(ROOT / "train.py"), "--config", str(tiny), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen([*command, "--total-decisions", "4000000"], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    for line in process.stdout:
+        if "validation ACT" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=300)[0]
+    assert process.returncode == 0 and f"--resume {tmp_path / 'run'}".replace("\n", "") in rest.replace("\n", "")
+    assert (tmp_path / "run" / "policy.msgpack").is_file()

@@ -1,0 +1,129 @@
+"""The rules that learned policies are held against."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from episodes import SMALL, STEPS
+
+from jaxcec.env import Action, build_instance
+from jaxcec.policies import BASELINES, earliest_finish, greedy, local_device, local_node, random_node
+from jaxcec.scenarios.scenario import make_env
+
+KEY = jax.random.key(0)
+V = SMALL.num_nodes
+
+# Two nodes and a link of 10 Mbit/s. Service 0 brings 1000 Mbit to node 1 and so takes the link for 100 s.
+CONTENTION = {
+    "links": [(0, 1, 10)],
+    "node_speed": [10, 100],
+    "device_speed": [1, 1],
+    "capacity": [[1, 1], [1, 1]],
+    "services": [
+        {"release": 0, "source": 0, "preds": [[]], "load": [100], "data": [1000], "demand": [[1, 1]]},
+        {"release": 1, "source": 0, "preds": [[]], "load": [100], "data": [10], "demand": [[1, 1]]},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def episodes():
+    """Random episodes under EFT, with background load: for each decision, what was seen and what was possible.
+
+    Returns:
+        Observations, EFT's node (decisions,), and the finish that each edge node would give (decisions, V).
+    """
+    env, params = make_env(SMALL, "train")
+    every_node = Action(jnp.arange(V, dtype=jnp.int32), jnp.ones(V, jnp.float32), jnp.zeros(V, jnp.float32))
+
+    def step(carry, _):
+        seen, state = carry
+        chosen = earliest_finish(seen, KEY).host
+        following, state, _, _, info = jax.vmap(env.step_env, in_axes=(None, None, 0, None))(
+            KEY, state, every_node, params
+        )
+        carry = jax.tree.map(lambda x: x[chosen], (following, state))
+        return carry, (seen, chosen, info["finish"] - info["time"], info["decided"][0])
+
+    @jax.jit
+    @jax.vmap
+    def run(key):
+        return jax.lax.scan(step, env.reset_env(key, params), length=STEPS)[1]
+
+    *outcome, decided = jax.tree.map(np.asarray, run(jax.random.split(KEY, 8)))
+    return jax.tree.map(lambda x: x[decided], outcome)
+
+
+@pytest.fixture(scope="module")
+def seen(episodes):
+    return episodes[0]
+
+
+def decide(policy, seen) -> Action:
+    keys = jax.random.split(KEY, len(seen.service.age))
+    return jax.vmap(policy)(seen, keys)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_all_send_at_full_rate_without_hold_to_a_valid_host(name, seen):
+    action = decide(BASELINES[name], seen)
+    assert (action.bandwidth == 1).all() and (action.hold == 0).all()
+    assert ((action.host >= 0) & (action.host < 2 * V)).all()
+    assert (action.host.dtype, action.bandwidth.dtype, action.hold.dtype) == (jnp.int32, jnp.float32, jnp.float32)
+
+
+def test_le_decides_for_the_device_at_the_source_always(seen):
+    np.testing.assert_array_equal(decide(local_device, seen).host, V + seen.service.source.argmax(axis=-1))
+
+
+def test_local_decides_for_the_source_always(seen):
+    np.testing.assert_array_equal(decide(local_node, seen).host, seen.service.source.argmax(axis=-1))
+
+
+def test_greedy_adds_wait_nominal_transfer_and_run_time(seen):
+    nodes = seen.nodes
+    np.testing.assert_array_equal(
+        decide(greedy, seen).host, (nodes.wait + nodes.transfer + nodes.execution).argmin(axis=-1)
+    )
+
+
+def test_greedy_is_blind_to_contention_and_eft_is_not():
+    env, params = build_instance(**CONTENTION)
+    _, state = env.reset(KEY)
+    first = Action(host=jnp.int32(1), bandwidth=jnp.float32(1.0), hold=jnp.float32(0.0))
+    seen, *_ = env.step_env(KEY, state, first, params)
+    # At 1 s. Node 0: 100 / 10 = 10 s. Node 1: nominally 10 / 10 = 1 s and 100 / 100 = 1 s, but the link is free at 100.
+    assert (seen.nodes.wait + seen.nodes.transfer + seen.nodes.execution).tolist() == [10, 2]
+    assert seen.nodes.finish.tolist() == [10, 99 + 1 + 1]
+    assert greedy(seen, KEY).host == 1
+    assert earliest_finish(seen, KEY).host == 0
+
+
+def test_greedy_minds_the_wait_at_the_node():
+    services = [service | {"data": [0], "load": [10_000], "release": 0} for service in CONTENTION["services"]]
+    env, params = build_instance(**CONTENTION | {"services": services})
+    seen, state = env.reset(KEY)
+    assert greedy(seen, KEY).host == 1
+    seen, *_ = env.step_env(KEY, state, greedy(seen, KEY), params)
+    # Node 0: 10000 / 10 = 1000 s. Node 1: 100 s until it is free, then 10000 / 100 = 100 s.
+    assert seen.nodes.wait.tolist() == [0, 100]
+    assert (seen.nodes.wait + seen.nodes.transfer + seen.nodes.execution).tolist() == [1000, 200]
+    assert greedy(seen, KEY).host == 1
+
+
+def test_eft_takes_the_earliest_finish_that_any_edge_node_gives(episodes):
+    """Brute force: at every decision each edge node is tried."""
+    seen, chosen, finish = episodes
+    np.testing.assert_allclose(seen.nodes.finish, finish, rtol=1e-4)
+    assert (finish[np.arange(len(chosen)), chosen] <= finish.min(axis=-1) * (1 + 1e-4)).all()
+    assert set(chosen.tolist()) == set(range(V))
+
+
+def test_random_is_uniform_over_the_edge_nodes(seen):
+    one = jax.tree.map(lambda x: x[0], seen)
+    draws = 4000
+    hosts = jax.vmap(lambda key: random_node(one, key).host)(jax.random.split(KEY, draws))
+    counts = np.bincount(np.asarray(hosts), minlength=V)
+    assert counts.sum() == counts[:V].sum() == draws
+    deviation = np.abs(counts[:V] - draws / V) / np.sqrt(draws / V * (1 - 1 / V))
+    assert deviation.max() < 4, counts

@@ -1,0 +1,38 @@
+"""The package's front door, and the README's code."""
+
+import re
+from pathlib import Path
+
+import jax
+import pytest
+
+import jaxcec
+from jaxcec.scenarios import PAPER_SETTINGS, Scenario
+
+ROOT = Path(__file__).parents[1]
+SMALL = {"num_topologies": 2, "num_dags": 20, "num_patterns": 2, "num_traces": 2, "num_frames": 8}
+
+
+@pytest.mark.parametrize("env_id", jaxcec.registered_envs)
+def test_every_registered_environment_resets(env_id):
+    env, params = jaxcec.make(env_id, split="test", **SMALL)
+    observation, _ = env.reset(jax.random.key(0), params)
+    assert observation.nodes.finish.shape == (8,)
+    assert (float(params.dags.load.max()) < 5.0) == ("paper" in env_id)
+
+
+def test_an_unknown_id_is_refused():
+    with pytest.raises(ValueError, match="env_id: got 'calibrated'; must be one of calibrated-v0"):
+        jaxcec.make("calibrated")
+
+
+def test_the_paper_s_file_and_the_registered_scenario_agree():
+    from jaxcec.commands.config import load_config
+
+    assert load_config("paper").scenario == Scenario(**PAPER_SETTINGS)
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
+def test_the_readme_s_code_runs(block):
+    with jax.numpy_dtype_promotion("standard"):
+        exec(block, {})
