@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import hypothesis.strategies as st
@@ -17,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, given, note, settings
 from oracle import Oracle, Record
 
 from jaxcec.env import Action, EnvConfig, build_instance
@@ -116,7 +117,7 @@ def draw_links(rng: random.Random) -> list[tuple[int, int]]:
     return [link if rng.random() < 0.5 else link[::-1] for link in chosen]
 
 
-def draw_service(rng: random.Random, draw) -> dict[str, Any]:
+def draw_service(rng: random.Random, draw: Callable[[str], float]) -> dict[str, Any]:
     """A service whose DAG has up to N microservices and any edges from lower to higher index."""
     size = rng.randint(1, CONFIG.max_microservices)
     return {
@@ -205,13 +206,15 @@ def hangs_on_the_last_bit(case: Case, records: list[Record]) -> bool:
     return False
 
 
-def for_random_cases(check, exact: bool, background: bool, examples: int) -> None:
+def for_random_cases(check: Callable[[Case], None], exact: bool, background: bool, examples: int) -> None:
     """Call `check` with that many random cases."""
 
     @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(st.randoms(use_true_random=False))
     def run(rng):
-        check(draw_case(rng, exact, background))
+        case = draw_case(rng, exact, background)
+        note(str(case))  # a failure prints the smallest case found
+        check(case)
 
     run()
 
@@ -225,7 +228,7 @@ EXAMPLES = pytest.mark.parametrize("examples", [120, pytest.param(1000, marks=py
 @BACKGROUND
 @EXAMPLES
 def test_episodes_agree_with_the_oracle(exact, background, examples):
-    """Order, host, hold, data ready, start, finish, both rewards and ACT, without one merged segment."""
+    """Order, host, hold, data ready, start, finish, the reward and ACT, without one merged segment."""
     count = Counter()
     tolerance = 0.0 if exact else FLOAT32
 
