@@ -61,7 +61,9 @@ def act_bars(acts: Mapping[str, Interval], path: Path, title: str) -> None:
     figure, axis = plt.subplots(figsize=(1.0 * len(names) + 1.5, 3.6), layout="constrained")
     colors = ["C0" if name in _LEARNED else "0.65" for name in names]
     bars = axis.bar(names, means, yerr=spread, capsize=4, color=colors)
-    axis.bar_label(bars, labels=[f"{mean:.3g}" for mean in means], padding=3, fontsize=8)
+    axis.bar_label(
+        bars, labels=[f"{mean:,.0f}" if mean >= 100.0 else f"{mean:.3g}" for mean in means], padding=3, fontsize=8
+    )
     axis.set(yscale="log", ylabel="ACT (s), 95 % interval", title=title)
     axis.title.set_fontsize(10)
     axis.margins(y=0.15)
