@@ -149,8 +149,8 @@ def _print_tables(results: dict[str, Result], title: str) -> None:
         interval = bootstrap_mean(result.episodes.act)
         table.add_row(
             name,
-            f"{interval.mean:.1f}",
-            f"{interval.low:.1f} to {interval.high:.1f}",
+            _seconds(interval.mean),
+            f"{_seconds(interval.low)} to {_seconds(interval.high)}",
             f"{100 * result.moved:.1f} %",
             f"{result.decisions_per_s:,.0f}",
             f"{int(result.episodes.merges.sum()):,}",
@@ -172,6 +172,10 @@ def _print_tables(results: dict[str, Result], title: str) -> None:
 
 def _against(results: dict[str, Result], name: str, baseline: str) -> Interval:
     return paired_difference(results[name].episodes.act, results[baseline].episodes.act)
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.1f}" if value >= 10.0 else f"{value:.3f}"
 
 
 def _percent(interval: Interval) -> str:
