@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import chex
@@ -17,7 +18,7 @@ class Box:
 
     def sample(self, key: chex.PRNGKey) -> chex.Array:
         """Uniform between the bounds, which must be finite."""
-        if jnp.isinf(self.low) or jnp.isinf(self.high):
+        if math.isinf(self.low) or math.isinf(self.high):
             raise ValueError(f"Box.sample: bounds are [{self.low}, {self.high}]; both must be finite")
         return jax.random.uniform(key, self.shape, self.dtype, self.low, self.high)
 

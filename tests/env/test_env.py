@@ -146,7 +146,6 @@ def test_sampled_actions_are_in_the_space_and_taken_as_they_are(small, episodes)
     assert (hold >= actions.hold * (1 - 1e-3)).all()
 
 
-@pytest.mark.xfail(strict=True, raises=jax.errors.TracerBoolConversionError, reason="Box.sample tests a traced bound")
 def test_action_space_may_be_sampled_under_jit(small):
     env, _ = small
     chex.assert_trees_all_equal(jax.jit(env.action_space().sample)(KEY), env.action_space().sample(KEY))
