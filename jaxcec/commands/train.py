@@ -54,13 +54,15 @@ def _main(arguments: list[str] | None) -> None:
     command = parse(TrainCommand, arguments, __doc__ or "", lambda name: TrainCommand(load_config(name), name))
     if command.resume is not None:
         config, folder = _resumed(command), command.resume
-        train(config, folder, resume=True)
+        with _StopFlag() as stop:
+            train(config, folder, resume=True, stop=stop)
         return
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = command.out or Path("runs") / f"{stamp}-{command.run.agent.algorithm}"
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"--out: {folder} is not empty; name another folder, or --resume {folder}")
-    train(command.run, folder, resume=False)
+    with _StopFlag() as stop:
+        train(command.run, folder, resume=False, stop=stop)
 
 
 def _resumed(command: TrainCommand) -> TrainConfig:
@@ -73,13 +75,14 @@ def _resumed(command: TrainCommand) -> TrainConfig:
     return saved
 
 
-def train(config: TrainConfig, folder: Path, resume: bool) -> None:
+def train(config: TrainConfig, folder: Path, resume: bool, stop: _StopFlag) -> None:
     """Train into a run folder: config.yaml, metrics.csv, curves.png, policy.msgpack, checkpoints/.
 
     Args:
         config: the run.
         folder: made if need be.
         resume: go on from the newest checkpoint in it.
+        stop: once it is requested, the chunk at hand is the last.
     """
     env, env_params = make_env(config.scenario, "train", announced_jobs(config.scenario))
     steps = -(-config.total_decisions // config.num_envs)
@@ -100,7 +103,7 @@ def train(config: TrainConfig, folder: Path, resume: bool) -> None:
         f"{config.agent.algorithm} on {config.scenario.dataset}/{config.scenario.name}; validation ACT: {known}"
     )
     loop = _Loop(config, folder, env, env_params, references, rows, steps)
-    stopped = loop.run(runner)
+    stopped = loop.run(runner, stop)
     if stopped:
         console.print(f"stopped and saved; go on with: python train.py --resume {folder}")
     else:
@@ -140,10 +143,10 @@ class _Loop:
         # All chunks are of one length, for each length is compiled; the last may go a little beyond what was asked.
         self.chunk = max(1, steps // (VALIDATIONS * CHUNKS_BETWEEN_VALIDATIONS))
 
-    def run(self, start: RunnerState) -> bool:
+    def run(self, start: RunnerState, stop: _StopFlag) -> bool:
         """Train to the end; true if it was interrupted. Either way the run is saved."""
-        saved, stop, runner = time.monotonic(), _StopFlag(), start
-        with progress_bar() as progress, stop:
+        saved, runner = time.monotonic(), start
+        with progress_bar() as progress:
             task = progress.add_task("compiling", total=self.steps, completed=int(runner.step), status="")
             if int(runner.step) == 0:
                 runner, metrics = warm_up(
