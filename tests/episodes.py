@@ -52,7 +52,8 @@ def rollout(env: CECEnv, params, state, actions: Action):
     return jax.lax.scan(step, state, actions)[1]
 
 
-def equal(a, b, axes: int = 0) -> np.ndarray:
-    """Are two pytrees equal bit by bit? One answer for each index of so many leading axes."""
-    same = [np.asarray(x) == np.asarray(y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)]
+def equal(a, b, axes: int = 0, rtol: float = 0.0) -> np.ndarray:
+    """Are two pytrees equal, by default bit by bit? One answer for each index of so many leading axes."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    same = [np.isclose(x, y, rtol=rtol, atol=0.0) for x, y in pairs]
     return np.all([x.reshape((*x.shape[:axes], -1)).all(axis=-1) for x in same], axis=0)

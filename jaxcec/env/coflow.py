@@ -15,11 +15,11 @@ from jaxcec.env.types import Timeline
 
 
 class Flow(struct.PyTreeNode):
-    """A coflow placed on the links' timeline."""
+    """T coflows, each placed on the links' timeline as if it were the only one."""
 
-    start: chex.Array  # () s
-    ready: chex.Array  # () s, when all input is there
-    usage: chex.Array  # (E,) share of each link's bandwidth held in [start, ready)
+    start: chex.Array  # (T,) s
+    ready: chex.Array  # (T,) s, when all input is there
+    usage: chex.Array  # (T, E) share of each link's bandwidth held in [start, ready)
 
 
 def inputs_at_nodes(
@@ -50,12 +50,12 @@ def crossing(inputs: chex.Array, route: chex.Array) -> chex.Array:
 
     Args:
         inputs: (V,) Mbit at each node.
-        route: (V, E) bool, links on the path from each node to the target.
+        route: (T, V, E) bool, links on the path from each node to each of T targets.
 
     Returns:
-        (E,) Mbit.
+        (T, E) Mbit.
     """
-    return jnp.sum(jnp.where(route, inputs[:, None], 0.0), axis=0)
+    return jnp.sum(jnp.where(route, inputs[None, :, None], 0.0), axis=1)
 
 
 def place_flow(
@@ -67,23 +67,24 @@ def place_flow(
     eta: chex.Array,
     eps: chex.Array,
 ) -> Flow:
-    """Earliest coflow at the rate asked for; nothing is reserved yet.
+    """Earliest coflow at the rate asked for, for each of T targets alone; nothing is reserved yet.
 
     Args:
         links: timeline of all links.
-        traffic: (E,) Mbit, x_e.
+        traffic: (T, E) Mbit, x_e.
         bandwidth: (E,) Mbit/s nominal; 0 on padding, where no traffic goes.
         load: (E,) other tenants' share now.
         now: () s, the decision time.
-        eta: () share of the effective bottleneck to take, in (0, 1].
-        eps: () s to hold the flow at least.
+        eta: (T,) share of the effective bottleneck to take, in (0, 1].
+        eps: (T,) s to hold the flow at least.
     """
     # x_e / c_e, the time each link alone would need
-    alone = jnp.where(traffic > 0.0, traffic / jnp.maximum(bandwidth * (1.0 - load), 1e-30), 0.0)
-    bottleneck = jnp.max(alone)  # G
+    offered = (bandwidth * (1.0 - load))[None]
+    alone = jnp.where(traffic > 0.0, traffic / jnp.maximum(offered, 1e-30), 0.0)
+    bottleneck = jnp.max(alone, axis=1)  # G
     moves = bottleneck > 0.0
     duration = bottleneck / eta
     # rate x_e / tau as a share of the nominal bandwidth; written so that a bottleneck's share is exactly eta (1 - u)
-    usage = eta * (alone / jnp.where(moves, bottleneck, 1.0)) * (1.0 - load)
+    usage = eta[:, None] * (alone / jnp.where(moves, bottleneck, 1.0)[:, None]) * (1.0 - load)[None]
     start = jnp.where(moves, earliest_start(links, usage, now + eps, duration), now)
     return Flow(start=start, ready=jnp.where(moves, start + duration, now), usage=usage)

@@ -17,7 +17,7 @@ from jaxcec.env import timeline
 from jaxcec.env.coflow import Flow
 from jaxcec.env.dag import commit
 from jaxcec.env.execution import Execution
-from jaxcec.env.observe import Situation, current_situation, observe, place
+from jaxcec.env.observe import Situation, current_situation, host_timelines, observe, place
 from jaxcec.env.reward import act_increase, ready_to_finish
 from jaxcec.env.spaces import Box, Discrete, Tree
 from jaxcec.env.types import (
@@ -109,7 +109,7 @@ class CECEnv:
         )
         state = EnvState(
             episode=self._draw(key, params),
-            links=timeline.empty(c.max_links, c.link_breakpoints),
+            links=timeline.indexed(timeline.empty(c.max_links, c.link_breakpoints)),
             hosts=per_host,
             pending=jnp.zeros(table, jnp.int16),
             ready=jnp.zeros(table, jnp.float32),
@@ -206,10 +206,12 @@ class CECEnv:
         eta = jnp.clip(action.bandwidth, LEAST_BANDWIDTH, 1.0).astype(jnp.float32)
         eps = jnp.maximum(action.hold, 0.0).astype(jnp.float32)
         route = params.network.route[state.episode.topology, :, host % self.config.num_nodes]
-        flow, execution = place(situation, route, host, eta, eps)
+        table = host_timelines(situation, host[None])
+        placed = place(situation, host[None], table, route[None], eta[None], eps[None])
+        flow, execution, table = jax.tree.map(lambda x: x[0], (*placed, table))
 
         following = commit(state, decision, host, execution.finish, params.dags)
-        following = _book(following, situation, host, flow, execution)
+        following = _book(following, situation, host, table, flow, execution)
         reward = self._reward(state, following, situation, execution)
         ended = decision.active & self.is_terminated(following)
         info = {
@@ -236,15 +238,20 @@ class CECEnv:
         return jnp.where(situation.decision.active, reward, 0.0)
 
 
-def _book(state: EnvState, situation: Situation, host: chex.Array, flow: Flow, execution: Execution) -> EnvState:
+def _book(
+    state: EnvState, situation: Situation, host: chex.Array, table: Timeline, flow: Flow, execution: Execution
+) -> EnvState:
     """Reserve the links for the flow and the host for the execution, unless there is nothing to decide."""
     active, now = situation.decision.active, situation.decision.time
     links, link_merges = timeline.reserve(
         situation.links, flow.usage, flow.start, jnp.where(active, flow.ready, flow.start), now
     )
-    table = Timeline(times=situation.hosts.times[host], free=situation.hosts.free[host])
     table, host_merges = timeline.reserve(
-        table, execution.usage, execution.start, jnp.where(active, execution.finish, execution.start), now
+        table,
+        execution.usage,
+        execution.start,
+        jnp.where(active, execution.finish, execution.start),
+        now,
     )
     return state.replace(
         episode=state.episode.replace(
@@ -252,9 +259,7 @@ def _book(state: EnvState, situation: Situation, host: chex.Array, flow: Flow, e
             touched=state.episode.touched.at[host].max(active),
         ),
         links=links,
-        hosts=Timeline(
-            times=state.hosts.times.at[host].set(table.times), free=state.hosts.free.at[host].set(table.free)
-        ),
+        hosts=jax.tree.map(lambda rows, row: rows.at[host].set(row), state.hosts, table),
     )
 
 
@@ -264,7 +269,7 @@ def _begin_where(ended: chex.Array, state: EnvState, episode: Episode) -> EnvSta
     def choose(new: chex.Array, old: chex.Array) -> chex.Array:
         return jnp.where(ended, new, old)
 
-    links = timeline.empty(*state.links.free.shape)
     return state.replace(
-        episode=jax.tree.map(choose, episode, state.episode), links=jax.tree.map(choose, links, state.links)
+        episode=jax.tree.map(choose, episode, state.episode),
+        links=jax.tree.map(choose, timeline.cleared(state.links), state.links),
     )

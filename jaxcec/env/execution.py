@@ -33,5 +33,5 @@ def place_execution(
     """
     usage = jnp.minimum(demand / capacity, 1.0)
     duration = load / speed
-    start = earliest_start(host, usage, ready, duration)
+    start = earliest_start(host, usage[None], ready[None], duration[None])[0]
     return Execution(start=start, finish=start + duration, usage=usage)

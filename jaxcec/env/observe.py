@@ -34,19 +34,15 @@ class Situation(struct.PyTreeNode):
     speed: chex.Array  # (H,) Mcycles/s offered now
     capacity: chex.Array  # (H, K)
     links: Timeline
-    hosts: Timeline
+    hosts: Timeline  # (H, ...); rows are stale until their hosts are touched: `host_timelines` knows
+    touched: chex.Array  # (H,) bool
 
 
 def current_situation(state: EnvState, params: EnvParams) -> Situation:
-    """Gather the decision at hand, the loads at its time, and the timelines as this episode left them."""
+    """Gather the decision at hand, the loads at its time, and the timelines."""
     decision, episode, network = current_decision(state, params), state.episode, params.network
     num_links, num_hosts = network.bandwidth.shape[-1], network.speed.shape[-1]
     loads = background.load_at(params.background, episode.offset, decision.time)
-    nothing = timeline.empty(*state.hosts.free.shape[1:])
-    hosts = Timeline(
-        times=jnp.where(episode.touched[:, None], state.hosts.times, nothing.times[None]),
-        free=jnp.where(episode.touched[:, None, None], state.hosts.free, nothing.free[None]),
-    )
     inputs = inputs_at_nodes(decision.data, decision.preds, decision.host, decision.source, num_hosts // 2)
     return Situation(
         decision=decision,
@@ -57,32 +53,43 @@ def current_situation(state: EnvState, params: EnvParams) -> Situation:
         speed=network.speed[episode.topology] * (1.0 - loads[num_links:]),
         capacity=network.capacity[episode.topology],
         links=state.links,
-        hosts=hosts,
+        hosts=state.hosts,
+        touched=episode.touched,
     )
 
 
+def host_timelines(situation: Situation, hosts: chex.Array | slice) -> Timeline:
+    """Timelines of T hosts as this episode left them."""
+
+    def as_left(touched: chex.Array, table: Timeline) -> Timeline:
+        return jax.tree.map(lambda x, y: jnp.where(touched, x, y), table, timeline.cleared(table))
+
+    return jax.vmap(as_left)(situation.touched[hosts], jax.tree.map(lambda x: x[hosts], situation.hosts))
+
+
 def place(
-    situation: Situation, network_route: chex.Array, host: chex.Array, eta: chex.Array, eps: chex.Array
+    situation: Situation,
+    hosts: chex.Array | slice,
+    tables: Timeline,
+    route: chex.Array,
+    eta: chex.Array,
+    eps: chex.Array,
 ) -> tuple[Flow, Execution]:
-    """Flow and execution of the microservice at hand on a host, as the timelines have it; nothing is reserved.
+    """Flow and execution of the microservice at hand on each of T hosts, as the timelines have it; nothing is reserved.
 
     Args:
         situation: the decision at hand.
-        network_route: (V, E) bool, links on the path from each edge node to the host's.
-        host: () i32.
-        eta: () share of the effective bottleneck.
-        eps: () s of hold.
+        hosts: (T,) i32, or which hosts.
+        tables: their timelines.
+        route: (T, V, E) bool, links on the path from each edge node to each host's.
+        eta: (T,) share of the effective bottleneck.
+        eps: (T,) s of hold.
     """
     decision = situation.decision
-    traffic = crossing(situation.inputs, network_route)
+    traffic = crossing(situation.inputs, route)
     flow = place_flow(situation.links, traffic, situation.bandwidth, situation.link_load, decision.time, eta, eps)
-    execution = place_execution(
-        Timeline(times=situation.hosts.times[host], free=situation.hosts.free[host]),
-        decision.load,
-        situation.speed[host],
-        decision.demand,
-        situation.capacity[host],
-        flow.ready,
+    execution = jax.vmap(place_execution, in_axes=(0, None, 0, None, 0, 0))(
+        tables, decision.load, situation.speed[hosts], decision.demand, situation.capacity[hosts], flow.ready
     )
     return flow, execution
 
@@ -106,34 +113,35 @@ def observe(state: EnvState, params: EnvParams) -> Observation:
 def _observe_nodes(situation: Situation, state: EnvState, params: EnvParams) -> NodeObservation:
     decision, topology = situation.decision, state.episode.topology
     now, num_nodes = decision.time, situation.inputs.shape[0]
+    nodes = slice(0, num_nodes)
+    tables = host_timelines(situation, nodes)
+    route = params.network.route[topology].swapaxes(0, 1)  # (target V, from V, E)
+    nominal = params.network.bottleneck[topology].swapaxes(0, 1)
+    flow, execution = place(situation, nodes, tables, route, jnp.ones(num_nodes), jnp.zeros(num_nodes))
+    duration = decision.load / situation.speed[nodes]
     offered = situation.bandwidth * (1.0 - situation.link_load)
-    inbound = params.network.route[topology].swapaxes(0, 1)  # (target V, from V, E)
 
-    def of_node(node: chex.Array, route: chex.Array, nominal: chex.Array) -> NodeObservation:
-        table = Timeline(times=situation.hosts.times[node], free=situation.hosts.free[node])
-        flow, execution = place(situation, route, node, jnp.float32(1.0), jnp.float32(0.0))
-        duration = decision.load / situation.speed[node]
-        last = jnp.max(jnp.where(jnp.isfinite(table.times), table.times, 0.0))
-        return NodeObservation(
-            free=_free_at(table, now),
-            speed=situation.speed[node],
-            load=situation.host_load[node],
-            backlog=jnp.maximum(last - now, 0.0),
-            inputs=situation.inputs[node],
-            wait=timeline.earliest_start(table, execution.usage, now, duration) - now,
-            transfer=jnp.max(situation.inputs / nominal),
-            execution=duration,
-            traffic=_sum_of_ratios(crossing(situation.inputs, route), offered),
-            data_ready=flow.ready - now,
-            finish=execution.finish - now,
-        )
+    def wait(table: Timeline, usage: chex.Array, duration: chex.Array) -> chex.Array:
+        return timeline.earliest_start(table, usage[None], now[None], duration[None])[0] - now
 
-    nodes = jnp.arange(num_nodes, dtype=jnp.int32)
-    return jax.vmap(of_node)(nodes, inbound, params.network.bottleneck[topology].swapaxes(0, 1))
+    last = jnp.max(jnp.where(jnp.isfinite(tables.times), tables.times, 0.0), axis=1)
+    return NodeObservation(
+        free=jax.vmap(timeline.free_at, in_axes=(0, None))(tables, now),
+        speed=situation.speed[nodes],
+        load=situation.host_load[nodes],
+        backlog=jnp.maximum(last - now, 0.0),
+        inputs=situation.inputs,
+        wait=jax.vmap(wait)(tables, execution.usage, duration),
+        transfer=jnp.max(situation.inputs[None] / nominal, axis=1),
+        execution=duration,
+        traffic=_sum_of_ratios(crossing(situation.inputs, route), offered[None]),
+        data_ready=flow.ready - now,
+        finish=execution.finish - now,
+    )
 
 
 def _observe_links(situation: Situation) -> LinkObservation:
-    free = _free_at(situation.links, situation.decision.time) * situation.bandwidth
+    free = timeline.free_at(situation.links, situation.decision.time) * situation.bandwidth
     offered = situation.bandwidth * (1.0 - situation.link_load)
     there = situation.bandwidth > 0.0
     return LinkObservation(
@@ -167,14 +175,8 @@ def _observe_service(decision: Decision, state: EnvState, params: EnvParams, num
     )
 
 
-def _free_at(table: Timeline, now: chex.Array) -> chex.Array:
-    """(R,) what is free in the segment that holds an instant."""
-    segment = jnp.maximum(jnp.sum(table.times <= now, dtype=jnp.int32) - 1, 0)
-    return jnp.maximum(table.free[:, segment], 0.0)
-
-
 def _sum_of_ratios(amount: chex.Array, rate: chex.Array) -> chex.Array:
-    return jnp.sum(jnp.where(amount > 0.0, amount / jnp.maximum(rate, 1e-30), 0.0))
+    return jnp.sum(jnp.where(amount > 0.0, amount / jnp.maximum(rate, 1e-30), 0.0), axis=-1)
 
 
 def flatten(observation: Observation) -> chex.Array:

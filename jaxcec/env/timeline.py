@@ -1,13 +1,17 @@
 """The one mechanism of Eq. 8 and 9: cumulative resources reserved over time.
 
 A `Timeline` is a step function of what R resources still have, as shares of their capacity. Both operations are
-linear in the number of breakpoints Q.
+linear in the number of columns Q. In a large timeline, `indexed`, no segment ever moves: `reserve` splits one by
+writing an unused column, and only `order` is shifted. So the table is read and written once; shifting it costs thrice.
 
 Tolerance: a usage fits if it exceeds what is free by at most `TOLERANCE` of the capacity, so that shares which add up
 to a whole in exact arithmetic also do so in float32.
 """
 
 from __future__ import annotations
+
+from functools import reduce
+from operator import or_
 
 import chex
 import jax
@@ -16,38 +20,55 @@ import jax.numpy as jnp
 from jaxcec.env.types import Timeline
 
 TOLERANCE = 1e-5
+_SPARE = 2  # columns unused between reservations: as many as one can add
+_WORD = 32  # bits
 
 
 def empty(num_resources: int, num_breakpoints: int) -> Timeline:
-    """Timeline on which everything is free from time 0 on.
+    """Timeline on which everything is free from time 0 on, its columns in the order of time.
 
     Args:
         num_resources: R.
-        num_breakpoints: Q, at least 3.
+        num_breakpoints: how many it holds between reservations, at least 3; Q is two more.
     """
-    times = jnp.where(jnp.arange(num_breakpoints) == 0, 0.0, jnp.inf).astype(jnp.float32)
-    return Timeline(times=times, free=jnp.ones((num_resources, num_breakpoints), jnp.float32))
+    columns = jnp.zeros(num_breakpoints + _SPARE, jnp.float32)
+    return cleared(Timeline(times=columns, order=None, free=jnp.ones((num_resources, columns.size), jnp.float32)))
+
+
+def indexed(timeline: Timeline) -> Timeline:
+    """The same, with `order`: from here on its columns stay where they are."""
+    return timeline.replace(order=_order(timeline))
+
+
+def cleared(timeline: Timeline) -> Timeline:
+    """The same columns with everything free from time 0 on."""
+    first = jnp.arange(timeline.times.shape[0], dtype=jnp.int16) == _order(timeline)[0]
+    zero, never = jnp.zeros_like(timeline.times), jnp.full_like(timeline.times, jnp.inf)
+    return timeline.replace(times=jnp.where(first, zero, never), free=jnp.ones_like(timeline.free))
 
 
 def earliest_start(timeline: Timeline, usage: chex.Array, not_before: chex.Array, duration: chex.Array) -> chex.Array:
-    """Earliest start from which `usage` fits for the whole of `duration`; gaps are filled.
+    """Earliest start from which a usage fits for the whole of a duration; gaps are filled. T requests, each for itself.
 
     Args:
-        timeline: (Q,), (R, Q).
-        usage: (R,) share of each resource, at most 1.
-        not_before: () s.
-        duration: () s. Nothing is asked for no time: then the answer is `not_before`.
+        timeline: (Q,), (Q,), (R, Q).
+        usage: (T, R) share of each resource, at most 1.
+        not_before: (T,) s.
+        duration: (T,) s. Nothing is asked for no time: then the answer is `not_before`.
 
     Returns:
-        () s, finite: past the last breakpoint everything is free.
+        (T,) s, finite: past the last breakpoint everything is free.
     """
-    times, ends = timeline.times, _ends(timeline.times)
-    conflict = jnp.any(usage[:, None] > timeline.free + TOLERANCE, axis=0)
+    conflict = jnp.any(usage[:, :, None] > timeline.free[None] + TOLERANCE, axis=1)  # (T, Q)
+    begins = timeline.times
+    if timeline.order is not None:
+        conflict, begins = _take_bits(conflict, timeline.order), begins[timeline.order]
     # When the first conflict at or after each segment begins: a start is good if it is over by then.
-    next_conflict = jax.lax.cummin(jnp.where(conflict, times, jnp.inf), reverse=True)
-    start = jnp.maximum(times, not_before)
-    fits = (ends > not_before) & (start + duration <= next_conflict)
-    return jnp.where(duration > 0.0, jnp.min(jnp.where(fits, start, jnp.inf)), not_before)
+    next_conflict = jax.lax.cummin(jnp.where(conflict, begins[None], jnp.inf), axis=1, reverse=True)
+    start = jnp.maximum(begins[None], not_before[:, None])
+    fits = (_ends(begins)[None] > not_before[:, None]) & (start + duration[:, None] <= next_conflict)
+    earliest = jnp.min(jnp.where(fits, start, jnp.inf), axis=1)
+    return jnp.where(duration > 0.0, earliest, not_before)
 
 
 def reserve(
@@ -56,11 +77,11 @@ def reserve(
     """Take `usage` off what is free in [start, end).
 
     Breakpoints before `now` are dropped, at most two at a time: as many as a reservation adds, so the past never
-    crowds out the future. If more than Q would be live, the segments just before the last breakpoint are merged and
-    keep the least free share: later than necessary, never over capacity, nothing lost.
+    crowds out the future. If more would be live than the timeline holds, the segments just before the last breakpoint
+    are merged and keep the least free share: later than necessary, never over capacity, nothing lost.
 
     Args:
-        timeline: (Q,), (R, Q).
+        timeline: (Q,), (Q,), (R, Q).
         usage: (R,) share of each resource.
         start: () s, at least `now`.
         end: () s; if not after `start`, nothing is reserved.
@@ -69,56 +90,104 @@ def reserve(
     Returns:
         The new timeline and the () int32 number of merges.
     """
-    num_breakpoints = timeline.times.shape[0]
-    # A segment that began before `now` begins at `now`; those which are over have no length left.
-    times = jnp.maximum(timeline.times, now)
-    dropped = jnp.minimum(jnp.sum(_ends(times) <= now, dtype=jnp.int32), 2)
+    times, order = _drop_past(timeline.times, _order(timeline), now)
     some = end > start
-    add_start = some & ~jnp.any(times == start)
-    add_end = some & ~jnp.any(times == end)
-    at_start = jnp.sum(times <= start, dtype=jnp.int32)
-    at_end = jnp.sum(times <= end, dtype=jnp.int32) + add_start.astype(jnp.int32)
+    add_start, add_end = some & ~jnp.any(times == start), some & ~jnp.any(times == end)
+    begun = jnp.stack([jnp.sum(times <= instant, dtype=jnp.int32) for instant in (start, end)])
+    parents = order[begun - 1]  # columns of the segments that hold start and end
+    order, for_start = _insert(order, begun[0], add_start)
+    order, for_end = _insert(order, begun[1] + add_start.astype(jnp.int32), add_end)
+    live = jnp.sum(jnp.isfinite(times), dtype=jnp.int32) + add_start.astype(jnp.int32) + add_end.astype(jnp.int32)
+    merges = jnp.maximum(live - (order.size - _SPARE), 0)
 
-    # Index of each entry in the array with the new breakpoints and with the dropped ones still there.
-    index = jnp.arange(num_breakpoints + 2, dtype=jnp.int32) + dropped
-    source_offset = dropped - jnp.where(add_start & (index >= at_start), 1, 0)
-    source_offset = source_offset - jnp.where(add_end & (index >= at_end), 1, 0)
-    new_times = _shift(times, source_offset, jnp.inf)
-    new_times = jnp.where(add_start & (index == at_start), start, new_times)
-    new_times = jnp.where(add_end & (index == at_end), end, new_times)
-    inside = some & (new_times >= start) & (new_times < end)
-    # A new breakpoint splits a segment: its free share comes from the one before.
-    new_free = _shift(timeline.free, source_offset, 1.0) - jnp.where(inside[None, :], usage[:, None], 0.0)
-    return _merge_tail(new_times, new_free)
+    def split(column: chex.Array, begin: chex.Array) -> tuple[chex.Array, chex.Array]:
+        """When segments begin now, and from which column each has its free share."""
+        begin = jnp.where(column == for_start, start, jnp.where(column == for_end, end, begin))
+        return begin, jnp.where(column == for_start, parents[0], jnp.where(column == for_end, parents[1], column))
+
+    def charge(free: chex.Array, begin: chex.Array) -> chex.Array:
+        return free - jnp.where(some & (begin >= start) & (begin < end), usage[:, None], 0.0)
+
+    last = order[-2 * _SPARE : -1]
+    begin, origin = split(last, times[last])
+    least = jnp.where(jnp.arange(_SPARE + 1) <= merges, charge(timeline.free[:, origin], begin), jnp.inf).min(axis=1)
+    order, into, gone = _merge_last(order, merges)
+    if timeline.order is None:
+        column = order
+        begin, origin = split(column, times[column])
+        free = charge(timeline.free[:, origin], begin)
+    else:
+        column = jnp.arange(order.size, dtype=order.dtype)
+        begin, _ = split(column, times)
+        halves = timeline.free[:, parents]
+        free = jnp.where(column == for_start, halves[:, :1], jnp.where(column == for_end, halves[:, 1:], timeline.free))
+        free = charge(free, begin)
+    return Timeline(
+        times=jnp.where(jnp.any(column[:, None] == gone[None], axis=1), jnp.inf, begin),
+        order=None if timeline.order is None else order,
+        free=jnp.where(column == into, least[:, None], free),
+    ), merges
 
 
-def _ends(times: chex.Array) -> chex.Array:
-    return jnp.concatenate([times[1:], jnp.full((1,), jnp.inf, times.dtype)])
+def free_at(timeline: Timeline, now: chex.Array) -> chex.Array:
+    """(R,) share free in the segment that holds an instant, at least 0."""
+    segment = jnp.maximum(jnp.sum(timeline.times <= now, dtype=jnp.int32) - 1, 0)
+    column = segment if timeline.order is None else timeline.order[segment]
+    return jnp.maximum(timeline.free[:, column], 0.0)
 
 
-def _shift(values: chex.Array, offset: chex.Array, fill: float) -> chex.Array:
-    """`values[..., i + offset[i]]` for i in 0..Q+1 and offsets from -2 to 2, by selection: a gather would be slow."""
-    size = values.shape[-1] + 2
-    padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(2, 4)], constant_values=fill)
-    offset = offset.reshape((1,) * (values.ndim - 1) + offset.shape)
-    shifted = padded[..., :size]
-    for o in (-1, 0, 1, 2):
-        shifted = jnp.where(offset == o, padded[..., o + 2 : o + 2 + size], shifted)
-    return shifted
+def _order(timeline: Timeline) -> chex.Array:
+    return jnp.arange(timeline.times.shape[0], dtype=jnp.int16) if timeline.order is None else timeline.order
 
 
-def _merge_tail(times: chex.Array, free: chex.Array) -> tuple[Timeline, chex.Array]:
-    """Bring Q + 2 breakpoints back to Q; returns the timeline and how many had to go."""
-    size = times.shape[0] - 2
-    merges = jnp.maximum(jnp.sum(jnp.isfinite(times), dtype=jnp.int32) - size, 0)
+def _ends(begins: chex.Array) -> chex.Array:
+    """When segments in order end."""
+    return jnp.concatenate([begins[1:], jnp.full((1,), jnp.inf, begins.dtype)])
 
-    def of_last(x: chex.Array) -> chex.Array:
-        return jnp.where(merges == 0, x[..., size - 1], jnp.where(merges == 1, x[..., size], x[..., size + 1]))
 
-    least = jnp.minimum(free[:, size - 2], jnp.where(merges >= 1, free[:, size - 1], jnp.inf))
-    least = jnp.minimum(least, jnp.where(merges >= 2, free[:, size], jnp.inf))
-    index = jnp.arange(size)
-    kept_times = jnp.where(index == size - 1, of_last(times), times[:size])
-    kept_free = jnp.where((index == size - 2)[None, :], least[:, None], free[:, :size])
-    kept_free = jnp.where((index == size - 1)[None, :], of_last(free)[:, None], kept_free)
-    return Timeline(times=kept_times, free=kept_free), merges
+def _take_bits(rows: chex.Array, order: chex.Array) -> chex.Array:
+    """`rows[:, order]` of (T, Q) bool: 32 rows are gathered as one word, as gathering each would be slow."""
+    parts = []
+    for at in range(0, rows.shape[0], _WORD):
+        part = rows[at : at + _WORD]
+        bits = [row.astype(jnp.uint32) << i for i, row in enumerate(part)]
+        if len(bits) == 1:
+            # A second reader of the row, elsewhere, keeps XLA from computing it element by element in the gather.
+            bits.append(jnp.roll(bits[0], 1) << 1)
+        words = reduce(or_, bits)[order]
+        parts.append((words[None] >> jnp.arange(part.shape[0], dtype=jnp.uint32)[:, None]) & 1 > 0)
+    return jnp.concatenate(parts)
+
+
+def _drop_past(times: chex.Array, order: chex.Array, now: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """Give up to two columns of segments that are over to the unused ones, which stand last in `order`.
+
+    A segment that began before `now` begins at `now`; those which are over have no length left.
+    """
+    begins = jnp.maximum(times[order], now)
+    dropped = jnp.minimum(jnp.sum(_ends(begins) <= now, dtype=jnp.int32), _SPARE)
+    column = jnp.arange(order.size, dtype=order.dtype)
+    gone = ((dropped >= 1) & (column == order[0])) | ((dropped >= 2) & (column == order[1]))
+    order = jnp.where(dropped == 0, order, jnp.where(dropped == 1, jnp.roll(order, -1), jnp.roll(order, -2)))
+    return jnp.where(gone, jnp.inf, jnp.maximum(times, now)), order
+
+
+def _insert(order: chex.Array, position: chex.Array, add: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """Move the last column, an unused one, to a position; returns the order and that column, or -1 if not to `add`."""
+    index = jnp.arange(order.size)
+    moved = jnp.where(index == position, order[-1], jnp.roll(order, 1))
+    return jnp.where(add & (index >= position), moved, order), jnp.where(add, order[-1], -1)
+
+
+def _merge_last(order: chex.Array, merges: chex.Array) -> tuple[chex.Array, chex.Array, chex.Array]:
+    """Take the `merges` segments before the last breakpoint into the one before them.
+
+    Returns:
+        The order without them, the column of the one that took them in, and (2,) their columns; -1 where there is none.
+    """
+    into, *rest = (order[i] for i in range(-2 * _SPARE, 0))
+    # the last breakpoint first, then what is unused
+    turned = [jnp.stack([rest[i % 3] for i in range(first, first + 3)]) for first in range(3)]
+    gone = jnp.where(jnp.arange(_SPARE) < merges, turned[0][:_SPARE], -1)
+    turned = jnp.where(merges == 0, turned[0], jnp.where(merges == 1, turned[1], turned[2]))
+    return jnp.concatenate([order[: -2 * _SPARE], into[None], turned]), jnp.where(merges > 0, into, -1), gone

@@ -4,7 +4,7 @@ Letters of the shapes (sizes live in `EnvConfig`):
 
     V  edge nodes                E  links (padded)           H = 2V  hosts: edge nodes 0..V-1, their end devices V..2V-1
     M  services per episode      N  microservices per service (padded)     K  resource kinds of a host (cpu, memory)
-    Q  breakpoints of a timeline
+    Q  columns of a timeline, two more than the breakpoints it holds
     G, S, A, B  rows of the banks of topologies, DAGs, arrival patterns and background traces;   F  frames of a trace
 
 Units: time s, data Mbit, bandwidth Mbit/s, load Mcycles, speed Mcycles/s.
@@ -30,8 +30,8 @@ class EnvConfig:
     num_services: int = 20  # M
     max_microservices: int = 50  # N
     num_resources: int = 2  # K
-    link_breakpoints: int = 160  # Q of the links' timeline
-    host_breakpoints: int = 64  # Q of each host's timeline
+    link_breakpoints: int = 126  # that the links' timeline holds
+    host_breakpoints: int = 94  # that each host's timeline holds
     reward: str = "act"  # one of REWARDS
 
     def __post_init__(self) -> None:
@@ -105,10 +105,13 @@ class EnvParams(struct.PyTreeNode):
 class Timeline(struct.PyTreeNode):
     """What R cumulative resources still have, as a step function of time.
 
-    Segment k lasts from `times[k]` to `times[k + 1]`; unused segments start at infinity and are all free.
+    Each segment has a column, and `order` says which comes when: segment k lasts from `times[order[k]]` to
+    `times[order[k + 1]]`, and the last one for ever. Columns not in use begin at infinity and stand last. Without
+    `order` the columns are in the order of time: that is better for small timelines, which cost little to rearrange.
     """
 
-    times: chex.Array  # (Q,) f32, s, non-decreasing, inf on padding
+    times: chex.Array  # (Q,) f32, s, when each column's segment begins; inf if unused
+    order: chex.Array | None  # (Q,) i16, a permutation of the columns
     free: chex.Array  # (R, Q) f32, share of the resource not reserved; a rounding error below 0 at worst
 
 
@@ -136,8 +139,8 @@ class EnvState(struct.PyTreeNode):
     """
 
     episode: Episode
-    links: Timeline  # (Ql,), (E, Ql)
-    hosts: Timeline  # (H, Qh), (H, K, Qh)
+    links: Timeline  # (Ql,), (Ql,), (E, Ql)
+    hosts: Timeline  # (H, Qh), None, (H, K, Qh)
     pending: chex.Array  # (M, N) i16, predecessors still undecided; -1 on decided microservices and padding
     ready: chex.Array  # (M, N) f32, s, latest finish of the predecessors decided so far, at least the release
     host: chex.Array  # (M, N) i16, where a decided microservice runs

@@ -42,8 +42,8 @@ class Scenario:
     arrival_rate: float = 0.02  # services/s
     background: str = "ar1"  # one of background.KINDS: load of other tenants
     frame: float = 10.0  # s, how long that load stays the same
-    link_breakpoints: int = 160  # Q of the links' timeline
-    host_breakpoints: int = 64  # Q of each host's
+    link_breakpoints: int = 126  # that the links' timeline holds
+    host_breakpoints: int = 94  # that each host's timeline holds
     reward: str = "act"  # one of env.types.REWARDS
     num_topologies: int = 256  # rows of the bank, of each split
     num_dags: int = 1024  # likewise

@@ -205,7 +205,8 @@ def test_an_episode_that_ends_at_the_limit_is_terminated(small, unlimited):
 
 def test_final_observation_is_that_before_the_reset(limited, unlimited):
     steps, _, _ = limited
-    same = equal(steps.seen, steps.info["final_observation"], axes=2)
+    # two computations of one observation, which the compiler may round differently
+    same = equal(steps.seen, steps.info["final_observation"], axes=2, rtol=1e-6)
     np.testing.assert_array_equal(same, ~steps.ended)
     first = jnp.argmax(steps.ended, axis=1)
     cut = np.flatnonzero(steps.truncated[jnp.arange(ENVS), first])  # without the limit these episodes go on

@@ -31,28 +31,42 @@ def reserve_by_hand(times, free, usage, start, end, now):
     return times, np.stack(free, axis=-1), merges
 
 
+def in_time_order(table):
+    """Times and free shares of a timeline, segment by segment, as numpy arrays."""
+    order = np.arange(table.times.size) if table.order is None else np.asarray(table.order)
+    assert sorted(order) == list(range(table.times.size)), "every column stands in the order once"
+    return np.asarray(table.times)[order], np.asarray(table.free)[:, order]
+
+
+@jax.jit
+def earliest(table, usage, not_before, duration):
+    """`timeline.earliest_start` of one request."""
+    return timeline.earliest_start(table, usage[None], not_before[None], duration[None])[0]
+
+
+@pytest.mark.parametrize("kind", [lambda table: table, timeline.indexed], ids=["in time order", "indexed"])
 @pytest.mark.parametrize("seed", range(5))
-def test_reserve_equals_the_lists(seed):
+def test_reserve_equals_the_lists(seed, kind):
     rng = np.random.default_rng(seed)
-    reserve, earliest = jax.jit(timeline.reserve), jax.jit(timeline.earliest_start)
+    reserve = jax.jit(timeline.reserve)
     merged = 0
     for _ in range(10):
-        table, now = timeline.empty(R, Q), np.float32(0.0)
+        table, now = kind(timeline.empty(R, Q)), np.float32(0.0)
         for _ in range(40):
             now = np.float32(now + 2.0 * rng.exponential())
             usage = rng.uniform(0.0, 0.3, R).astype(np.float32)
             not_before = np.float32(now + 5.0 * rng.exponential() * (rng.random() < 0.7))
             start = np.float32(earliest(table, usage, not_before, jnp.float32(8.0 * rng.exponential())))
             end = np.float32(start + 8.0 * rng.exponential())
-            times, free, merges = reserve_by_hand(
-                np.asarray(table.times), np.asarray(table.free), usage, start, end, now
-            )
+            times, free, merges = reserve_by_hand(*in_time_order(table), usage, start, end, now)
             table, count = reserve(table, usage, start, end, now)
-            live = [k for k in range(Q) if np.isfinite(table.times[k]) and (k == Q - 1 or table.times[k + 1] > now)]
-            np.testing.assert_array_equal(np.asarray(table.times)[live], times)
-            np.testing.assert_allclose(np.asarray(table.free)[:, live], free, atol=1e-6)
+            assert (table.order is None) == (kind is not timeline.indexed)
+            begins, shares = in_time_order(table)
+            live = [k for k in range(Q) if np.isfinite(begins[k]) and not begins[k + 1] <= now]
+            np.testing.assert_array_equal(begins[live], times)
+            np.testing.assert_allclose(shares[:, live], free, atol=1e-6)
             assert count == merges
-            assert np.all(np.asarray(table.free)[:, live[-1]] == 1.0), "past the last breakpoint everything is free"
+            assert np.all(shares[:, live[-1]] == 1.0), "past the last breakpoint everything is free"
             merged += merges
     assert merged > 0
 
@@ -60,10 +74,10 @@ def test_reserve_equals_the_lists(seed):
 def test_shares_that_add_up_to_a_whole_fit_together():
     table = timeline.empty(1, 8)
     for _ in range(10):
-        start = timeline.earliest_start(table, jnp.full(1, 0.1), jnp.float32(0.0), jnp.float32(1.0))
+        start = earliest(table, jnp.full(1, 0.1), jnp.float32(0.0), jnp.float32(1.0))
         assert start == 0.0
         table, _ = timeline.reserve(table, jnp.full(1, 0.1), start, start + 1.0, jnp.float32(0.0))
-    later = timeline.earliest_start(table, jnp.full(1, 0.1), jnp.float32(0.0), jnp.float32(1.0))
+    later = earliest(table, jnp.full(1, 0.1), jnp.float32(0.0), jnp.float32(1.0))
     assert later == 1.0
 
 
@@ -72,6 +86,26 @@ def test_a_gap_is_filled_only_if_it_is_long_enough():
     whole = jnp.ones(1)
     for start in (0.0, 3.0):
         table, _ = timeline.reserve(table, whole, jnp.float32(start), jnp.float32(start + 1.0), jnp.float32(0.0))
-    assert timeline.earliest_start(table, whole, jnp.float32(0.5), jnp.float32(2.0)) == 1.0
-    assert timeline.earliest_start(table, whole, jnp.float32(0.5), jnp.float32(2.5)) == 4.0
-    assert timeline.earliest_start(table, whole, jnp.float32(0.5), jnp.float32(0.0)) == 0.5
+    assert earliest(table, whole, jnp.float32(0.5), jnp.float32(2.0)) == 1.0
+    assert earliest(table, whole, jnp.float32(0.5), jnp.float32(2.5)) == 4.0
+    assert earliest(table, whole, jnp.float32(0.5), jnp.float32(0.0)) == 0.5
+
+
+@pytest.mark.parametrize("requests", [1, 3, 40])
+def test_requests_are_answered_each_for_itself(requests):
+    """Whatever their number, and whether the columns are in the order of time or indexed."""
+    rng = np.random.default_rng(requests)
+    tables = [timeline.empty(R, 20), timeline.indexed(timeline.empty(R, 20))]
+    for _ in range(8):
+        usage = rng.uniform(0.1, 0.5, R).astype(np.float32)
+        start = np.float32(earliest(tables[0], usage, np.float32(20.0 * rng.random()), np.float32(3.0)))
+        tables = [
+            timeline.reserve(table, usage, start, start + np.float32(3.0), np.float32(0.0))[0] for table in tables
+        ]
+    usage = rng.uniform(0.1, 1.0, (requests, R)).astype(np.float32)
+    not_before, duration = (20.0 * rng.random((2, requests))).astype(np.float32)
+    answers = [jax.jit(timeline.earliest_start)(table, usage, not_before, duration) for table in tables]
+    one_by_one = [earliest(tables[0], *request) for request in zip(usage, not_before, duration, strict=True)]
+    np.testing.assert_array_equal(answers[0], one_by_one)
+    np.testing.assert_array_equal(answers[1], one_by_one)
+    assert np.unique(one_by_one).size > requests // 2
