@@ -187,7 +187,7 @@ def _merge_last(order: chex.Array, merges: chex.Array) -> tuple[chex.Array, chex
     """
     into, *rest = (order[i] for i in range(-2 * _SPARE, 0))
     # the last breakpoint first, then what is unused
-    turned = [jnp.stack([rest[i % 3] for i in range(first, first + 3)]) for first in range(3)]
-    gone = jnp.where(jnp.arange(_SPARE) < merges, turned[0][:_SPARE], -1)
-    turned = jnp.where(merges == 0, turned[0], jnp.where(merges == 1, turned[1], turned[2]))
-    return jnp.concatenate([order[: -2 * _SPARE], into[None], turned]), jnp.where(merges > 0, into, -1), gone
+    turns = [jnp.stack([rest[i % 3] for i in range(first, first + 3)]) for first in range(3)]
+    gone = jnp.where(jnp.arange(_SPARE) < merges, turns[0][:_SPARE], -1)
+    last = jnp.where(merges == 0, turns[0], jnp.where(merges == 1, turns[1], turns[2]))
+    return jnp.concatenate([order[: -2 * _SPARE], into[None], last]), jnp.where(merges > 0, into, -1), gone
