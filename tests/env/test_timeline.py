@@ -108,4 +108,4 @@ def test_requests_are_answered_each_for_itself(requests):
     one_by_one = [earliest(tables[0], *request) for request in zip(usage, not_before, duration, strict=True)]
     np.testing.assert_array_equal(answers[0], one_by_one)
     np.testing.assert_array_equal(answers[1], one_by_one)
-    assert np.unique(one_by_one).size >= min(requests, 3)
+    assert requests < 40 or 0 < np.sum(np.asarray(one_by_one) > not_before) < 40, "some wait, some need not"
