@@ -1,10 +1,12 @@
 """Replay buffer on the device: a ring of blocks, one block per decision of all environments.
 
-It is written in place as long as the caller donates it.
+A state is stored once: the next state of a transition is the state of the same environment in the next block. The ring
+is written in place as long as the caller donates it.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import chex
@@ -15,42 +17,47 @@ from flax import struct
 from jaxcec.agents.features import Features
 
 
-class Experience(struct.PyTreeNode):
-    """One transition (s_t, a_t, r_t, s_{t+1})."""
+class Decided(struct.PyTreeNode):
+    """What is stored of one decision (s_t, a_t, r_t)."""
 
     features: Features
     node: chex.Array  # () i32, the edge node that was chosen
     bandwidth: chex.Array  # () eta
     hold: chex.Array  # () eps as a share of max_hold
     reward: chex.Array  # () scaled
-    following: Features
     discount: chex.Array  # () gamma, 0 where the episode terminated
     weight: chex.Array  # () 0 where the episode was truncated: then s_{t+1} is not known
+
+
+class Experience(Decided):
+    """One transition (s_t, a_t, r_t, s_{t+1})."""
+
+    following: Features
 
 
 class Replay(struct.PyTreeNode):
     """Ring of transitions."""
 
-    blocks: Any  # Experience with leading axes (blocks, num_envs)
+    blocks: Any  # Decided with leading axes (blocks, num_envs)
     filled: chex.Array  # () i32 blocks that hold transitions
     next: chex.Array  # () i32 block to write next
 
 
-def create(example: Experience, num_envs: int, size: int) -> Replay:
+def create(example: Decided, num_envs: int, size: int) -> Replay:
     """Empty buffer of at least `size` transitions.
 
     Args:
-        example: one unbatched transition.
-        num_envs: transitions written at a time.
+        example: one unbatched decision.
+        num_envs: decisions written at a time.
         size: transitions wanted; rounded up to whole blocks.
     """
-    blocks = -(-size // num_envs)
+    blocks = -(-size // num_envs) + 1  # the newest block has no next states yet
     zeros = jax.tree.map(lambda x: jnp.zeros((blocks, num_envs, *x.shape), x.dtype), example)
     return Replay(blocks=zeros, filled=jnp.int32(0), next=jnp.int32(0))
 
 
-def add(replay: Replay, batch: Experience) -> Replay:
-    """Write one transition of each environment over the oldest ones."""
+def add(replay: Replay, batch: Decided) -> Replay:
+    """Write one decision of each environment over the oldest ones."""
     count = jax.tree.leaves(replay.blocks)[0].shape[0]
     return Replay(
         blocks=jax.tree.map(lambda ring, x: ring.at[replay.next].set(x), replay.blocks, batch),
@@ -60,9 +67,25 @@ def add(replay: Replay, batch: Experience) -> Replay:
 
 
 def sample(replay: Replay, key: chex.PRNGKey, size: int) -> Experience:
-    """Draw transitions uniformly, with replacement. At least one block must be filled."""
-    key_block, key_env = jax.random.split(key)
-    num_envs = jax.tree.leaves(replay.blocks)[0].shape[1]
-    block = jax.random.randint(key_block, (size,), 0, replay.filled)
-    env = jax.random.randint(key_env, (size,), 0, num_envs)
-    return jax.tree.map(lambda ring: ring[block, env], replay.blocks)
+    """Draw transitions uniformly, with replacement, in equal parts from groups of environments.
+
+    There are as many groups as divide both the batch and the environments, at most; so each transition is as likely as
+    any other, and where environments lie on several devices each device draws from its own. At least two blocks must
+    be filled.
+    """
+    key_block, key_member = jax.random.split(key)
+    count, num_envs = jax.tree.leaves(replay.blocks)[0].shape[:2]
+    groups = math.gcd(num_envs, size)
+    shape = (groups, size // groups)
+    age = jax.random.randint(key_block, shape, 0, replay.filled - 1)
+    block = (replay.next - replay.filled + age) % count
+    member = jax.random.randint(key_member, shape, 0, num_envs // groups)
+
+    def take(ring: chex.Array, block: chex.Array) -> chex.Array:
+        ring = ring.reshape(count, groups, num_envs // groups, *ring.shape[2:])
+        drawn = jax.vmap(lambda part, b, m: part[b, m], in_axes=(1, 0, 0))(ring, block, member)
+        return drawn.reshape(size, *ring.shape[3:])
+
+    drawn = jax.tree.map(lambda ring: take(ring, block), replay.blocks)
+    following = jax.tree.map(lambda ring: take(ring, (block + 1) % count), replay.blocks.features)
+    return Experience(**vars(drawn), following=following)

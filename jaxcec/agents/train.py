@@ -13,11 +13,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxcec.agents import replay
-from jaxcec.agents.act import Choice, choose
+from jaxcec.agents.act import choose
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import AgentState, init_agent, update
 from jaxcec.agents.features import encode
-from jaxcec.agents.replay import Experience, Replay
+from jaxcec.agents.replay import Decided, Replay
 from jaxcec.env import CECEnv, EnvParams, EnvState, Observation
 
 Metrics = dict[str, chex.Array]
@@ -46,7 +46,7 @@ def init_runner(env: CECEnv, params: EnvParams, config: AgentConfig, num_envs: i
     observation, env_state = jax.vmap(env.reset_env, in_axes=(0, None))(jax.random.split(key_reset, num_envs), params)
     features = encode(jax.tree.map(lambda x: x[0], observation))
     one = jnp.float32(0.0)
-    example = Experience(features, jnp.int32(0), one, one, one, features, one, one)
+    example = Decided(features, jnp.int32(0), one, one, one, one, one)
     return RunnerState(
         agent=init_agent(config, key_agent, features),
         replay=replay.create(example, num_envs, config.replay_size),
@@ -80,9 +80,19 @@ def collect(
         params.replace(max_steps_in_episode=jnp.minimum(params.max_steps_in_episode, runner.horizon)),
     )
     learned = config.reward_scale * ((1.0 - config.twin_reward) * reward + config.twin_reward * choice.twin_reward)
-    experience = _experience(config, choice, learned, observation, terminated, truncated)
+    decided = Decided(
+        features=choice.features,
+        node=choice.node,
+        bandwidth=choice.bandwidth,
+        hold=choice.hold,
+        reward=learned,
+        # The next state stored is the next episode's where one ended: it is not bootstrapped from after a termination,
+        # and a truncated transition has no weight, which spares computing all final observations for the few there are.
+        discount=jnp.where(terminated, 0.0, config.discount),
+        weight=jnp.where(truncated, 0.0, 1.0),
+    )
     runner = runner.replace(
-        replay=replay.add(runner.replay, experience),
+        replay=replay.add(runner.replay, decided),
         env_state=env_state,
         observation=observation,
         key=key,
@@ -95,28 +105,6 @@ def collect(
         "act_sum": jnp.sum(info["act"]),
         "merges": jnp.sum(ended * info["merges"].astype(jnp.float32)),
     }
-
-
-def _experience(
-    config: AgentConfig,
-    choice: Choice,
-    reward: chex.Array,
-    observation: Observation,
-    terminated: chex.Array,
-    truncated: chex.Array,
-) -> Experience:
-    # After the end `observation` is the next episode's: it is not bootstrapped from where the episode terminated, and a
-    # truncated transition has no weight, which spares computing every final observation for the few there are.
-    return Experience(
-        features=choice.features,
-        node=choice.node,
-        bandwidth=choice.bandwidth,
-        hold=choice.hold,
-        reward=reward,
-        following=jax.vmap(encode)(observation),
-        discount=jnp.where(terminated, 0.0, config.discount),
-        weight=jnp.where(truncated, 0.0, 1.0),
-    )
 
 
 def update_step(

@@ -9,7 +9,7 @@ from jaxcec.agents import ddpg, replay, train
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.features import RATE, Features, encode
 from jaxcec.agents.networks import Actor, Critic, RelaxedAction
-from jaxcec.agents.replay import Experience
+from jaxcec.agents.replay import Decided, Experience
 from jaxcec.agents.twin import completion_reward, predict, twin_loss
 from jaxcec.env import build_instance
 from jaxcec.scenarios.scenario import Scenario, make_env
@@ -53,10 +53,12 @@ def fresh_agent(config: AgentConfig = AGENT) -> ddpg.AgentState:
     return jax.jit(ddpg.init_agent, static_argnums=0)(config, KEY, features_of(np.random.default_rng(0)))
 
 
-def numbered(*numbers: int) -> Experience:
-    """Transitions of as many environments, told apart by their reward and their node."""
+def numbered(*numbers: int) -> Decided:
+    """Decisions of as many environments, told apart by their reward, their node and their features."""
     features = features_of(np.random.default_rng(0), len(numbers))
-    return experience_of(features, numbers, numbers, features, 0.9, 1.0)
+    features = features.replace(context=np.broadcast_to(np.float32(numbers)[:, None], features.context.shape))
+    batch = vars(experience_of(features, numbers, numbers, features, 0.9, 1.0))
+    return Decided(**{name: value for name, value in batch.items() if name != "following"})
 
 
 def stored(buffer) -> list[list[int]]:
@@ -65,8 +67,8 @@ def stored(buffer) -> list[list[int]]:
 
 def test_replay_is_a_ring_of_blocks():
     one = jax.tree.map(lambda x: x[0], numbered(0))
-    buffer = replay.create(one, num_envs=2, size=5)
-    assert stored(buffer) == [[0, 0]] * 3, "rounded up to whole blocks"
+    buffer = replay.create(one, num_envs=2, size=3)
+    assert stored(buffer) == [[0, 0]] * 3, "rounded up to whole blocks, and one more"
     assert buffer.filled == 0
     for count, block in enumerate([(1, 2), (3, 4), (5, 6)], start=1):
         buffer = jax.jit(replay.add)(buffer, numbered(*block))
@@ -77,17 +79,25 @@ def test_replay_is_a_ring_of_blocks():
     assert (buffer.filled, buffer.next) == (3, 1)
 
 
-def test_replay_samples_all_that_is_filled_and_nothing_else():
+@pytest.mark.parametrize(("steps", "first"), [(3, 0), (4, 0), (6, 2)], ids=["filling", "full", "overwritten"])
+@pytest.mark.parametrize("size", [800, 801, 2])
+def test_replay_samples_every_transition_whose_next_state_is_known(steps, first, size):
+    """Four blocks of two environments: decision t of environment e is numbered 2 t + e + 1."""
     one = jax.tree.map(lambda x: x[0], numbered(0))
-    buffer = replay.create(one, num_envs=2, size=8)
-    for block in [(1, 2), (3, 4)]:
-        buffer = jax.jit(replay.add)(buffer, numbered(*block))
-    batch = jax.jit(replay.sample, static_argnums=2)(buffer, KEY, 400)
-    assert batch.features.nodes.shape == (400, V, 3)
+    buffer = replay.create(one, num_envs=2, size=6)
+    for t in range(steps):
+        buffer = jax.jit(replay.add)(buffer, numbered(2 * t + 1, 2 * t + 2))
+    draw = jax.jit(replay.sample, static_argnums=2)
+    batches = [draw(buffer, key, size) for key in jax.random.split(KEY, max(1, 400 // size))]
+    batch = jax.tree.map(lambda *x: np.concatenate(x), *batches)
+    assert batch.features.nodes.shape == (len(batch.node), V, 3)
     np.testing.assert_array_equal(batch.reward, batch.node), "one transition stays together"
-    counts = np.bincount(np.asarray(batch.node), minlength=5)
-    assert counts[0] == 0
-    assert counts[1:].min() > 60
+    np.testing.assert_array_equal(batch.following.context[:, 0], batch.features.context[:, 0] + 2)
+    counts = np.bincount(batch.node, minlength=2 * steps + 1)
+    known = slice(2 * first + 1, 2 * steps - 1)
+    assert counts[known].sum() == len(batch.node), "the newest block's next states are not known"
+    expected = len(batch.node) / len(counts[known])
+    assert np.abs(counts[known] - expected).max() < 5 * np.sqrt(expected)
 
 
 def critic_that_reads_a_feature(critic, scale: float):
@@ -244,6 +254,7 @@ def training():
         patch.setattr(train, "update_step", counted)
         for seed in (0, 0, 1):
             runner = train.init_runner(env, params, TRAINING, ENVS, jax.random.key(seed))
+            runner, _ = train.warm_up(env, params, TRAINING, runner, 2)
             chunks = []
             for _ in range(2):
                 handed_in.append(runner)
