@@ -39,9 +39,10 @@ class AgentConfig:
         _check_choice("network", self.network, NETWORKS)
         if not self.hidden or any(units < 1 for units in self.hidden):
             raise ValueError(f"agent.hidden: got {self.hidden}; must be at least one positive integer")
-        for name in ("replay_size", "batch_size", "updates_per_step", "warmup_steps", "candidates"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be at least 1")
+        least = {"replay_size": 1, "batch_size": 1, "updates_per_step": 1, "warmup_steps": 2, "candidates": 1}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be at least {bound}")
         for name in ("actor_learning_rate", "critic_learning_rate", "twin_learning_rate", "reward_scale", "max_hold"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be positive")

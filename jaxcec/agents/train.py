@@ -11,6 +11,7 @@ import chex
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.sharding import Mesh
 
 from jaxcec.agents import replay
 from jaxcec.agents.act import choose
@@ -18,6 +19,7 @@ from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import AgentState, init_agent, update
 from jaxcec.agents.features import encode
 from jaxcec.agents.replay import Decided, Replay
+from jaxcec.agents.sharding import runner_sharding
 from jaxcec.env import CECEnv, EnvParams, EnvState, Observation
 
 Metrics = dict[str, chex.Array]
@@ -35,8 +37,10 @@ class RunnerState(struct.PyTreeNode):
     step: chex.Array  # () u32, decisions of each environment; their product is taken on the host, in unbounded ints
 
 
-@partial(jax.jit, static_argnums=(0, 2, 3))
-def init_runner(env: CECEnv, params: EnvParams, config: AgentConfig, num_envs: int, key: chex.PRNGKey) -> RunnerState:
+@partial(jax.jit, static_argnums=(0, 2, 3, 5))
+def init_runner(
+    env: CECEnv, params: EnvParams, config: AgentConfig, num_envs: int, key: chex.PRNGKey, mesh: Mesh | None = None
+) -> RunnerState:
     """Fresh agent, empty replay buffer, one new episode in every environment.
 
     Every environment truncates at a horizon of its own. Otherwise all of them would stand at the same point of their
@@ -47,7 +51,7 @@ def init_runner(env: CECEnv, params: EnvParams, config: AgentConfig, num_envs: i
     features = encode(jax.tree.map(lambda x: x[0], observation))
     one = jnp.float32(0.0)
     example = Decided(features, jnp.int32(0), one, one, one, one, one)
-    return RunnerState(
+    runner = RunnerState(
         agent=init_agent(config, key_agent, features),
         replay=replay.create(example, num_envs, config.replay_size),
         env_state=env_state,
@@ -56,6 +60,7 @@ def init_runner(env: CECEnv, params: EnvParams, config: AgentConfig, num_envs: i
         horizon=jax.random.randint(key_horizon, (num_envs,), 1, _longest_horizon(env)),
         step=jnp.uint32(0),
     )
+    return _laid_out(mesh, runner)
 
 
 def _longest_horizon(env: CECEnv) -> int:
@@ -121,21 +126,35 @@ def update_step(
     return runner.replace(agent=agent, key=key), metrics | jax.tree.map(jnp.mean, losses)
 
 
-@partial(jax.jit, static_argnums=(0, 2, 4), donate_argnums=3)
+@partial(jax.jit, static_argnums=(0, 2, 4, 5), donate_argnums=3)
 def warm_up(
-    env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, steps: int
+    env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, steps: int, mesh: Mesh | None = None
 ) -> tuple[RunnerState, Metrics]:
-    """Fill the replay buffer without learning. The runner is donated."""
-    return jax.lax.scan(partial(collect, env, params, config), runner, None, length=steps)
+    """Fill the replay buffer without learning, with at least two steps. The runner is donated."""
+    runner, metrics = jax.lax.scan(partial(collect, env, params, config), runner, None, length=steps)
+    return _laid_out(mesh, runner), metrics
 
 
-@partial(jax.jit, static_argnums=(0, 2, 4), donate_argnums=3)
+@partial(jax.jit, static_argnums=(0, 2, 4, 5), donate_argnums=3)
 def train_chunk(
-    env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, steps: int
+    env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, steps: int, mesh: Mesh | None = None
 ) -> tuple[RunnerState, Metrics]:
     """Several iterations in one compiled loop. The runner is donated.
+
+    Args:
+        env: the environment.
+        params: its banks, on every device of the mesh.
+        config: the agent's.
+        runner: what `init_runner` made for this mesh, and `warm_up` has filled.
+        steps: iterations.
+        mesh: the devices that share the environments; by default there is one.
 
     Returns:
         The runner and metrics with a leading axis of `steps`.
     """
-    return jax.lax.scan(partial(update_step, env, params, config), runner, None, length=steps)
+    runner, metrics = jax.lax.scan(partial(update_step, env, params, config), runner, None, length=steps)
+    return _laid_out(mesh, runner), metrics
+
+
+def _laid_out(mesh: Mesh | None, runner: RunnerState) -> RunnerState:
+    return runner if mesh is None else jax.lax.with_sharding_constraint(runner, runner_sharding(mesh, runner))

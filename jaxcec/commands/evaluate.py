@@ -19,6 +19,7 @@ from jaxcec.agents.checkpoint import PRETRAINED, load_policy, policy_algorithm
 from jaxcec.agents.config import ALGORITHMS
 from jaxcec.commands.config import guarded, load_config, parse, write_aside
 from jaxcec.commands.console import announced_jobs, console, progress_bar
+from jaxcec.commands.runtime import use_compilation_cache
 from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation.plots import act_bars
 from jaxcec.evaluation.rollout import Contender, Episodes, episode_keys, timed_rollout
@@ -72,6 +73,7 @@ def _main(arguments: list[str] | None) -> None:
         return EvalCommand(scenario=load_config(name).scenario, config=name)
 
     command = parse(EvalCommand, arguments, __doc__ or "", base)
+    use_compilation_cache()
     scenario = dataclasses.replace(
         command.scenario, dataset=command.dataset, trace=command.trace or command.scenario.trace
     )

@@ -16,12 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from jax.sharding import Mesh
 
 from jaxcec.agents.act import act
 from jaxcec.agents.checkpoint import load_runner, save_policy, save_runner
+from jaxcec.agents.sharding import env_mesh, placed, replicated
 from jaxcec.agents.train import RunnerState, init_runner, train_chunk, warm_up
 from jaxcec.commands.config import TrainConfig, guarded, load_config, parse, save_config, write_aside
 from jaxcec.commands.console import announced_jobs, console, progress_bar
+from jaxcec.commands.runtime import any_process, choose_mesh, is_main_process, join_processes, use_compilation_cache
 from jaxcec.env import Action, CECEnv, EnvParams, Observation
 from jaxcec.evaluation.plots import training_curves
 from jaxcec.evaluation.rollout import episode_keys, rollout
@@ -43,6 +46,10 @@ class TrainCommand:
     config: str = "default"  # name in configs/ or path of a YAML file; flags override it
     out: Path | None = None  # run folder to make; by default runs/<time>-<algorithm>
     resume: Path | None = None  # run folder to go on with; its settings hold, but for --total-decisions
+    devices: str = "1"  # that share the environments: a number (on CPUs, of cores), or all
+    coordinator: str | None = None  # HOST:PORT of the first of several processes; auto under Slurm and the like
+    num_processes: int | None = None  # with --coordinator: how many there are
+    process_id: int | None = None  # with --coordinator: which of them this is, from 0
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -52,17 +59,21 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _main(arguments: list[str] | None) -> None:
     command = parse(TrainCommand, arguments, __doc__ or "", lambda name: TrainCommand(load_config(name), name))
+    if command.coordinator is not None and command.out is None and command.resume is None:
+        raise ValueError("--coordinator: needs --out or --resume, the same folder for every process")
+    use_compilation_cache()
+    join_processes(command.coordinator, command.num_processes, command.process_id)
+    mesh = choose_mesh(command.devices)
     if command.resume is not None:
         config, folder = _resumed(command), command.resume
-        with _StopFlag() as stop:
-            train(config, folder, resume=True, stop=stop)
-        return
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    folder = command.out or Path("runs") / f"{stamp}-{command.run.agent.algorithm}"
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"--out: {folder} is not empty; name another folder, or --resume {folder}")
+    else:
+        config = command.run
+        folder = command.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.agent.algorithm}"
+        if is_main_process() and folder.exists() and any(folder.iterdir()):
+            raise ValueError(f"--out: {folder} is not empty; name another folder, or --resume {folder}")
+    console.quiet = not is_main_process()
     with _StopFlag() as stop:
-        train(command.run, folder, resume=False, stop=stop)
+        train(config, folder, resume=command.resume is not None, stop=stop, mesh=mesh)
 
 
 def _resumed(command: TrainCommand) -> TrainConfig:
@@ -75,7 +86,7 @@ def _resumed(command: TrainCommand) -> TrainConfig:
     return saved
 
 
-def train(config: TrainConfig, folder: Path, resume: bool, stop: _StopFlag) -> None:
+def train(config: TrainConfig, folder: Path, resume: bool, stop: _StopFlag, mesh: Mesh | None = None) -> None:
     """Train into a run folder: config.yaml, metrics.csv, curves.png, policy.msgpack, checkpoints/.
 
     Args:
@@ -83,26 +94,33 @@ def train(config: TrainConfig, folder: Path, resume: bool, stop: _StopFlag) -> N
         folder: made if need be.
         resume: go on from the newest checkpoint in it.
         stop: once it is requested, the chunk at hand is the last.
+        mesh: the devices that share the environments; by default there is one.
     """
     env, env_params = make_env(config.scenario, "train", announced_jobs(config.scenario))
+    if mesh is not None:
+        env_params = replicated(mesh, env_params)
     steps = -(-config.total_decisions // config.num_envs)
     key = jax.random.key(config.seed)
     rows: list[dict[str, Any]] = []
     if resume:
         like = jax.eval_shape(lambda k: init_runner(env, env_params, config.agent, config.num_envs, k), key)
-        runner = load_runner(folder / "checkpoints", like)
+        runner = load_runner(folder / "checkpoints", placed(mesh or env_mesh(jax.devices()[:1]), like))
         rows = [row for row in _read_rows(folder / "metrics.csv") if row["step"] <= int(runner.step)]
         console.print(f"resuming {folder} at {int(runner.step) * config.num_envs:,} decisions")
     else:
-        runner = init_runner(env, env_params, config.agent, config.num_envs, key)
+        runner = init_runner(env, env_params, config.agent, config.num_envs, key, mesh)
         folder.mkdir(parents=True, exist_ok=True)
-    save_config(config, folder / "config.yaml")
-    references = _references(env, env_params, config.seed)
+    if is_main_process():
+        save_config(config, folder / "config.yaml")
+    validation_keys = episode_keys(config.seed, VALIDATION_EPISODES)
+    if mesh is not None:
+        validation_keys = replicated(mesh, validation_keys)
+    references = _references(env, env_params, validation_keys)
     known = ", ".join(f"{name} {value:.1f} s" for name, value in references.items())
     console.print(
         f"{config.agent.algorithm} on {config.scenario.dataset}/{config.scenario.name}; validation ACT: {known}"
     )
-    loop = _Loop(config, folder, env, env_params, references, rows, steps)
+    loop = _Loop(config, folder, env, env_params, mesh, validation_keys, references, rows, steps)
     stopped = loop.run(runner, stop)
     if stopped:
         console.print(f"stopped and saved; go on with: python train.py --resume {folder}")
@@ -110,8 +128,7 @@ def train(config: TrainConfig, folder: Path, resume: bool, stop: _StopFlag) -> N
         console.print(f"done: {folder} holds config.yaml, metrics.csv, curves.png, policy.msgpack and checkpoints/")
 
 
-def _references(env: CECEnv, env_params: EnvParams, seed: int) -> dict[str, float]:
-    keys = episode_keys(seed, VALIDATION_EPISODES)
+def _references(env: CECEnv, env_params: EnvParams, keys: chex.PRNGKey) -> dict[str, float]:
     return {
         name: float(rollout(env, env_params, _reference, jnp.int32(i), keys).act.mean())
         for i, name in enumerate(REFERENCES)
@@ -132,13 +149,15 @@ class _Loop:
         folder: Path,
         env: CECEnv,
         env_params: EnvParams,
+        mesh: Mesh | None,
+        validation_keys: chex.PRNGKey,
         references: dict[str, float],
         rows: list[dict[str, Any]],
         steps: int,
     ):
         self.config, self.folder, self.env, self.env_params = config, folder, env, env_params
+        self.mesh, self.validation_keys = mesh, validation_keys
         self.references, self.rows, self.steps = references, rows, steps
-        self.validation_keys = episode_keys(config.seed, VALIDATION_EPISODES)
         self.actor = act(config.agent)
         # All chunks are of one length, for each length is compiled; the last may go a little beyond what was asked.
         self.chunk = max(1, steps // (VALIDATIONS * CHUNKS_BETWEEN_VALIDATIONS))
@@ -150,7 +169,7 @@ class _Loop:
             task = progress.add_task("compiling", total=self.steps, completed=int(runner.step), status="")
             if int(runner.step) == 0:
                 runner, metrics = warm_up(
-                    self.env, self.env_params, self.config.agent, runner, self.config.agent.warmup_steps
+                    self.env, self.env_params, self.config.agent, runner, self.config.agent.warmup_steps, self.mesh
                 )
                 # The first row is the untrained agent's: what learning is to be seen against.
                 self.rows.append(self._row(runner, _summarise(jax.device_get(metrics)), validate=True))
@@ -160,11 +179,11 @@ class _Loop:
                 progress.update(task, description="training", completed=row["step"], status=_status(self.rows))
                 if not console.is_terminal and "validation_act" in row:
                     console.print(f"{row['step'] / self.steps:4.0%}  {_status(self.rows)}")
-                if not stop.requested and time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
+                if any_process(stop.requested):
+                    break
+                if any_process(time.monotonic() - saved > SECONDS_BETWEEN_SAVES):
                     self._save(runner)
                     saved = time.monotonic()
-                if stop.requested:
-                    break
             progress.update(task, description="saving")
             self._save(runner)
         return int(runner.step) < self.steps
@@ -174,7 +193,7 @@ class _Loop:
         done = int(runner.step)
         while done < self.steps:
             begin = time.perf_counter()
-            runner, metrics = train_chunk(self.env, self.env_params, self.config.agent, runner, self.chunk)
+            runner, metrics = train_chunk(self.env, self.env_params, self.config.agent, runner, self.chunk, self.mesh)
             row = _summarise(jax.device_get(metrics))
             row["decisions_per_s"] = self.chunk * self.config.num_envs / (time.perf_counter() - begin)
             done += self.chunk
@@ -193,6 +212,8 @@ class _Loop:
 
     def _save(self, runner: RunnerState) -> None:
         save_runner(self.folder / "checkpoints", runner)
+        if not is_main_process():
+            return
         what = f"train.py, {self.config.scenario.dataset}/{self.config.scenario.name}, seed {self.config.seed}"
         what += f", {int(runner.step) * self.config.num_envs:,} decisions"
         save_policy(self.folder / "policy.msgpack", self.config.agent, runner.agent.params, runner.observation, what)

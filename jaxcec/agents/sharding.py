@@ -1,0 +1,60 @@
+"""How training lies on several devices: environments in equal parts, everything else on each of them.
+
+The compiled loop is the same, and XLA's partitioner divides it: every device steps its own environments and samples
+its own part of each batch; gradients are averaged because a loss is a mean over the batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+if TYPE_CHECKING:
+    from jaxcec.agents.train import RunnerState
+
+_ENV = "env"
+
+
+def env_mesh(devices: list[jax.Device]) -> Mesh:
+    """All devices in a row, each with an equal part of the environments."""
+    return jax.make_mesh((len(devices),), (_ENV,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh, tree: Any) -> Any:
+    """The arrays of a pytree on every device."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def runner_sharding(mesh: Mesh, runner: RunnerState) -> RunnerState:
+    """Where each leaf of a runner (arrays or shapes) lies.
+
+    Raises:
+        ValueError: the environments cannot be divided equally.
+    """
+    num_envs = runner.horizon.shape[0]
+    if num_envs % mesh.size:
+        raise ValueError(f"num_envs: got {num_envs}; must be a multiple of the number of devices, {mesh.size}")
+
+    def lying(tree: Any, *axes: str | None) -> Any:
+        return jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec(*axes)), tree)
+
+    return runner.replace(
+        agent=lying(runner.agent),
+        replay=lying(runner.replay).replace(blocks=lying(runner.replay.blocks, None, _ENV)),
+        env_state=lying(runner.env_state, _ENV),
+        observation=lying(runner.observation, _ENV),
+        key=lying(runner.key),
+        horizon=lying(runner.horizon, _ENV),
+        step=lying(runner.step),
+    )
+
+
+def placed(mesh: Mesh, runner: RunnerState) -> RunnerState:
+    """Shapes of a runner, each with where it lies: what a checkpoint of any layout is read into."""
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        runner,
+        runner_sharding(mesh, runner),
+    )
