@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 if TYPE_CHECKING:
@@ -23,8 +25,16 @@ def env_mesh(devices: list[jax.Device]) -> Mesh:
 
 
 def replicated(mesh: Mesh, tree: Any) -> Any:
-    """The arrays of a pytree on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    """The arrays of a pytree, the same in every process, on every device."""
+
+    def put(x: jax.Array) -> jax.Array:
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(x)))
+        return jax.device_put(
+            np.asarray(x), NamedSharding(mesh, PartitionSpec())
+        )  # by way of the host: other processes
+
+    return jax.tree.map(put, tree)
 
 
 def runner_sharding(mesh: Mesh, runner: RunnerState) -> RunnerState:

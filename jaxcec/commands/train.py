@@ -97,10 +97,10 @@ def train(config: TrainConfig, folder: Path, resume: bool, stop: _StopFlag, mesh
         mesh: the devices that share the environments; by default there is one.
     """
     env, env_params = make_env(config.scenario, "train", announced_jobs(config.scenario))
-    if mesh is not None:
-        env_params = replicated(mesh, env_params)
     steps = -(-config.total_decisions // config.num_envs)
-    key = jax.random.key(config.seed)
+    key, validation_keys = jax.random.key(config.seed), episode_keys(config.seed, VALIDATION_EPISODES)
+    if mesh is not None:
+        env_params, key, validation_keys = replicated(mesh, (env_params, key, validation_keys))
     rows: list[dict[str, Any]] = []
     if resume:
         like = jax.eval_shape(lambda k: init_runner(env, env_params, config.agent, config.num_envs, k), key)
@@ -112,9 +112,6 @@ def train(config: TrainConfig, folder: Path, resume: bool, stop: _StopFlag, mesh
         folder.mkdir(parents=True, exist_ok=True)
     if is_main_process():
         save_config(config, folder / "config.yaml")
-    validation_keys = episode_keys(config.seed, VALIDATION_EPISODES)
-    if mesh is not None:
-        validation_keys = replicated(mesh, validation_keys)
     references = _references(env, env_params, validation_keys)
     known = ", ".join(f"{name} {value:.1f} s" for name, value in references.items())
     console.print(
