@@ -1,107 +1,101 @@
-"""Decisions per second of the environment under three rules, each in several processes.
+"""Decisions per second of the environment alone, with an agent, and of full training, over sizes.
 
-    python benchmarks/throughput.py --num-envs 4096 --processes 5
+    python benchmarks/throughput.py --quick
+    python benchmarks/throughput.py --devices all --json benchmarks/results/DEVICE.json
+    python benchmarks/throughput.py --what eft train --num-envs 4096
 
-Repeats inside one process agree to a per cent while processes differ by a factor, so each row is the median and the
-worst of processes. Compilation is timed apart. What a rule does not read of the observation is not computed.
+What is measured: `random`, `le` and `eft`, the environment under a rule, auto-reset included; `actor`, the same under
+the actor network; `lookahead`, with the candidates tried in the digital twin; `train`, full DTDRLMO training. What a
+rule does not read of the observation is not computed. Compilation is timed apart. Without `--num-envs`, the sizes of
+batch go from 1 to 65,536, and the sizes of services, timelines and topologies vary one at a time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
-import subprocess
-import sys
+import resource
 import time
+from typing import Any
 
-RULES = ("random", "le", "eft")
+from harness import measured, processor, report, versions
+
+WHATS = ("random", "le", "eft", "actor", "lookahead", "train")
+BATCHES = (1, 16, 256, 4096, 16384, 65536)
+SIZES = (
+    [{"num_services": m} for m in (10, 40)]
+    + [{"max_microservices": n} for n in (25, 100)]
+    + [{"link_breakpoints": q, "host_breakpoints": q} for q in (32, 64, 256)]
+    + [{"num_nodes": v} for v in (16, 32, 64)]
+    + [{"num_services": 40, "max_microservices": 100}]
+)
+SECONDS = 3.0  # at least, of each run
+CHUNK = 65_536  # decisions in one compiled loop, at least
 
 
-def measure(rule: str, num_envs: int, steps: int) -> dict[str, float]:
-    """One process's figure: decisions/s over a scan of `steps`, seconds to compile it and a single step."""
+def measure(case: dict[str, Any]) -> dict[str, Any]:
+    """One process's figures."""
     import jax
+    from programs import Case, make_program
 
-    from jaxcec.policies import BASELINES
-    from jaxcec.scenarios import Scenario, make_env
+    from jaxcec.commands.runtime import choose_mesh
 
-    env, params = make_env(Scenario(), "train")
-    policy = BASELINES[rule]
-    keys = jax.random.split(jax.random.key(0), num_envs)
-    state = jax.jit(jax.vmap(env.reset_env, in_axes=(0, None)))(keys, params)[1]
-
-    def step(state, key):
-        step_keys = jax.random.split(key, num_envs)
-        observation = jax.vmap(lambda s, k: env.observe(k, s, None, params))(state, step_keys)
-        action = jax.vmap(policy)(observation, step_keys)
-        _, state, reward, *_ = jax.vmap(env.step, in_axes=(0, 0, 0, None))(step_keys, state, action, params)
-        return state, reward.mean()
-
+    settings = Case(**case)
+    mesh = choose_mesh(settings.devices)
+    steps = min(max(CHUNK // settings.num_envs, 4), 1024)
+    chunk, state = make_program(settings, steps, mesh)
+    state_bytes = sum(x.nbytes for x in jax.tree.leaves(getattr(state, "env_state", state)) if hasattr(x, "nbytes"))
+    keys = iter(jax.random.split(jax.random.key(3), 10_000))
     begin = time.perf_counter()
-    jax.jit(step).lower(state, keys[0]).compile()
-    first = time.perf_counter() - begin
-    run = jax.jit(lambda state, key: jax.lax.scan(step, state, jax.random.split(key, steps)), donate_argnums=0)
-    begin = time.perf_counter()
-    state = jax.block_until_ready(run(state, jax.random.key(1)))[0]
-    compile_and_run = time.perf_counter() - begin
-    begin = time.perf_counter()
-    jax.block_until_ready(run(state, jax.random.key(2)))
-    seconds = time.perf_counter() - begin
+    compiled = chunk.lower(state, next(keys)).compile()
+    compile_s = time.perf_counter() - begin
+    state = jax.block_until_ready(compiled(state, next(keys)))
+    begin, done = time.perf_counter(), 0
+    while (seconds := time.perf_counter() - begin) < SECONDS:
+        state = jax.block_until_ready(compiled(state, next(keys)))
+        done += steps
     return {
-        "decisions_per_s": num_envs * steps / seconds,
-        "compile_s": compile_and_run - seconds,
-        "first_step_s": first,
-        "versions": {"jax": jax.__version__, "python": platform.python_version()},
+        "decisions_per_s": settings.num_envs * done / seconds,
+        "compile_s": compile_s,
+        "bytes_per_env": state_bytes / settings.num_envs,
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
         "device": jax.devices()[0].device_kind,
     }
 
 
+def cases(whats: list[str], batches: list[int] | None, devices: str, quick: bool) -> list[dict[str, Any]]:
+    """What to measure: all sizes of batch, and one size at a time for the rules whose cost it moves."""
+    base = [{"what": what, "num_envs": n} for what in whats for n in batches or ([4096] if quick else BATCHES)]
+    varied = [] if batches or quick else [{"what": w, "num_envs": 4096} | s for s in SIZES for w in ("random", "eft")]
+    return [case | {"devices": devices} for case in base + [case for case in varied if case["what"] in whats]]
+
+
 def main() -> None:
-    """Measure every rule and print a table."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num-envs", type=int, default=4096)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--processes", type=int, default=5)
+    parser.add_argument("--what", nargs="+", choices=WHATS, default=list(WHATS))
+    parser.add_argument("--num-envs", nargs="+", type=int, help="sizes of batch; by default a range, and other sizes")
+    parser.add_argument(
+        "--devices", default="all", help="that share the environments: a number (CPU: of cores), or all"
+    )
+    parser.add_argument("--processes", type=int, default=3, help="runs of each case")
+    parser.add_argument("--quick", action="store_true", help="4096 environments alone: under 5 minutes on 2 cores")
     parser.add_argument("--json", help="file for the figures")
-    parser.add_argument("--rule", choices=RULES, help="measure one rule in this process and print JSON")
+    parser.add_argument("--case", help="measure one case, as JSON, in this process")
     arguments = parser.parse_args()
-    if arguments.rule:
-        print(json.dumps(measure(arguments.rule, arguments.num_envs, arguments.steps)))
+    if arguments.case:
+        print(json.dumps(measure(json.loads(arguments.case))))
         return
-    rows = []
-    for rule in RULES:
-        command = [sys.executable, __file__, "--rule", rule, "--num-envs", str(arguments.num_envs)]
-        command += ["--steps", str(arguments.steps)]
-        runs = []
-        for i in range(arguments.processes):
-            print(f"\r{rule} {i + 1}/{arguments.processes} ", end="", file=sys.stderr, flush=True)
-            runs.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-        speeds = [run["decisions_per_s"] for run in runs]
-        rows.append(
-            {
-                "what": rule,
-                "num_envs": arguments.num_envs,
-                "decisions_per_s": statistics.median(speeds),
-                "worst": min(speeds),
-                "compile_s": statistics.median(run["compile_s"] for run in runs),
-                "first_step_s": statistics.median(run["first_step_s"] for run in runs),
-            }
-        )
-    print(file=sys.stderr)
-    setting = {"device": f"{runs[0]['device']}, {os.cpu_count()} cores", "versions": runs[0]["versions"]}
-    print(f"{setting['device']}, {setting['versions']}")
-    print(f"{arguments.num_envs} environments, {arguments.processes} processes")
-    print(f"{'rule':8}{'median/s':>12}{'worst/s':>12}{'compile s':>11}{'first step s':>14}")
-    for row in rows:
-        print(
-            f"{row['what']:8}{row['decisions_per_s']:12,.0f}{row['worst']:12,.0f}{row['compile_s']:11.1f}"
-            f"{row['first_step_s']:14.1f}"
-        )
-    if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump(setting | {"rows": rows}, file, indent=2)
+    asked = cases(arguments.what, arguments.num_envs, arguments.devices, arguments.quick)
+    done = list(measured(__file__, asked, arguments.processes))
+    kind = done[0][1]["device"]
+    setting = {"device": processor() if kind == "cpu" else kind, "versions": versions("jax", "flax", "jaxcec")}
+    rows = [row for row, _ in done]
+    varied = [name for name in rows[-1] if name in {"num_services", "max_microservices", "num_nodes"}]
+    columns = {"what": "", "num_envs": ",", "decisions_per_s": ",.0f", "worst": ",.0f", "compile_s": ".1f"}
+    report(
+        setting, rows, columns | dict.fromkeys(varied, "") | {"bytes_per_env": ",.0f", "peak_gb": ".1f"}, arguments.json
+    )
 
 
 if __name__ == "__main__":

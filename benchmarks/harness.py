@@ -1,0 +1,81 @@
+"""What the benchmarks share: one process per run, a table, a JSON file.
+
+Repeats inside one process agree to a per cent while processes differ by a factor, so a row is the median and the worst
+of several processes, one after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+Row = dict[str, Any]
+
+
+def processor() -> str:
+    """The CPU's name and how many cores this process may use."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{(names or [platform.processor() or platform.machine()])[0]}, {cores} cores"
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of Python and of installed packages."""
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def run_alone(script: str, case: Row) -> Row:
+    """One case in a process of its own: `script --case JSON`, which prints a JSON object as its last line."""
+    command = [sys.executable, script, "--case", json.dumps(case)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{case} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def summarise(case: Row, runs: list[Row]) -> Row:
+    """Median of every figure, and the worst speed."""
+    medians = {name: statistics.median(run[name] for run in runs) for name in runs[0] if name != "device"}
+    return case | medians | {"worst": min(run["decisions_per_s"] for run in runs), "processes": len(runs)}
+
+
+def measured(script: str, cases: Iterable[Row], processes: int) -> Iterator[tuple[Row, Row]]:
+    """A row for each case, and its last run. A slow minute hits all cases alike: they take turns."""
+    listed = list(cases)
+    runs: list[list[Row]] = [[] for _ in listed]
+    order = [index for _ in range(processes) for index in range(len(listed))]
+    for index in track(order, "measuring", console=Console(stderr=True)):
+        runs[index].append(run_alone(script, listed[index]))
+    for case, done in zip(listed, runs, strict=True):
+        yield summarise(case, done), done[-1]
+
+
+def report(setting: Row, rows: list[Row], columns: dict[str, str], file: str | None) -> None:
+    """Print a table; write the figures if a file is named.
+
+    Args:
+        setting: device and versions.
+        rows: of `summarise`.
+        columns: key of a row to its format.
+        file: for JSON.
+    """
+    table = Table(*columns, title=f"{setting['device']}, {setting['versions']}")
+    for row in rows:
+        table.add_row(*(format(row.get(name, ""), spec if name in row else "") for name, spec in columns.items()))
+    Console(width=120).print(table)
+    if file:
+        Path(file).write_text(json.dumps(setting | {"rows": rows}, indent=1) + "\n")
