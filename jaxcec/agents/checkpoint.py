@@ -19,7 +19,7 @@ from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import AgentParams, init_params
 from jaxcec.agents.features import Features, encode
 from jaxcec.agents.train import RunnerState
-from jaxcec.env import Observation
+from jaxcec.env import EnvConfig, Observation
 
 _FORMAT = "jaxcec-policy-1"
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -58,23 +58,23 @@ def _manager(folder: Path) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(folder.resolve(), options=options)
 
 
-def save_policy(path: Path, config: AgentConfig, params: AgentParams, observation: Observation, run: str) -> None:
+def save_policy(path: Path, config: AgentConfig, params: AgentParams, sizes: EnvConfig, run: str) -> None:
     """Write what choosing actions needs.
 
     Args:
         path: file to write, aside first and then renamed.
         config: the agent's.
         params: its networks.
-        observation: any observation of its environment, unbatched or not; only sizes are read.
+        sizes: of its environment.
         run: what is said of where it comes from.
     """
     header = {
         "format": _FORMAT,
         "run": run,
         "config": dataclasses.asdict(config),
-        "num_nodes": observation.service.source.shape[-1],
-        "max_links": observation.links.free.shape[-1],
-        "num_resources": observation.microservice.demand.shape[-1],
+        "num_nodes": sizes.num_nodes,
+        "max_links": sizes.max_links,
+        "num_resources": sizes.num_resources,
     }
     content = {"header": json.dumps(header), "params": serialization.to_state_dict(jax.device_get(params))}
     aside = path.with_name(f".{path.name}")

@@ -54,7 +54,6 @@ def runner_sharding(mesh: Mesh, runner: RunnerState) -> RunnerState:
         agent=lying(runner.agent),
         replay=lying(runner.replay).replace(blocks=lying(runner.replay.blocks, None, _ENV)),
         env_state=lying(runner.env_state, _ENV),
-        observation=lying(runner.observation, _ENV),
         key=lying(runner.key),
         horizon=lying(runner.horizon, _ENV),
         step=lying(runner.step),

@@ -14,13 +14,13 @@ from flax import struct
 from jax.sharding import Mesh
 
 from jaxcec.agents import replay
-from jaxcec.agents.act import choose
+from jaxcec.agents.act import Choice, choose
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import AgentState, init_agent, update
 from jaxcec.agents.features import encode
 from jaxcec.agents.replay import Decided, Replay
 from jaxcec.agents.sharding import runner_sharding
-from jaxcec.env import CECEnv, EnvParams, EnvState, Observation
+from jaxcec.env import CECEnv, EnvParams, EnvState
 
 Metrics = dict[str, chex.Array]
 
@@ -31,7 +31,6 @@ class RunnerState(struct.PyTreeNode):
     agent: AgentState
     replay: Replay
     env_state: EnvState  # (num_envs, ...)
-    observation: Observation  # (num_envs, ...)
     key: chex.PRNGKey
     horizon: chex.Array  # (num_envs,) i32, decisions after which an environment's episode is truncated
     step: chex.Array  # () u32, decisions of each environment; their product is taken on the host, in unbounded ints
@@ -55,7 +54,6 @@ def init_runner(
         agent=init_agent(config, key_agent, features),
         replay=replay.create(example, num_envs, config.replay_size),
         env_state=env_state,
-        observation=observation,
         key=key_run,
         horizon=jax.random.randint(key_horizon, (num_envs,), 1, _longest_horizon(env)),
         step=jnp.uint32(0),
@@ -72,13 +70,18 @@ def collect(
     env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, _: None
 ) -> tuple[RunnerState, Metrics]:
     """One decision with exploration in every environment, written to the replay buffer."""
-    num_envs = runner.observation.microservice.load.shape[0]
+    num_envs = runner.horizon.size
     key, key_act, key_step = jax.random.split(runner.key, 3)
-    choice = jax.vmap(lambda o, k: choose(config, runner.agent.params, o, k, explore=True))(
-        runner.observation, jax.random.split(key_act, num_envs)
-    )
+
+    def decide(state: EnvState, key: chex.PRNGKey) -> Choice:
+        # Observed here and not carried: at the end of a step XLA would compute the links' table twice, once to keep it
+        # and once within the search for a start, for every node.
+        observation = env.observe(key, state, None, params)
+        return choose(config, runner.agent.params, observation, key, explore=True)
+
+    choice = jax.vmap(decide)(runner.env_state, jax.random.split(key_act, num_envs))
     shared = jax.tree.map(lambda _: None, params).replace(max_steps_in_episode=0)
-    observation, env_state, reward, terminated, truncated, info = jax.vmap(env.step, in_axes=(0, 0, 0, shared))(
+    _, env_state, reward, terminated, truncated, info = jax.vmap(env.step, in_axes=(0, 0, 0, shared))(
         jax.random.split(key_step, num_envs),
         runner.env_state,
         choice.action,
@@ -99,7 +102,6 @@ def collect(
     runner = runner.replace(
         replay=replay.add(runner.replay, decided),
         env_state=env_state,
-        observation=observation,
         key=key,
         step=runner.step + jnp.uint32(1),
     )

@@ -38,7 +38,7 @@ class Transition(nn.Module):
         nodes = jnp.concatenate([features.nodes, action.nodes[..., None]], axis=-1)
         return Features(
             nodes=RowMLP(hidden, features.nodes.shape[-1], last_scale=0.01)(nodes, summary),
-            links=RowMLP(hidden, features.links.shape[-1], last_scale=0.01)(features.links, summary),
+            links=RowMLP(hidden[:1], features.links.shape[-1], last_scale=0.01)(features.links, summary),
             context=MLP(hidden, features.context.shape[-1], last_scale=0.01)(summary),
         )
 

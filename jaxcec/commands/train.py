@@ -213,7 +213,7 @@ class _Loop:
             return
         what = f"train.py, {self.config.scenario.dataset}/{self.config.scenario.name}, seed {self.config.seed}"
         what += f", {int(runner.step) * self.config.num_envs:,} decisions"
-        save_policy(self.folder / "policy.msgpack", self.config.agent, runner.agent.params, runner.observation, what)
+        save_policy(self.folder / "policy.msgpack", self.config.agent, runner.agent.params, self.env.config, what)
         _write_rows(self.folder / "metrics.csv", self.rows)
         try:
             training_curves(self.rows, self.folder / "curves.png", self.references)

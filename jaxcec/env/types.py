@@ -26,7 +26,7 @@ class EnvConfig:
     """Sizes of the arrays and choices fixed at compile time. Hashable: equal configs share one compilation."""
 
     num_nodes: int = 8  # V
-    max_links: int = 24  # E
+    max_links: int = 18  # E
     num_services: int = 20  # M
     max_microservices: int = 50  # N
     num_resources: int = 2  # K

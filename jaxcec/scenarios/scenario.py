@@ -15,7 +15,7 @@ from jaxcec.scenarios.background import KINDS, draw_background
 from jaxcec.scenarios.dag import Dag, synthetic_dag
 from jaxcec.scenarios.job_table import RUNTIMES, JobTable, alibaba_hour, job_dags
 from jaxcec.scenarios.seeds import check_choice, split_rng
-from jaxcec.scenarios.topology import synthetic_topology
+from jaxcec.scenarios.topology import most_links, synthetic_topology
 
 DATASETS = ("synthetic", "alibaba")
 PAPER_SETTINGS = {"name": "paper", "load": 0.5, "reward": "ready-to-finish"}  # where section V departs from `Scenario`
@@ -73,7 +73,7 @@ class Scenario:
         """The sizes of the environment's arrays."""
         return EnvConfig(
             num_nodes=self.num_nodes,
-            max_links=max(self.num_nodes * self.neighbours[1], 1),
+            max_links=most_links(self.num_nodes, self.neighbours),
             num_services=self.num_services,
             max_microservices=self.max_microservices,
             link_breakpoints=self.link_breakpoints,
