@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
-from jaxcec.env.routing import Links, routes
+from jaxcec.env.routing import Links, packed, routes
 from jaxcec.env.types import Dags, Network
 
 
@@ -76,7 +76,7 @@ def _network_row(topology: Topology, max_links: int) -> tuple[np.ndarray, ...]:
     bandwidth[: len(topology.links)] = [link[2] for link in topology.links]
     route, bottleneck = routes(topology.links, len(nodes), max_links)
     speed = np.concatenate([np.asarray(topology.node_speed), np.asarray(topology.device_speed)]).astype(np.float32)
-    return bandwidth, route, bottleneck, speed, np.concatenate([nodes, np.ones_like(nodes)])
+    return bandwidth, packed(route), bottleneck, speed, np.concatenate([nodes, np.ones_like(nodes)])
 
 
 def make_dags(dags: Sequence[Dag], max_microservices: int) -> Dags:

@@ -6,10 +6,14 @@ All flows of the coflow end together, at constant rates (the minimum-allocation 
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
+
 import chex
 import jax.numpy as jnp
 from flax import struct
 
+from jaxcec.env.routing import WORD
 from jaxcec.env.timeline import earliest_start
 from jaxcec.env.types import Timeline
 
@@ -50,12 +54,18 @@ def crossing(inputs: chex.Array, route: chex.Array) -> chex.Array:
 
     Args:
         inputs: (V,) Mbit at each node.
-        route: (T, V, E) bool, links on the path from each node to each of T targets.
+        route: (ceil(V / 32), T, E) u32, rows of `Network.route`: which nodes' paths to each of T targets cross a link.
 
     Returns:
         (T, E) Mbit.
     """
-    return jnp.sum(jnp.where(route, inputs[None, :, None], 0.0), axis=1)
+
+    def from_node(node: int) -> chex.Array:
+        bit = jnp.uint32(1 << node % WORD)
+        return jnp.where((route[node // WORD] & bit) > 0, inputs[node], 0.0)
+
+    # A sum of terms, not of an array: XLA would write (T, V, E) to memory first.
+    return reduce(add, map(from_node, range(inputs.size)))
 
 
 def place_flow(

@@ -207,7 +207,7 @@ class CECEnv:
         eps = jnp.maximum(action.hold, 0.0).astype(jnp.float32)
         route = params.network.route[state.episode.topology, :, host % self.config.num_nodes]
         table = host_timelines(situation, host[None])
-        placed = place(situation, host[None], table, route[None], eta[None], eps[None])
+        placed = place(situation, host[None], table, route[:, None], eta[None], eps[None])
         flow, execution, table = jax.tree.map(lambda x: x[0], (*placed, table))
 
         following = commit(state, decision, host, execution.finish, params.dags)

@@ -81,7 +81,7 @@ def place(
         situation: the decision at hand.
         hosts: (T,) i32, or which hosts.
         tables: their timelines.
-        route: (T, V, E) bool, links on the path from each edge node to each host's.
+        route: (ceil(V / 32), T, E) u32, rows of `Network.route`: paths to each host's edge node.
         eta: (T,) share of the effective bottleneck.
         eps: (T,) s of hold.
     """
@@ -115,7 +115,7 @@ def _observe_nodes(situation: Situation, state: EnvState, params: EnvParams) -> 
     now, num_nodes = decision.time, situation.inputs.shape[0]
     nodes = slice(0, num_nodes)
     tables = host_timelines(situation, nodes)
-    route = params.network.route[topology].swapaxes(0, 1)  # (target V, from V, E)
+    route = params.network.route[topology]
     nominal = params.network.bottleneck[topology].swapaxes(0, 1)
     flow, execution = place(situation, nodes, tables, route, jnp.ones(num_nodes), jnp.zeros(num_nodes))
     duration = decision.load / situation.speed[nodes]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import networkx as nx
 import numpy as np
 
+WORD = 32  # bits
 Links = Sequence[tuple[int, int, float]]
 
 
@@ -42,6 +43,23 @@ def routes(links: Links, num_nodes: int, max_links: int) -> tuple[np.ndarray, np
                 route[start, target, [graph.edges[edge]["index"] for edge in nx.utils.pairwise(path)]] = True
                 bottleneck[start, target] = widest[start]
     return route, bottleneck
+
+
+def packed(route: np.ndarray) -> np.ndarray:
+    """Routes by target, the nodes they start from as bits of words: a decision reads them all, and these are few bytes.
+
+    Args:
+        route: (V, V, E) bool of `routes`.
+
+    Returns:
+        (W, V, E) u32, W = ceil(V / 32): bit v % 32 of word v // 32 says that the path from v to the target crosses e.
+    """
+    num_nodes, _, num_links = route.shape
+    words = -(-num_nodes // WORD)
+    bits = np.zeros((words * WORD, num_nodes, num_links), np.uint32)
+    bits[:num_nodes] = route
+    shifted = bits.reshape(words, WORD, num_nodes, num_links) << np.arange(WORD, dtype=np.uint32)[:, None, None]
+    return np.bitwise_or.reduce(shifted, axis=1)
 
 
 def _widest(graph: nx.Graph, hops: dict, target: int) -> dict[int, float]:

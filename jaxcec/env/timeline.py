@@ -22,6 +22,7 @@ from jaxcec.env.types import Timeline
 TOLERANCE = 1e-5
 _SPARE = 2  # columns unused between reservations: as many as one can add
 _WORD = 32  # bits
+_BLOCK = 8  # resources
 
 
 def empty(num_resources: int, num_breakpoints: int) -> Timeline:
@@ -59,7 +60,7 @@ def earliest_start(timeline: Timeline, usage: chex.Array, not_before: chex.Array
     Returns:
         (T,) s, finite: past the last breakpoint everything is free.
     """
-    conflict = jnp.any(usage[:, :, None] > timeline.free[None] + TOLERANCE, axis=1)  # (T, Q)
+    conflict = _conflict(timeline, usage)
     begins = timeline.times
     if timeline.order is not None:
         conflict, begins = _take_bits(conflict, timeline.order), begins[timeline.order]
@@ -134,6 +135,17 @@ def free_at(timeline: Timeline, now: chex.Array) -> chex.Array:
     segment = jnp.maximum(jnp.sum(timeline.times <= now, dtype=jnp.int32) - 1, 0)
     column = segment if timeline.order is None else timeline.order[segment]
     return jnp.maximum(timeline.free[:, column], 0.0)
+
+
+def _conflict(timeline: Timeline, usage: chex.Array) -> chex.Array:
+    """(T, Q): does some resource have less free in a segment than each of T requests uses."""
+
+    def of_some(resources: slice) -> chex.Array:
+        return jnp.any(least[:, resources, None] > timeline.free[None, resources], axis=1)
+
+    least = usage - TOLERANCE
+    # XLA's CPU compiler writes what a long reduction reads, here (T, R, Q), to memory first.
+    return reduce(or_, [of_some(slice(at, at + _BLOCK)) for at in range(0, usage.shape[1], _BLOCK)])
 
 
 def _order(timeline: Timeline) -> chex.Array:

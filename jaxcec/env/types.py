@@ -56,7 +56,7 @@ class Network(struct.PyTreeNode):
     """Bank of topologies."""
 
     bandwidth: chex.Array  # (G, E) f32, Mbit/s, shared by both directions; 0 on padding
-    route: chex.Array  # (G, V, V, E) bool: does the path from node a to node b cross link e
+    route: chex.Array  # (G, ceil(V / 32), V, E) u32, of `routing.packed`: which nodes' paths to a target cross a link
     bottleneck: chex.Array  # (G, V, V) f32, Mbit/s, least nominal bandwidth on the path; inf on the diagonal
     speed: chex.Array  # (G, H) f32, Mcycles/s
     capacity: chex.Array  # (G, H, K) f32, resources of a host

@@ -16,7 +16,7 @@ from episodes import SMALL, STEPS, equal, rollout
 from jaxcec.env import Action
 from jaxcec.scenarios.scenario import make_env
 
-SETTING = dataclasses.replace(SMALL, num_traces=16, num_frames=512)  # a trace per resource: 8 links, 8 hosts
+SETTING = dataclasses.replace(SMALL, num_traces=14, num_frames=512)  # a trace per resource: 6 links, 8 hosts
 EPISODES = 3
 WORLDS = STEPS + 1  # simulated side by side; world 0 is as drawn, the others are changed
 
