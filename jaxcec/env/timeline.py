@@ -22,7 +22,7 @@ from jaxcec.env.types import Timeline
 TOLERANCE = 1e-5
 _SPARE = 2  # columns unused between reservations: as many as one can add
 _WORD = 32  # bits
-_BLOCK = 8  # resources
+_LONGEST, _BLOCK = 32, 8  # resources in one reduction, and in each where there are more
 
 
 def empty(num_resources: int, num_breakpoints: int) -> Timeline:
@@ -143,9 +143,10 @@ def _conflict(timeline: Timeline, usage: chex.Array) -> chex.Array:
     def of_some(resources: slice) -> chex.Array:
         return jnp.any(least[:, resources, None] > timeline.free[None, resources], axis=1)
 
-    least = usage - TOLERANCE
-    # XLA's CPU compiler writes what a long reduction reads, here (T, R, Q), to memory first.
-    return reduce(or_, [of_some(slice(at, at + _BLOCK)) for at in range(0, usage.shape[1], _BLOCK)])
+    least, resources = usage - TOLERANCE, usage.shape[1]
+    # XLA's CPU compiler writes what a longer reduction reads, here (T, R, Q), to memory first.
+    block = resources if resources <= _LONGEST else _BLOCK
+    return reduce(or_, [of_some(slice(at, at + block)) for at in range(0, resources, block)])
 
 
 def _order(timeline: Timeline) -> chex.Array:
