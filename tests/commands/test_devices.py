@@ -1,0 +1,127 @@
+"""Training on several devices and in several processes: what one device learns, up to the order of summation."""
+
+import csv
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from test_commands import TINY
+
+from jaxcec.commands import train
+
+ROOT = Path(__file__).parents[2]
+LEARNED = ("reward", "critic_loss", "actor_loss", "twin_error", "twin_reward_error")
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY | {"num_envs": 16, "total_decisions": 128}))
+    return path
+
+
+def train_apart(folder, *arguments):
+    """Start `train.py` in a process of its own."""
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "train.py", "--out", str(folder), *arguments]
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipe)
+
+
+def finished(*processes):
+    """Wait for processes of one training."""
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert all(process.returncode == 0 for process in processes), "\n".join(outputs)
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def one_device(settings, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one") / "run"
+    train.main(["--config", str(settings), "--out", str(folder)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def eight_devices(settings, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("eight") / "run"
+    finished(train_apart(folder, "--config", str(settings), "--devices", "8"))
+    return folder
+
+
+def curve(folder):
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same_learning(folder, other):
+    rows, expected = curve(folder), curve(other)
+    assert [row["step"] for row in rows] == [row["step"] for row in expected]
+    for row, like in zip(rows, expected, strict=True):
+        assert row["act"] == like["act"] or np.isclose(float(row["act"]), float(like["act"]), rtol=1e-4)
+        for name in LEARNED:
+            if like[name]:
+                np.testing.assert_allclose(float(row[name]), float(like[name]), rtol=2e-3, atol=1e-5, err_msg=name)
+
+
+def test_eight_devices_learn_what_one_does(one_device, eight_devices):
+    assert_same_learning(eight_devices, one_device)
+
+
+def test_two_processes_learn_what_one_does(one_device, settings, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    together = ["--config", str(settings), "--coordinator", f"127.0.0.1:{port}", "--num-processes", "2"]
+    outputs = finished(*(train_apart(tmp_path / "run", *together, "--process-id", str(i)) for i in (0, 1)))
+    assert_same_learning(tmp_path / "run", one_device)
+    assert "done: " in outputs[0] and "done: " not in outputs[1], "one of them speaks"
+
+
+def test_a_checkpoint_goes_on_in_another_layout(one_device, eight_devices, tmp_path):
+    for source in (one_device, eight_devices):
+        folders = [tmp_path / f"{source.parent.name}-{devices}" for devices in (1, 2)]
+        for devices, folder in zip((1, 2), folders, strict=True):
+            shutil.copytree(source, folder)
+            train.main(["--resume", str(folder), "--total-decisions", "192", "--devices", str(devices)])
+        assert len(curve(folders[0])) > len(curve(source))
+        assert_same_learning(folders[1], folders[0])
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--devices", "nine"], "--devices: got 'nine'; must be all or a positive number"),
+        (["--devices", "0"], "--devices: got '0'; must be all or a positive number"),
+        (["--devices", "5"], "--devices: got 5; this process has 2"),
+        (["--devices", "2", "--num-envs", "15"], "num_envs: got 15; must be a multiple of the number of devices, 2"),
+        (["--num-processes", "2"], "--num-processes, --process-id: need --coordinator HOST:PORT"),
+        (["--coordinator", "127.0.0.1:1"], "--coordinator: needs --num-processes and --process-id, or must be auto"),
+    ],
+)
+def test_impossible_layouts_are_refused_before_anything_is_written(arguments, message, settings, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        train.main(["--config", str(settings), "--out", str(tmp_path / "run"), *arguments])
+    assert exit_info.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_folder_of_compiled_programs(tmp_path):
+    where = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
+    lines = "from jaxcec.commands.runtime import use_compilation_cache\nuse_compilation_cache()\n"
+    lines += "import jax\nprint(jax.config.jax_compilation_cache_dir)"
+    command = [sys.executable, "-c", lines]
+    environment = {k: x for k, x in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"} | where
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(tmp_path / "cache" / "jaxcec" / "compiled")
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment | {"JAX_COMPILATION_CACHE_DIR": "/elsewhere"}, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "/elsewhere"
