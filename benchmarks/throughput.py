@@ -20,7 +20,7 @@ from typing import Any
 
 from harness import measured, processor, report, versions
 
-WHATS = ("random", "le", "eft", "actor", "lookahead", "train")
+WHATS = ("random", "le", "eft", "actor", "lookahead", "train")  # not from programs: that would load JAX
 BATCHES = (1, 16, 256, 4096, 16384, 65536)
 SIZES = (
     [{"num_services": m} for m in (10, 40)]
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument(
         "--devices", default="all", help="that share the environments: a number (CPU: of cores), or all"
     )
-    parser.add_argument("--processes", type=int, default=3, help="runs of each case")
+    parser.add_argument("--processes", type=int, help="runs of each case; by default 3, with --quick 2")
     parser.add_argument("--quick", action="store_true", help="4096 environments alone: under 5 minutes on 2 cores")
     parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--case", help="measure one case, as JSON, in this process")
@@ -87,7 +87,7 @@ def main() -> None:
         print(json.dumps(measure(json.loads(arguments.case))))
         return
     asked = cases(arguments.what, arguments.num_envs, arguments.devices, arguments.quick)
-    done = list(measured(__file__, asked, arguments.processes))
+    done = list(measured(__file__, asked, arguments.processes or (2 if arguments.quick else 3)))
     kind = done[0][1]["device"]
     setting = {"device": processor() if kind == "cpu" else kind, "versions": versions("jax", "flax", "jaxcec")}
     rows = [row for row, _ in done]
