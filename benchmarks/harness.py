@@ -43,7 +43,7 @@ def run_alone(script: str, case: Row) -> Row:
     command = [sys.executable, script, "--case", json.dumps(case)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"{case} failed:\n{done.stderr[-3000:]}")
+        raise SystemExit(f"{case} failed with {done.returncode}:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

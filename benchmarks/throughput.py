@@ -42,6 +42,8 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
 
     settings = Case(**case)
     mesh = choose_mesh(settings.devices)
+    if mesh is not None and settings.num_envs % mesh.size:
+        mesh = None  # too few environments to share
     steps = min(max(CHUNK // settings.num_envs, 4), 1024)
     chunk, state = make_program(settings, steps, mesh)
     state_bytes = sum(x.nbytes for x in jax.tree.leaves(getattr(state, "env_state", state)) if hasattr(x, "nbytes"))

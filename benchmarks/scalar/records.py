@@ -126,6 +126,13 @@ def lists(mask: np.ndarray) -> Lists:
     return Lists(begin.astype(np.uint32), np.nonzero(rows)[1].astype(np.uint16))
 
 
+def unpacked(route: np.ndarray) -> np.ndarray:
+    """(G, V, V, E) bool, links on the path from a to b, of the bits of `Network.route`, (G, W, V, E)."""
+    starts = np.arange(route.shape[2])
+    words = route[:, starts // 32]  # (G, V from, V to, E)
+    return (words >> (starts % 32).astype(np.uint32)[:, None, None]) & 1 > 0
+
+
 def make_bank(params: Any) -> Bank:
     """The banks of an `EnvParams` as numpy arrays."""
     network, dags, arrivals = params.network, params.dags, params.arrivals
@@ -148,7 +155,7 @@ def make_bank(params: Any) -> Bank:
     return Bank(
         **{name: np.asarray(column) for name, column in columns.items()},
         frame=np.float32(params.background.frame),
-        route=lists(np.asarray(network.route)),
+        route=lists(unpacked(np.asarray(network.route))),
         preds=lists(preds),
         successors=lists(preds.swapaxes(1, 2)),
     )
