@@ -81,7 +81,7 @@ def collect(
 
     choice = jax.vmap(decide)(runner.env_state, jax.random.split(key_act, num_envs))
     shared = jax.tree.map(lambda _: None, params).replace(max_steps_in_episode=0)
-    _, env_state, reward, terminated, truncated, info = jax.vmap(env.step, in_axes=(0, 0, 0, shared))(
+    _observation, env_state, reward, terminated, truncated, info = jax.vmap(env.step, in_axes=(0, 0, 0, shared))(
         jax.random.split(key_step, num_envs),
         runner.env_state,
         choice.action,
