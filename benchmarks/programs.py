@@ -20,7 +20,6 @@ from jaxcec.agents.train import init_runner, train_chunk, warm_up
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios import Scenario, make_env
 
-WHATS = ("random", "le", "eft", "actor", "lookahead", "train")
 AGENTS = {"actor": AgentConfig(algorithm="ddpg"), "lookahead": AgentConfig(), "train": AgentConfig()}
 
 
@@ -28,7 +27,7 @@ AGENTS = {"actor": AgentConfig(algorithm="ddpg"), "lookahead": AgentConfig(), "t
 class Case:
     """One measurement: a rule, an agent or training, at a size."""
 
-    what: str  # one of WHATS
+    what: str  # a rule of BASELINES, or one of AGENTS
     num_envs: int = 4096
     num_services: int = 20  # M
     max_microservices: int = 50  # N

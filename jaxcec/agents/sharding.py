@@ -30,9 +30,8 @@ def replicated(mesh: Mesh, tree: Any) -> Any:
     def put(x: jax.Array) -> jax.Array:
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(put(jax.random.key_data(x)))
-        return jax.device_put(
-            np.asarray(x), NamedSharding(mesh, PartitionSpec())
-        )  # by way of the host: other processes
+        # By way of the host: from a device of this process it could not go to those of others.
+        return jax.device_put(np.asarray(x), NamedSharding(mesh, PartitionSpec()))
 
     return jax.tree.map(put, tree)
 
