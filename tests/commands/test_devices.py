@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import yaml
@@ -106,6 +107,7 @@ def test_a_checkpoint_goes_on_in_another_layout(one_device, eight_devices, tmp_p
     ],
 )
 def test_impossible_layouts_are_refused_before_anything_is_written(arguments, message, settings, tmp_path, capsys):
+    assert jax.local_device_count() == 2  # which also settles it: before, `--devices 5` would make five
     with pytest.raises(SystemExit) as exit_info:
         train.main(["--config", str(settings), "--out", str(tmp_path / "run"), *arguments])
     assert exit_info.value.code == 2
