@@ -6,6 +6,7 @@ All flows of the coflow end together, at constant rates (the minimum-allocation 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 from operator import add
 
@@ -49,12 +50,12 @@ def inputs_at_nodes(
     return data * share
 
 
-def crossing(inputs: chex.Array, route: chex.Array) -> chex.Array:
+def crossing(inputs: chex.Array, route: Sequence[chex.Array]) -> chex.Array:
     """x_e, what must cross each link.
 
     Args:
         inputs: (V,) Mbit at each node.
-        route: (ceil(V / 32), T, E) u32, rows of `Network.route`: which nodes' paths to each of T targets cross a link.
+        route: words of `routing.words`, (T, E) u32 each: which nodes' paths to each of T targets cross a link.
 
     Returns:
         (T, E) Mbit.

@@ -13,7 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxcec.env import timeline
+from jaxcec.env import routing, timeline
 from jaxcec.env.coflow import Flow
 from jaxcec.env.dag import commit
 from jaxcec.env.execution import Execution
@@ -210,9 +210,9 @@ class CECEnv:
         host = jnp.clip(action.host, 0, self.config.num_hosts - 1).astype(jnp.int32)
         eta = jnp.clip(action.bandwidth, LEAST_BANDWIDTH, 1.0).astype(jnp.float32)
         eps = jnp.maximum(action.hold, 0.0).astype(jnp.float32)
-        route = params.network.route[state.episode.topology, :, host % self.config.num_nodes]
+        route = routing.words(params.network.route, state.episode.topology, host[None] % self.config.num_nodes)
         table = host_timelines(situation, host[None])
-        placed = place(situation, host[None], table, route[:, None], eta[None], eps[None])
+        placed = place(situation, host[None], table, route, eta[None], eps[None])
         flow, execution, table = jax.tree.map(lambda x: x[0], (*placed, table))
 
         following = commit(state, decision, host, execution.finish, params.dags)

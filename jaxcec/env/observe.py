@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import chex
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxcec.env import background, timeline
+from jaxcec.env import background, routing, timeline
 from jaxcec.env.coflow import Flow, crossing, inputs_at_nodes, place_flow
 from jaxcec.env.dag import Decision, current_decision
 from jaxcec.env.execution import Execution, place_execution
@@ -71,7 +73,7 @@ def place(
     situation: Situation,
     hosts: chex.Array | slice,
     tables: Timeline,
-    route: chex.Array,
+    route: Sequence[chex.Array],
     eta: chex.Array,
     eps: chex.Array,
 ) -> tuple[Flow, Execution]:
@@ -81,7 +83,7 @@ def place(
         situation: the decision at hand.
         hosts: (T,) i32, or which hosts.
         tables: their timelines.
-        route: (ceil(V / 32), T, E) u32, rows of `Network.route`: paths to each host's edge node.
+        route: paths to each host's edge node, (T, E) u32 each: see `routing.words`.
         eta: (T,) share of the effective bottleneck.
         eps: (T,) s of hold.
     """
@@ -115,7 +117,7 @@ def _observe_nodes(situation: Situation, state: EnvState, params: EnvParams) -> 
     now, num_nodes = decision.time, situation.inputs.shape[0]
     nodes = slice(0, num_nodes)
     tables = host_timelines(situation, nodes)
-    route = params.network.route[topology]
+    route = routing.words(params.network.route, topology)
     nominal = params.network.bottleneck[topology].swapaxes(0, 1)
     flow, execution = place(situation, nodes, tables, route, jnp.ones(num_nodes), jnp.zeros(num_nodes))
     duration = decision.load / situation.speed[nodes]

@@ -1,9 +1,10 @@
-"""Shortest routes between edge nodes, computed once on the host."""
+"""Shortest routes between edge nodes: computed once on the host, read in every decision."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import chex
 import networkx as nx
 import numpy as np
 
@@ -60,6 +61,20 @@ def packed(route: np.ndarray) -> np.ndarray:
     bits[:num_nodes] = route
     shifted = bits.reshape(words, WORD, num_nodes, num_links) << np.arange(WORD, dtype=np.uint32)[:, None, None]
     return np.bitwise_or.reduce(shifted, axis=1)
+
+
+def words(route: chex.Array, topology: chex.Array, target: chex.Array | slice = slice(None)) -> list[chex.Array]:
+    """Rows of `Network.route`, each word by itself: slicing them out of one gathered array would copy them.
+
+    Args:
+        route: (G, W, V, E) u32.
+        topology: () i32.
+        target: (T,) i32; all V by default.
+
+    Returns:
+        W arrays (T, E) u32.
+    """
+    return [route[topology, word, target] for word in range(route.shape[1])]
 
 
 def _widest(graph: nx.Graph, hops: dict, target: int) -> dict[int, float]:
