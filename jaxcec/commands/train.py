@@ -27,7 +27,7 @@ from jaxcec.commands.console import announced_jobs, console, progress_bar
 from jaxcec.commands.runtime import any_process, choose_mesh, is_main_process, join_processes, use_compilation_cache
 from jaxcec.env import Action, CECEnv, EnvParams, Observation
 from jaxcec.evaluation.plots import training_curves
-from jaxcec.evaluation.rollout import episode_keys, rollout
+from jaxcec.evaluation.rollout import episode_keys, of_agent, rollout
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios import make_env
 
@@ -127,7 +127,7 @@ def train(config: TrainConfig, folder: Path, resume: bool, stop: _StopFlag, mesh
 
 def _references(env: CECEnv, env_params: EnvParams, keys: chex.PRNGKey) -> dict[str, float]:
     return {
-        name: float(rollout(env, env_params, _reference, jnp.int32(i), keys).act.mean())
+        name: float(rollout(env, env_params, of_agent(_reference), jnp.int32(i), keys).act.mean())
         for i, name in enumerate(REFERENCES)
     }
 
@@ -155,7 +155,7 @@ class _Loop:
         self.config, self.folder, self.env, self.env_params = config, folder, env, env_params
         self.mesh, self.validation_keys = mesh, validation_keys
         self.references, self.rows, self.steps = references, rows, steps
-        self.actor = act(config.agent)
+        self.actor = of_agent(act(config.agent))
         # All chunks are of one length, for each length is compiled; the last may go a little beyond what was asked.
         self.chunk = max(1, steps // (VALIDATIONS * CHUNKS_BETWEEN_VALIDATIONS))
 

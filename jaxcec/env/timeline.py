@@ -137,6 +137,30 @@ def free_at(timeline: Timeline, now: chex.Array) -> chex.Array:
     return jnp.maximum(timeline.free[:, column], 0.0)
 
 
+def compacted(timeline: Timeline, num_breakpoints: int) -> Timeline:
+    """The same in fewer columns, in the order of time: for a simulation ahead that need not be exact to the end.
+
+    What does not fit is merged as by `reserve`: the segments before the last breakpoint keep the least free share.
+
+    Args:
+        timeline: (Q,), (Q,), (R, Q).
+        num_breakpoints: how many it shall hold, at least 3.
+    """
+    order, size = _order(timeline), timeline.times.shape[0]
+    if num_breakpoints + _SPARE >= size:
+        return timeline
+    live = jnp.sum(jnp.isfinite(timeline.times), dtype=jnp.int32)
+    last, place = num_breakpoints - 1, jnp.arange(num_breakpoints + _SPARE)
+    column = order[jnp.where(place < last, place, jnp.where(place == last, jnp.maximum(live - 1, last), size - 1))]
+    times = jnp.where(place <= last, timeline.times[column], jnp.inf)
+    merged = (live > num_breakpoints) & (timeline.times >= times[last - 1]) & (timeline.times < times[last])
+    least = jnp.min(jnp.where(merged, timeline.free, jnp.inf), axis=1)
+    free = timeline.free[:, column]
+    free = jnp.where(place == last - 1, jnp.minimum(free, least[:, None]), free)
+    new = Timeline(times=times, order=None, free=free)
+    return new if timeline.order is None else indexed(new)
+
+
 def _conflict(timeline: Timeline, usage: chex.Array) -> chex.Array:
     """(T, Q): does some resource have less free in a segment than each of T requests uses."""
 

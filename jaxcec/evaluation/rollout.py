@@ -12,28 +12,40 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcec.env import Action, CECEnv, EnvParams, Observation
+from jaxcec.env import Action, CECEnv, EnvParams, EnvState, Observation, World, known_world
 from jaxcec.policies import Policy
 
-Apply = Callable[[Any, Observation, chex.PRNGKey], Action]
+Apply = Callable[[Any, Observation, World, chex.PRNGKey], Action]
 
 
 class Contender(NamedTuple):
     """A policy with its parameters apart, so that new parameters need no new compilation."""
 
     name: str
-    apply: Apply  # (params, observation, key) -> Action
+    apply: Apply  # (params, observation, world, key) -> Action; the world is what is known, for whoever plans
     params: Any = None
 
     @classmethod
     def of_rule(cls, name: str, policy: Policy) -> Contender:
         """A policy without parameters."""
-        return cls(name, _without_params(policy))  # type: ignore[arg-type]  # a function is hashable
+        return cls(name, _of_rule(policy))  # type: ignore[arg-type]  # a function is hashable
+
+    @classmethod
+    def of_agent(cls, name: str, act: Callable[[Any, Observation, chex.PRNGKey], Action], params: Any) -> Contender:
+        """A policy with parameters that decides on what it sees."""
+        return cls(name, of_agent(act), params)
 
 
-@functools.cache  # one function for one policy, so that what is compiled for it is found again
-def _without_params(policy: Callable[[Observation, chex.PRNGKey], Action]) -> Apply:
-    return lambda _, observation, key: policy(observation, key)
+# Cached: one function for one policy, so that what is compiled for it is found again.
+@functools.cache
+def _of_rule(policy: Callable[[Observation, chex.PRNGKey], Action]) -> Apply:
+    return lambda _params, observation, _world, key: policy(observation, key)
+
+
+@functools.cache
+def of_agent(act: Callable[[Any, Observation, chex.PRNGKey], Action]) -> Apply:
+    """What `rollout` takes, of a policy with parameters that decides on what it sees."""
+    return lambda params, observation, _world, key: act(params, observation, key)
 
 
 class Episodes(NamedTuple):
@@ -66,13 +78,16 @@ def rollout(env: CECEnv, env_params: EnvParams, apply: Apply, params: Any, keys:
     nothing = jnp.zeros(count, jnp.int32)
     start = Episodes(jnp.zeros(count), nothing, nothing, nothing)
 
+    def decide(observation: Observation, state: EnvState, key: chex.PRNGKey) -> Action:
+        return apply(params, observation, known_world(state, env_params), key)
+
     def running(carry: tuple) -> chex.Array:
         return ~jnp.all(jax.vmap(env.is_terminated)(carry[1]))
 
     def step(carry: tuple) -> tuple:
         observation, state, done, index = carry
         step_keys = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
-        action = jax.vmap(apply, in_axes=(None, 0, 0))(params, observation, step_keys)
+        action = jax.vmap(decide)(observation, state, step_keys)
         source = jnp.argmax(observation.service.source, axis=-1)
         observation, state, _, _, info = jax.vmap(env.step_env, in_axes=(0, 0, 0, None))(
             step_keys, state, action, env_params

@@ -71,6 +71,31 @@ def test_reserve_equals_the_lists(seed, kind):
     assert merged > 0
 
 
+@pytest.mark.parametrize("kind", [lambda table: table, timeline.indexed], ids=["in time order", "indexed"])
+def test_compacting_merges_like_the_lists(kind):
+    rng = np.random.default_rng(0)
+    reserve, merged = jax.jit(timeline.reserve), 0
+    for episode in range(6):
+        table = kind(timeline.empty(R, 20))
+        for _ in range(2 * episode):
+            start = np.float32(20.0 * rng.random())
+            usage = rng.uniform(0.0, 0.05, R).astype(np.float32)
+            table, _ = reserve(table, usage, start, start + np.float32(rng.random()), jnp.float32(0.0))
+        times, free = in_time_order(table)
+        times, free = list(times[np.isfinite(times)]), list(free[:, np.isfinite(times)].T)
+        while len(times) > Q:
+            free[-3] = np.minimum(free[-3], free[-2])
+            del times[-2], free[-2]
+            merged += 1
+        few = jax.jit(timeline.compacted, static_argnums=1)(table, Q)
+        assert (few.order is None) == (table.order is None)
+        assert few.times.size == Q + 2
+        few_times, few_free = in_time_order(few)
+        np.testing.assert_array_equal(few_times[np.isfinite(few_times)], times)
+        np.testing.assert_array_equal(few_free[:, : len(times)], np.stack(free, axis=-1))
+    assert merged > 10
+
+
 def test_shares_that_add_up_to_a_whole_fit_together():
     table = timeline.empty(1, 8)
     for _ in range(10):

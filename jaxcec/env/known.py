@@ -1,0 +1,69 @@
+"""What is known at a decision: a copy of the environment without the future, in which a plan can be simulated.
+
+The mechanism of the simulator is known and exact; other tenants' load and the services to come are not. Whoever plans
+is given a `World` and nothing else, so a plan cannot depend on what nobody can know.
+"""
+
+from __future__ import annotations
+
+import chex
+import jax.numpy as jnp
+from flax import struct
+
+from jaxcec.env import background
+from jaxcec.env.dag import current_decision
+from jaxcec.env.types import Arrivals, Background, EnvParams, EnvState
+
+
+class World(struct.PyTreeNode):
+    """One environment as `CECEnv.observe` and `CECEnv.step_env` take it."""
+
+    params: EnvParams
+    state: EnvState
+
+
+def known_world(state: EnvState, params: EnvParams) -> World:
+    """Services not released yet never come; other tenants' load stays what it is now (`with_forecast` changes that).
+
+    The decision at hand and its observation are those of the true environment, and so is everything that follows as
+    long as no service comes and no load changes.
+    """
+    episode = state.episode
+    now = current_decision(state, params).time
+    pattern = params.arrivals.release[episode.arrivals] / params.arrival_rate
+    released = pattern <= now
+
+    def if_released(rows: chex.Array, otherwise: chex.Array | float) -> chex.Array:
+        return jnp.where(released, rows[episode.arrivals], otherwise)[None]
+
+    arrivals = Arrivals(
+        dag=if_released(params.arrivals.dag, 0),
+        source=if_released(params.arrivals.source, 0),
+        release=if_released(params.arrivals.release, jnp.inf),
+    )
+    episode = episode.replace(
+        arrivals=jnp.zeros_like(episode.arrivals),
+        next_ready=jnp.where(released, episode.next_ready, jnp.inf),
+        next_microservice=jnp.where(released, episode.next_microservice, 0),
+    )
+    world = World(params.replace(arrivals=arrivals), state.replace(episode=episode))
+    return with_forecast(world, background.load_at(params.background, state.episode.offset, now)[:, None], now)
+
+
+def with_forecast(world: World, load: chex.Array, now: chex.Array) -> World:
+    """The same with other tenants' load as forecast.
+
+    Args:
+        world: what is known.
+        load: (E + H, F) share in [0, 0.9] of each link and host in the frame at hand and in those that follow; after
+            the last, the first is read again.
+        now: () s.
+    """
+    resources, frames = load.shape
+    frame = world.params.background.frame
+    elapsed = jnp.floor(now / frame).astype(jnp.int32)
+    offset = jnp.arange(resources, dtype=jnp.int32) * frames + (-elapsed) % frames
+    return World(
+        world.params.replace(background=Background(load=load, frame=frame)),
+        world.state.replace(episode=world.state.episode.replace(offset=offset)),
+    )

@@ -1,0 +1,136 @@
+"""The world that a plan is simulated in: exact in what is known, and empty of what is not."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from episodes import SMALL, STEPS, equal, random_actions
+
+from jaxcec.env import background, known_world, with_forecast
+from jaxcec.scenarios.scenario import make_env
+
+KEY = jax.random.key(0)
+EPISODES = 4
+
+
+@pytest.fixture(scope="module")
+def setting():
+    """Environment, params, and every state of some random episodes with the action taken in it, (EPISODES * STEPS,)."""
+    env, params = make_env(SMALL, "train")
+    actions = random_actions(env, KEY, (EPISODES, STEPS))
+
+    @jax.jit
+    @jax.vmap
+    def play(key, actions):
+        def step(state, action):
+            return env.step_env(key, state, action, params)[1], state
+
+        return jax.lax.scan(step, env.reset_env(key, params)[1], actions)[1]
+
+    states = play(jax.random.split(KEY, EPISODES), actions)
+    states, actions = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (states, actions))
+    decided = ~np.asarray(jax.vmap(env.is_terminated)(states))
+    return env, params, *jax.tree.map(lambda x: x[decided], (states, actions))
+
+
+def test_the_decision_at_hand_is_that_of_the_true_environment(setting):
+    env, params, states, actions = setting
+
+    @jax.jit
+    @jax.vmap
+    def both(state, action):
+        world = known_world(state, params)
+        true, known = (
+            (env.observe(KEY, s, None, p), env.step_env(KEY, s, action, p)[4])
+            for s, p in ((state, params), (world.state, world.params))
+        )
+        # An episode may end in the known world while others are still to come.
+        return tuple((seen, info | {"act": jnp.float32(0)}) for seen, info in (true, known))
+
+    true, known = both(states, actions)
+    assert equal(true, known)
+
+
+def test_only_services_released_by_now_are_there_and_all_of_their_work_is(setting):
+    env, params, states, _ = setting
+
+    @jax.jit
+    @jax.vmap
+    def play(state):
+        world = known_world(state, params)
+        action = jax.tree.map(jnp.asarray, random_actions(env, KEY))
+        after = jax.lax.fori_loop(0, STEPS, lambda _, s: env.step_env(KEY, s, action, world.params)[1], world.state)
+        row = params.arrivals.dag[state.episode.arrivals]
+        released = params.arrivals.release[state.episode.arrivals] / params.arrival_rate
+        return after.episode.decided, params.dags.size[row], released <= jnp.min(state.episode.next_ready)
+
+    decided, size, released = play(states)
+    assert (~released).any() and released.any(axis=1).all()
+    np.testing.assert_array_equal(decided, np.where(released, size, 0))
+
+
+def changed_later(state, params):
+    """The environment with every frame of load but the present one changed, and every service still to come."""
+    episode = state.episode
+    now = jnp.min(episode.next_ready)
+    later = params.arrivals.release[episode.arrivals] / params.arrival_rate > now
+    dag, source = params.arrivals.dag[episode.arrivals], params.arrivals.source[episode.arrivals]
+    arrivals = params.arrivals.replace(
+        dag=params.arrivals.dag.at[episode.arrivals].set(jnp.where(later, (dag + 1) % SMALL.num_dags, dag)),
+        source=params.arrivals.source.at[episode.arrivals].set(
+            jnp.where(later, (source + 1) % SMALL.num_nodes, source)
+        ),
+        release=params.arrivals.release.at[episode.arrivals].add(jnp.where(later, 1.0, 0.0)),
+    )
+    load = params.background.load.ravel()
+    frames, elapsed = params.background.load.shape[1], jnp.floor(now / params.background.frame).astype(jnp.int32)
+    read = episode.offset // frames * frames + (episode.offset + elapsed) % frames
+    present = jnp.zeros(load.size, bool).at[read].set(True)
+    load = jnp.where(present, load, 0.9 - load).reshape(params.background.load.shape)
+    return params.replace(arrivals=arrivals, background=params.background.replace(load=load))
+
+
+def test_nothing_of_the_future_is_in_it(setting):
+    _, params, states, _ = setting
+
+    @jax.jit
+    @jax.vmap
+    def worlds(state):
+        # What is to come of a service not released stands in the state, too.
+        other = changed_later(state, params)
+        release = other.arrivals.release[state.episode.arrivals] / params.arrival_rate
+        later = release > jnp.min(state.episode.next_ready)
+        changed = state.replace(
+            episode=state.episode.replace(
+                next_ready=jnp.where(later, release, state.episode.next_ready),
+                next_microservice=jnp.where(
+                    later, other.dags.entry[other.arrivals.dag[state.episode.arrivals]], state.episode.next_microservice
+                ),
+            )
+        )
+        return known_world(state, params), known_world(changed, other), jnp.any(later)
+
+    true, other, later = worlds(states)
+    assert np.asarray(later).any()
+    assert equal(true, other)
+
+
+@partial(jax.jit, static_argnums=2)
+def loads(world, times, frames):
+    load = jnp.linspace(0.0, 0.9, world.state.episode.offset.size * frames).reshape(-1, frames)
+    now = jnp.min(world.state.episode.next_ready)
+    forecast = with_forecast(world, load, now)
+    instants = jnp.floor(now / SMALL.frame) * SMALL.frame + times
+    read = jax.vmap(lambda t: background.load_at(forecast.params.background, forecast.state.episode.offset, t))
+    return load, read(instants)
+
+
+def test_a_forecast_is_read_from_the_frame_at_hand_on(setting):
+    _, params, states, _ = setting
+    frames = 5
+    for index in (0, 7, 20):
+        world = known_world(jax.tree.map(lambda x: x[index], states), params)  # noqa: B023 (called at once)
+        load, read = loads(world, SMALL.frame * (0.5 + jnp.arange(frames + 1, dtype=jnp.float32)), frames)
+        np.testing.assert_array_equal(read, load.T[np.arange(frames + 1) % frames])
