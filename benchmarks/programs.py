@@ -17,7 +17,9 @@ from jaxcec.agents.ddpg import init_params
 from jaxcec.agents.features import encode
 from jaxcec.agents.sharding import replicated
 from jaxcec.agents.train import init_runner, train_chunk, warm_up
-from jaxcec.policies import BASELINES
+from jaxcec.env import Action, CECEnv, EnvParams, known_world
+from jaxcec.evaluation.rollout import Contender
+from jaxcec.policies import BASELINES, PlanConfig, prefer_priced_finish
 from jaxcec.scenarios import Scenario, make_env
 
 AGENTS = {"actor": AgentConfig(algorithm="ddpg"), "lookahead": AgentConfig(), "train": AgentConfig()}
@@ -27,7 +29,7 @@ AGENTS = {"actor": AgentConfig(algorithm="ddpg"), "lookahead": AgentConfig(), "t
 class Case:
     """One measurement: a rule, an agent or training, at a size."""
 
-    what: str  # a rule of BASELINES, or one of AGENTS
+    what: str  # a rule of BASELINES, plan, or one of AGENTS
     num_envs: int = 4096
     num_services: int = 20  # M
     max_microservices: int = 50  # N
@@ -62,12 +64,15 @@ def make_program(case: Case, steps: int, mesh: Mesh | None) -> tuple[Chunk, Any]
     state = jax.jit(jax.vmap(env.reset_env, in_axes=(0, None)), out_shardings=laid_out)(
         jax.random.split(key, case.num_envs), params
     )[1]
-    policy = _policy(case.what, env, params)
+    contender = _contender(case.what, env, params)
 
     def step(state: Any, key: jax.Array) -> tuple[Any, jax.Array]:
+        def decide(state: Any, key: jax.Array) -> Action:
+            observation = env.observe(key, state, None, params)
+            return contender.apply(contender.params, observation, known_world(state, params), key)
+
         keys = jax.random.split(key, case.num_envs)
-        observation = jax.vmap(lambda s: env.observe(key, s, None, params))(state)
-        action = jax.vmap(policy)(observation, keys)
+        action = jax.vmap(decide)(state, keys)
         _, state, reward, *_ = jax.vmap(env.step, in_axes=(0, 0, 0, None))(keys, state, action, params)
         return state, jnp.mean(reward)
 
@@ -78,8 +83,12 @@ def make_program(case: Case, steps: int, mesh: Mesh | None) -> tuple[Chunk, Any]
     return chunk, state
 
 
-def _policy(what: str, env: Any, params: Any) -> Callable[..., Any]:
+def _contender(what: str, env: CECEnv, params: EnvParams) -> Contender:
     if what in BASELINES:
-        return BASELINES[what]
+        return Contender.of_rule(what, BASELINES[what])
+    if what == "plan":
+        return Contender.of_planner(what, env, PlanConfig(), prefer_priced_finish)
     observation, _ = env.reset_env(jax.random.key(1), params)
-    return partial(act(AGENTS[what]), init_params(AGENTS[what], jax.random.key(2), encode(observation)))
+    return Contender.of_agent(
+        what, act(AGENTS[what]), init_params(AGENTS[what], jax.random.key(2), encode(observation))
+    )

@@ -5,9 +5,10 @@
     python benchmarks/throughput.py --what eft train --num-envs 4096
 
 What is measured: `random`, `le` and `eft`, the environment under a rule, auto-reset included; `actor`, the same under
-the actor network; `lookahead`, with the candidates tried in the digital twin; `train`, full DTDRLMO training. What a
-rule does not read of the observation is not computed. Compilation is timed apart. Without `--num-envs`, the sizes of
-batch go from 1 to 65,536, and the sizes of services, timelines and topologies vary one at a time.
+the actor network; `lookahead`, with the candidates tried in the learned twin; `plan`, with candidates simulated ahead
+under priced EFT; `train`, full DTDRLMO training. What a rule does not read of the observation is not computed.
+Compilation is timed apart. Without `--num-envs`, the sizes of batch go from 1 to 65,536, and the sizes of services,
+timelines and topologies vary one at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 from harness import measured, processor, report, versions
 
-WHATS = ("random", "le", "eft", "actor", "lookahead", "train")  # not from programs: that would load JAX
+WHATS = ("random", "le", "eft", "actor", "lookahead", "plan", "train")  # not from programs: that would load JAX
 BATCHES = (1, 16, 256, 4096, 16384, 65536)
 SIZES = (
     [{"num_services": m} for m in (10, 40)]

@@ -24,7 +24,7 @@ from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation.plots import act_bars
 from jaxcec.evaluation.rollout import Contender, Episodes, episode_keys, timed_rollout
 from jaxcec.evaluation.statistics import Interval, bootstrap_mean, paired_difference
-from jaxcec.policies import BASELINES
+from jaxcec.policies import BASELINES, PlanConfig, prefer_priced_finish
 from jaxcec.scenarios import Scenario, make_env
 
 BATCH = 256  # episodes side by side
@@ -92,6 +92,7 @@ def _contenders(checkpoint: Path | None, env: CECEnv, env_params: EnvParams) -> 
     """Every baseline and every learned policy there is, and where the learned ones come from."""
     observation = jax.eval_shape(env.reset_env, jax.random.key(0), env_params)[0]
     contenders = [Contender.of_rule(name, policy) for name, policy in BASELINES.items()]
+    contenders.append(Contender.of_planner("eft-rollout", env, PlanConfig(), prefer_priced_finish))
     sources = {}
     for name in reversed(ALGORITHMS):
         for path in _policy_paths(name, checkpoint):

@@ -5,6 +5,8 @@ from jaxcec.env.banks import make_network as make_network
 from jaxcec.env.env import CECEnv as CECEnv
 from jaxcec.env.instance import build_instance as build_instance
 from jaxcec.env.known import World as World
+from jaxcec.env.known import coarse as coarse
+from jaxcec.env.known import expected_completions as expected_completions
 from jaxcec.env.known import known_world as known_world
 from jaxcec.env.known import with_forecast as with_forecast
 from jaxcec.env.observe import flatten as flatten

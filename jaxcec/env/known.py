@@ -7,10 +7,11 @@ is given a `World` and nothing else, so a plan cannot depend on what nobody can 
 from __future__ import annotations
 
 import chex
+import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxcec.env import background
+from jaxcec.env import background, timeline
 from jaxcec.env.dag import current_decision
 from jaxcec.env.types import Arrivals, Background, EnvParams, EnvState
 
@@ -67,3 +68,34 @@ def with_forecast(world: World, load: chex.Array, now: chex.Array) -> World:
         world.params.replace(background=Background(load=load, frame=frame)),
         world.state.replace(episode=world.state.episode.replace(offset=offset)),
     )
+
+
+def coarse(state: EnvState, link_breakpoints: int, host_breakpoints: int) -> EnvState:
+    """The same with fewer columns in its timelines: a simulated step costs by them.
+
+    What is merged is the last of what they hold: see `timeline.compacted`.
+    """
+    hosts = jax.vmap(timeline.cleared_unless)(state.episode.touched, state.hosts)
+    return state.replace(
+        episode=state.episode.replace(touched=jnp.ones_like(state.episode.touched)),
+        links=timeline.compacted(state.links, link_breakpoints),
+        hosts=jax.vmap(timeline.compacted, in_axes=(0, None))(hosts, host_breakpoints),
+    )
+
+
+def expected_completions(state: EnvState, params: EnvParams) -> chex.Array:
+    """(M,) s, TT_i (Eq. 5) as it looks: the longest path of run times ahead at the nodes' mean nominal speed.
+
+    Transfers and waits ahead count nothing. Of a service wholly decided it is TT_i; of one that never comes in a known
+    world, 0.
+    """
+    episode = state.episode
+    row = params.arrivals.dag[episode.arrivals]
+    release = params.arrivals.release[episode.arrivals] / params.arrival_rate
+    fresh = (episode.decided == 0)[:, None]
+    undecided = jnp.where(fresh, params.dags.in_degree[row], state.pending) >= 0
+    ready = jnp.where(fresh, release[:, None], state.ready)
+    speed = params.network.speed[episode.topology]
+    path = ready + params.dags.rank[row] / jnp.mean(speed[: speed.size // 2])
+    ahead = jnp.max(jnp.where(undecided, path, -jnp.inf), axis=1) - release
+    return jnp.where(jnp.isfinite(episode.next_ready), jnp.maximum(episode.completion, ahead), episode.completion)

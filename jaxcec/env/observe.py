@@ -62,11 +62,9 @@ def current_situation(state: EnvState, params: EnvParams) -> Situation:
 
 def host_timelines(situation: Situation, hosts: chex.Array | slice) -> Timeline:
     """Timelines of T hosts as this episode left them."""
-
-    def as_left(touched: chex.Array, table: Timeline) -> Timeline:
-        return jax.tree.map(lambda x, y: jnp.where(touched, x, y), table, timeline.cleared(table))
-
-    return jax.vmap(as_left)(situation.touched[hosts], jax.tree.map(lambda x: x[hosts], situation.hosts))
+    return jax.vmap(timeline.cleared_unless)(
+        situation.touched[hosts], jax.tree.map(lambda x: x[hosts], situation.hosts)
+    )
 
 
 def place(

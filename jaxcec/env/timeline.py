@@ -48,6 +48,11 @@ def cleared(timeline: Timeline) -> Timeline:
     return timeline.replace(times=jnp.where(first, zero, never), free=jnp.ones_like(timeline.free))
 
 
+def cleared_unless(touched: chex.Array, timeline: Timeline) -> Timeline:
+    """The timeline if () bool `touched`, else one of its size without reservations."""
+    return jax.tree.map(lambda x, y: jnp.where(touched, x, y), timeline, cleared(timeline))
+
+
 def earliest_start(timeline: Timeline, usage: chex.Array, not_before: chex.Array, duration: chex.Array) -> chex.Array:
     """Earliest start from which a usage fits for the whole of a duration; gaps are filled. T requests, each for itself.
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcec.env import Action, CECEnv, EnvParams, EnvState, Observation, World, known_world
-from jaxcec.policies import Policy
+from jaxcec.policies import PlanConfig, Policy, Prefer, plan
 
 Apply = Callable[[Any, Observation, World, chex.PRNGKey], Action]
 
@@ -35,6 +35,11 @@ class Contender(NamedTuple):
         """A policy with parameters that decides on what it sees."""
         return cls(name, of_agent(act), params)
 
+    @classmethod
+    def of_planner(cls, name: str, env: CECEnv, config: PlanConfig, prefer: Prefer) -> Contender:
+        """Whoever plans in the known world, from a base policy."""
+        return cls(name, _of_planner(env, config, prefer))
+
 
 # Cached: one function for one policy, so that what is compiled for it is found again.
 @functools.cache
@@ -46,6 +51,11 @@ def _of_rule(policy: Callable[[Observation, chex.PRNGKey], Action]) -> Apply:
 def of_agent(act: Callable[[Any, Observation, chex.PRNGKey], Action]) -> Apply:
     """What `rollout` takes, of a policy with parameters that decides on what it sees."""
     return lambda params, observation, _world, key: act(params, observation, key)
+
+
+@functools.cache
+def _of_planner(env: CECEnv, config: PlanConfig, prefer: Prefer) -> Apply:
+    return lambda _params, _observation, world, _key: plan(env, config, prefer, world)
 
 
 class Episodes(NamedTuple):

@@ -1,9 +1,15 @@
-"""Baselines as pure functions of what an agent sees."""
+"""Baselines as pure functions of what an agent sees, and planning in the known world."""
 
 from jaxcec.policies.baselines import BASELINES as BASELINES
+from jaxcec.policies.baselines import TRAFFIC_PRICE as TRAFFIC_PRICE
 from jaxcec.policies.baselines import Policy as Policy
 from jaxcec.policies.baselines import earliest_finish as earliest_finish
 from jaxcec.policies.baselines import greedy as greedy
 from jaxcec.policies.baselines import local_device as local_device
 from jaxcec.policies.baselines import local_node as local_node
+from jaxcec.policies.baselines import priced_earliest_finish as priced_earliest_finish
 from jaxcec.policies.baselines import random_node as random_node
+from jaxcec.policies.planning import PlanConfig as PlanConfig
+from jaxcec.policies.planning import Prefer as Prefer
+from jaxcec.policies.planning import plan as plan
+from jaxcec.policies.planning import prefer_priced_finish as prefer_priced_finish

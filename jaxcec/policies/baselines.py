@@ -13,6 +13,10 @@ import jax.numpy as jnp
 
 from jaxcec.env import Action, Observation
 
+TRAFFIC_PRICE = (
+    1.0  # s that a second of a link's whole bandwidth costs others; best of 0.5, 1, 1.5 on training episodes
+)
+
 
 class Policy(Protocol):
     """Chooses an action for one environment; learned policies carry their parameters in a closure."""
@@ -48,6 +52,11 @@ def earliest_finish(observation: Observation, key: chex.PRNGKey) -> Action:
     return _run_on(jnp.argmin(observation.nodes.finish))
 
 
+def priced_earliest_finish(observation: Observation, key: chex.PRNGKey) -> Action:
+    """EFT that pays for the links it takes from others: least finish + TRAFFIC_PRICE x traffic."""
+    return _run_on(jnp.argmin(observation.nodes.finish + TRAFFIC_PRICE * observation.nodes.traffic))
+
+
 def _run_on(host: chex.Array) -> Action:
     return Action(host=host.astype(jnp.int32), bandwidth=jnp.float32(1.0), hold=jnp.float32(0.0))
 
@@ -58,4 +67,5 @@ BASELINES: dict[str, Policy] = {
     "random": random_node,
     "greedy": greedy,
     "eft": earliest_finish,
+    "eft-priced": priced_earliest_finish,
 }

@@ -1,0 +1,101 @@
+"""Planning simulates the mechanism itself: what it foresees is what happens, where nothing is unknown."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from episodes import SMALL, STEPS, random_actions
+
+from jaxcec.env import expected_completions, known_world
+from jaxcec.policies import TRAFFIC_PRICE, PlanConfig, plan, prefer_priced_finish, priced_earliest_finish
+from jaxcec.policies.planning import simulate
+from jaxcec.scenarios.scenario import make_env
+
+KEY = jax.random.key(0)
+# All services come at once and nobody else is there: the known world is the true one.
+KNOWN = dataclasses.replace(SMALL, background="none")
+EXACT = PlanConfig(candidates=SMALL.num_nodes, steps=STEPS, link_breakpoints=64, host_breakpoints=48)
+
+
+@pytest.fixture(scope="module")
+def setting():
+    """Environment, params and one state in the middle of an episode."""
+    env, params = make_env(KNOWN, "train")
+    params = params.replace(arrival_rate=jnp.float32(jnp.inf))
+    actions = random_actions(env, KEY, (STEPS // 3,))
+
+    def step(state, action):
+        return env.step_env(KEY, state, action, params)[1], None
+
+    return env, params, jax.jit(lambda s: jax.lax.scan(step, s, actions)[0])(env.reset_env(KEY, params)[1])
+
+
+def test_what_it_foresees_of_each_candidate_is_what_happens(setting):
+    env, params, state = setting
+
+    @jax.jit
+    def happens(node):
+        def follow(carry, first):
+            state, traffic = carry
+            observation = env.observe(KEY, state, None, params)
+            action = priced_earliest_finish(observation, KEY)
+            action = action.replace(host=jnp.where(first, node, action.host))
+            traffic += observation.nodes.traffic[action.host]
+            return (env.step_env(KEY, state, action, params)[1], traffic), None
+
+        (after, traffic), _ = jax.lax.scan(follow, (state, jnp.float32(0)), jnp.arange(STEPS) == 0)
+        return env.is_terminated(after), jnp.sum(after.episode.completion) + TRAFFIC_PRICE * traffic
+
+    tried = jax.jit(partial(simulate, env, EXACT, prefer_priced_finish))(known_world(state, params))
+    ended, costs = jax.vmap(happens)(tried.nodes)
+    assert ended.all() and len(set(np.asarray(tried.nodes))) == SMALL.num_nodes
+    assert np.ptp(costs) > 1.0
+    np.testing.assert_allclose(tried.costs, costs, rtol=1e-5)
+
+
+def test_the_cheapest_candidate_is_taken(setting):
+    env, params, state = setting
+    world = known_world(state, params)
+    tried = jax.jit(partial(simulate, env, EXACT, prefer_priced_finish))(world)
+    action = jax.jit(partial(plan, env, EXACT, prefer_priced_finish))(world)
+    assert int(action.host) == int(tried.nodes[np.argmin(tried.costs)])
+
+
+def test_with_one_candidate_it_is_the_base_policy(setting):
+    env, params, state = setting
+    one = PlanConfig(candidates=1, steps=2)
+    action = jax.jit(partial(plan, env, one, prefer_priced_finish))(known_world(state, params))
+    assert action == priced_earliest_finish(env.observe(KEY, state, None, params), KEY)
+
+
+def test_the_price_keeps_data_where_they_are(setting):
+    env, params, state = setting
+    seen = env.observe(KEY, state, None, params)
+    finish, traffic = jnp.array([10.0, 8.0, 9.0, 20.0]), jnp.array([0.0, 3.0, 0.5, 0.0])
+    seen = seen.replace(nodes=seen.nodes.replace(finish=finish, traffic=traffic))
+    assert int(priced_earliest_finish(seen, KEY).host) == 2
+
+
+def test_the_expected_completion_is_the_longest_path_at_first_and_the_completion_at_last(setting):
+    env, params, _ = setting
+    _, state = env.reset_env(KEY, params)
+    row = params.arrivals.dag[state.episode.arrivals]
+    speed = np.asarray(params.network.speed)[state.episode.topology][: SMALL.num_nodes].mean()
+    longest = np.asarray(params.dags.rank)[row].max(axis=1) / speed
+    np.testing.assert_allclose(expected_completions(state, params), longest, rtol=1e-3)
+
+    def step(state, action):
+        return env.step_env(KEY, state, action, params)[1], None
+
+    after = jax.jit(lambda s: jax.lax.scan(step, s, random_actions(env, KEY, (STEPS,)))[0])(state)
+    assert env.is_terminated(after)
+    np.testing.assert_array_equal(expected_completions(after, params), after.episode.completion)
+
+
+@pytest.mark.parametrize("field", ["candidates", "steps", "traffic_price", "link_breakpoints"])
+def test_a_bad_setting_is_named(field):
+    with pytest.raises(ValueError, match=f"plan.{field}: got -1"):
+        PlanConfig(**{field: -1})
