@@ -56,6 +56,34 @@ def current_decision(state: EnvState, params: EnvParams) -> Decision:
     )
 
 
+def expected_completion(
+    pending: chex.Array,
+    ready: chex.Array,
+    rank: chex.Array,
+    speed: chex.Array,
+    release: chex.Array,
+    completion: chex.Array,
+) -> chex.Array:
+    """TT_i (Eq. 5) as it looks: the longest path of run times ahead at the nodes' mean nominal speed.
+
+    Transfers and waits ahead count nothing. Of a service wholly decided it is TT_i.
+
+    Args:
+        pending: (..., N) i16 as in `EnvState`.
+        ready: (..., N) s, likewise.
+        rank: (..., N) Mcycles as in `Dags`.
+        speed: (H,) Mcycles/s nominal, edge nodes first.
+        release: (...) s.
+        completion: (...) s, TT_i so far.
+
+    Returns:
+        (...) s.
+    """
+    path = ready + rank / jnp.mean(speed[: speed.size // 2])
+    ahead = jnp.max(jnp.where(pending >= 0, path, -jnp.inf), axis=-1) - release
+    return jnp.maximum(completion, ahead)
+
+
 def commit(state: EnvState, decision: Decision, host: chex.Array, finish: chex.Array, dags: Dags) -> EnvState:
     """Write a decision into its service: successors wait for one predecessor less, the next microservice is found.
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxcec.env import routing, timeline
 from jaxcec.env.coflow import Flow
-from jaxcec.env.dag import commit
+from jaxcec.env.dag import commit, expected_completion
 from jaxcec.env.execution import Execution
 from jaxcec.env.observe import Situation, current_situation, host_timelines, observe, place
 from jaxcec.env.reward import act_increase, ready_to_finish
@@ -217,7 +217,7 @@ class CECEnv:
 
         following = commit(state, decision, host, execution.finish, params.dags)
         following = _book(following, situation, host, table, flow, execution)
-        reward = self._reward(state, following, situation, execution)
+        reward = self._reward(state, following, situation, execution, params)
         ended = decision.active & self.is_terminated(following)
         info = {
             "time": decision.time,
@@ -234,10 +234,22 @@ class CECEnv:
         }
         return following, reward, info
 
-    def _reward(self, before: EnvState, after: EnvState, situation: Situation, execution: Execution) -> chex.Array:
+    def _reward(
+        self, before: EnvState, after: EnvState, situation: Situation, execution: Execution, params: EnvParams
+    ) -> chex.Array:
         i = situation.decision.service
         if self.config.reward == "act":
             reward = act_increase(before.episode.completion[i], after.episode.completion[i])
+        elif self.config.reward == "expected-act":
+            decision = situation.decision
+            rank, speed = params.dags.rank[decision.dag], params.network.speed[before.episode.topology]
+
+            def expected(pending: chex.Array, ready: chex.Array, state: EnvState) -> chex.Array:
+                return expected_completion(pending, ready, rank, speed, decision.release, state.episode.completion[i])
+
+            reward = act_increase(
+                expected(decision.pending, decision.ready, before), expected(after.pending[i], after.ready[i], after)
+            )
         else:
             reward = ready_to_finish(situation.decision.time, execution.finish)
         return jnp.where(situation.decision.active, reward, 0.0)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxcec.env import background, timeline
-from jaxcec.env.dag import current_decision
+from jaxcec.env.dag import current_decision, expected_completion
 from jaxcec.env.types import Arrivals, Background, EnvParams, EnvState
 
 
@@ -84,18 +84,17 @@ def coarse(state: EnvState, link_breakpoints: int, host_breakpoints: int) -> Env
 
 
 def expected_completions(state: EnvState, params: EnvParams) -> chex.Array:
-    """(M,) s, TT_i (Eq. 5) as it looks: the longest path of run times ahead at the nodes' mean nominal speed.
-
-    Transfers and waits ahead count nothing. Of a service wholly decided it is TT_i; of one that never comes in a known
-    world, 0.
-    """
+    """(M,) s, `dag.expected_completion` of every service; 0 of one that never comes in a known world."""
     episode = state.episode
     row = params.arrivals.dag[episode.arrivals]
     release = params.arrivals.release[episode.arrivals] / params.arrival_rate
     fresh = (episode.decided == 0)[:, None]
-    undecided = jnp.where(fresh, params.dags.in_degree[row], state.pending) >= 0
-    ready = jnp.where(fresh, release[:, None], state.ready)
-    speed = params.network.speed[episode.topology]
-    path = ready + params.dags.rank[row] / jnp.mean(speed[: speed.size // 2])
-    ahead = jnp.max(jnp.where(undecided, path, -jnp.inf), axis=1) - release
-    return jnp.where(jnp.isfinite(episode.next_ready), jnp.maximum(episode.completion, ahead), episode.completion)
+    expected = expected_completion(
+        pending=jnp.where(fresh, params.dags.in_degree[row], state.pending),
+        ready=jnp.where(fresh, release[:, None], state.ready),
+        rank=params.dags.rank[row],
+        speed=params.network.speed[episode.topology],
+        release=release,
+        completion=episode.completion,
+    )
+    return jnp.where(jnp.isfinite(episode.next_ready), expected, episode.completion)

@@ -11,7 +11,7 @@ from flax import struct
 
 from jaxcec.env import background, routing, timeline
 from jaxcec.env.coflow import Flow, crossing, inputs_at_nodes, place_flow
-from jaxcec.env.dag import Decision, current_decision
+from jaxcec.env.dag import Decision, current_decision, expected_completion
 from jaxcec.env.execution import Execution, place_execution
 from jaxcec.env.types import (
     EnvParams,
@@ -137,7 +137,38 @@ def _observe_nodes(situation: Situation, state: EnvState, params: EnvParams) -> 
         traffic=_sum_of_ratios(crossing(situation.inputs, route), offered[None]),
         data_ready=flow.ready - now,
         finish=execution.finish - now,
+        ahead=path_ahead(decision, params, topology),
     )
+
+
+def path_ahead(decision: Decision, params: EnvParams, topology: chex.Array) -> chex.Array:
+    """Optimistic time from the microservice's finish on each edge node to the end of the heaviest path behind it.
+
+    The heaviest successor's input, the share from here and those from its other predecessors decided so far, moves to
+    the node that is best for it, at nominal bandwidths; the path then runs there. Nothing waits. This is one move of
+    PEFT's optimistic cost table (Arabnejad and Barbosa, IEEE TPDS 2014), which would be one per DAG and topology.
+
+    Args:
+        decision: the one at hand.
+        params: the banks.
+        topology: () i32.
+
+    Returns:
+        (V,) s; 0 for an exit, and once all is decided.
+    """
+    dags, network, num_nodes = params.dags, params.network, params.network.bottleneck.shape[-1]
+    rank = jnp.where(dags.preds[decision.dag, :, decision.microservice], dags.rank[decision.dag], 0.0)
+    successor = jnp.argmax(rank)
+    behind = decision.active & (rank[successor] > 0.0)
+    in_degree = dags.in_degree[decision.dag, successor].astype(jnp.float32)
+    share = dags.data[decision.dag, successor] / jnp.maximum(in_degree, 1.0)
+    siblings = dags.preds[decision.dag, successor] & (decision.pending < 0)
+    at_node = decision.host.astype(jnp.int32)[None] % num_nodes == jnp.arange(num_nodes)[:, None]
+    outputs = jnp.sum(siblings[None] & at_node, axis=1).astype(jnp.float32)
+    moving = share / network.bottleneck[topology]  # (V, V) s, from and to
+    gathering = jnp.max(outputs[:, None] * moving, axis=0)
+    run = rank[successor] / network.speed[topology, :num_nodes]
+    return jnp.where(behind, jnp.min(jnp.maximum(moving, gathering[None]) + run[None], axis=1), 0.0)
 
 
 def _observe_links(situation: Situation) -> LinkObservation:
@@ -165,12 +196,26 @@ def _observe_microservice(decision: Decision, params: EnvParams) -> Microservice
 
 def _observe_service(decision: Decision, state: EnvState, params: EnvParams, num_nodes: int) -> ServiceObservation:
     undecided = decision.pending >= 0
-    latest = decision.release + state.episode.completion[decision.service]
+    episode = state.episode
+    completion = episode.completion[decision.service]
+    expected = expected_completion(
+        decision.pending,
+        decision.ready,
+        params.dags.rank[decision.dag],
+        params.network.speed[episode.topology],
+        decision.release,
+        completion,
+    )
+    release = params.arrivals.release[episode.arrivals] / params.arrival_rate
+    present = (release <= decision.time) & jnp.isfinite(episode.next_ready)
+    age = decision.time - decision.release
     return ServiceObservation(
         remaining_load=jnp.sum(jnp.where(undecided, params.dags.load[decision.dag], 0.0)),
         remaining=jnp.sum(undecided, dtype=jnp.int32),
-        age=decision.time - decision.release,
-        slack=jnp.maximum(latest - decision.time, 0.0),
+        age=age,
+        slack=jnp.maximum(completion - age, 0.0),
+        expected=jnp.maximum(expected - age, 0.0),
+        others=jnp.sum(present, dtype=jnp.int32) - 1,
         source=jnp.arange(num_nodes) == decision.source,
     )
 
@@ -183,11 +228,11 @@ def flatten(observation: Observation) -> chex.Array:
     """One float32 vector: the leaves in the order of their declaration, raveled.
 
     Returns:
-        (V (K + 11) + 3 E + K + 9,) for one observation (no batch axes): see `observation_size`.
+        (V (K + 12) + 3 E + K + 11,) for one observation (no batch axes): see `observation_size`.
     """
     return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(observation)])
 
 
 def observation_size(num_nodes: int, max_links: int, num_resources: int) -> int:
-    """Length of the flattened observation: V (K + 11) + 3 E + K + 9."""
-    return num_nodes * (num_resources + 11) + 3 * max_links + num_resources + 9
+    """Length of the flattened observation: V (K + 12) + 3 E + K + 11."""
+    return num_nodes * (num_resources + 12) + 3 * max_links + num_resources + 11

@@ -18,7 +18,7 @@ from typing import Any
 import chex
 from flax import struct
 
-REWARDS = ("act", "ready-to-finish")
+REWARDS = ("act", "expected-act", "ready-to-finish")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +168,7 @@ class NodeObservation(struct.PyTreeNode):
     traffic: chex.Array  # (V,) s, sum over links of x_e / c_e for the coflow that brings the input here
     data_ready: chex.Array  # (V,) s until the input is here, bandwidth 1 and hold 0, as the timeline has it
     finish: chex.Array  # (V,) s until the microservice would finish here, likewise
+    ahead: chex.Array  # (V,) s of the heaviest path behind it, were it here: see `observe.path_ahead`
 
 
 class LinkObservation(struct.PyTreeNode):
@@ -196,6 +197,8 @@ class ServiceObservation(struct.PyTreeNode):
     remaining: chex.Array  # () undecided microservices
     age: chex.Array  # () s since its release
     slack: chex.Array  # () s until the latest finish committed so far; 0 if there is none
+    expected: chex.Array  # () s until all of it may be done: see `dag.expected_completion`
+    others: chex.Array  # () other services released by now that have undecided microservices
     source: chex.Array  # (V,) one-hot, the edge node it came to
 
 
