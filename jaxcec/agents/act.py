@@ -43,7 +43,7 @@ def choose(
     """
     features = encode(observation)
     output = Actor(config).apply(params.actor, features)
-    scores, action = output.nodes, relax(output)
+    scores, action = output.nodes, relax(config, output)
     if explore:
         scores, action = _with_noise(config, scores, action, key)
     if params.twin is None:
@@ -77,6 +77,8 @@ def _with_noise(
         return jnp.where(jax.random.bernoulli(key_when, config.flow_exploration), anywhere, value)
 
     scores = scores + config.exploration * jax.random.gumbel(key_nodes, scores.shape)
+    if not config.learn_flow:
+        return scores, action
     return scores, action.replace(
         bandwidth=now_and_then(action.bandwidth, keys[0]), hold=now_and_then(action.hold, keys[1])
     )
@@ -102,7 +104,7 @@ def _best_in_twin(
     def foresee(node: chex.Array) -> tuple[chex.Array, chex.Array]:
         executed = action.replace(nodes=jax.nn.one_hot(node, num_nodes))
         following, reward = predict(config, twin, features, executed)
-        next_action = relax(Actor(config).apply(params.actor, following))
+        next_action = relax(config, Actor(config).apply(params.actor, following))
         ahead = reward + config.discount * Critic(config).apply(params.critic, following, next_action)
         # A softmax with entropy bonus e prefers nodes by value / e: so e times a score is in units of value.
         score = config.entropy * scores[node] + config.twin_score * ahead

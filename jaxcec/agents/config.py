@@ -19,12 +19,14 @@ class AgentConfig:
     critic_learning_rate: float = 2e-3
     twin_learning_rate: float = 1e-3
     discount: float = 0.95  # gamma of Eq. 23, per decision
+    return_steps: int = 32  # decisions whose rewards are summed before the critic's value takes over (Eq. 23)
     target_rate: float = 0.01  # tau, share of the online network that enters the target at each update
     replay_size: int = 131_072  # transitions
     batch_size: int = 512  # transitions per update
     updates_per_step: int = 4  # updates of each network after one decision in every environment
     warmup_steps: int = 32  # decisions in every environment before the first update
     exploration: float = 1.0  # scale of the Gumbel noise on node scores: 1 samples from the softmax
+    learn_flow: bool = False  # eta and eps as the actor says; otherwise full bandwidth and no hold
     flow_exploration: float = 0.1  # probability of drawing eta, and likewise eps, uniformly over its range
     max_hold: float = 30.0  # s, largest eps the actor can ask for
     entropy: float = 0.01  # weight of the entropy of the relaxed node choice, in units of scaled reward
@@ -39,7 +41,14 @@ class AgentConfig:
         _check_choice("network", self.network, NETWORKS)
         if not self.hidden or any(units < 1 for units in self.hidden):
             raise ValueError(f"agent.hidden: got {self.hidden}; must be at least one positive integer")
-        least = {"replay_size": 1, "batch_size": 1, "updates_per_step": 1, "warmup_steps": 2, "candidates": 1}
+        least = {
+            "replay_size": 1,
+            "batch_size": 1,
+            "updates_per_step": 1,
+            "warmup_steps": 2,
+            "candidates": 1,
+            "return_steps": 1,
+        }
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be at least {bound}")

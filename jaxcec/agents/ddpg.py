@@ -34,6 +34,11 @@ class AgentState(struct.PyTreeNode):
     critic_optimiser: optax.OptState
     twin_optimiser: optax.OptState | None
 
+    @property
+    def policy(self) -> AgentParams:
+        """What to act with once nothing more is learned: the targets, which average the last updates."""
+        return self.target.replace(twin=self.params.twin)
+
 
 def init_params(config: AgentConfig, key: chex.PRNGKey, features: Features) -> AgentParams:
     """Fresh networks for features of these shapes."""
@@ -79,7 +84,7 @@ def executed_action(batch: Experience, num_nodes: int) -> RelaxedAction:
 
 def critic_loss(config: AgentConfig, critic: chex.ArrayTree, target: AgentParams, batch: Experience) -> chex.Array:
     """Eq. 22 with the target of Eq. 23; truncated transitions have no weight."""
-    next_action = relax(Actor(config).apply(target.actor, batch.following))
+    next_action = relax(config, Actor(config).apply(target.actor, batch.following))
     bootstrap = Critic(config).apply(target.critic, batch.following, next_action)
     goal = jax.lax.stop_gradient(batch.reward + batch.discount * bootstrap)
     value = Critic(config).apply(critic, batch.features, executed_action(batch, batch.features.nodes.shape[-2]))
@@ -92,25 +97,32 @@ def actor_loss(config: AgentConfig, actor: chex.ArrayTree, critic: chex.ArrayTre
     Two small terms keep the actor where the critic is indifferent: entropy of the choice of node, and a cost of holding
     and of leaving bandwidth unused, without which eta and eps drift to a bound wherever they do not matter.
     """
-    action = relax(Actor(config).apply(actor, batch.features))
+    action = relax(config, Actor(config).apply(actor, batch.features))
     value = Critic(config).apply(critic, batch.features, action)
     entropy = -jnp.sum(action.nodes * jnp.log(action.nodes + 1e-8), axis=-1)
     idle = jnp.mean(action.hold + 1.0 - action.bandwidth, axis=-1)
     return -jnp.mean(value + config.entropy * entropy - config.flow_cost * idle)
 
 
-def update(config: AgentConfig, state: AgentState, batch: Experience) -> tuple[AgentState, dict[str, chex.Array]]:
-    """One step of every network on one batch: twin, critic, actor, targets."""
+def update(
+    config: AgentConfig, state: AgentState, batch: Experience, steps: Experience
+) -> tuple[AgentState, dict[str, chex.Array]]:
+    """One step of every network: twin, critic, actor, targets.
+
+    Args:
+        config: the agent's.
+        state: what it has learned.
+        batch: transitions over `return_steps` decisions, for the critic and the actor.
+        steps: transitions over one, for the twin.
+    """
     actor_optimiser, critic_optimiser, twin_optimiser = optimisers(config)
     params, metrics = state.params, {}
     twin_state = state.twin_optimiser
     if params.twin is not None:
-        num_nodes = batch.features.nodes.shape[-2]
-        valid = batch.weight * (batch.discount > 0.0).astype(jnp.float32)
+        executed = executed_action(steps, steps.features.nodes.shape[-2])
+        valid = steps.weight * (steps.discount > 0.0).astype(jnp.float32)
         grads, errors = jax.grad(
-            lambda p: twin_loss(
-                config, p, batch.features, executed_action(batch, num_nodes), batch.reward, batch.following, valid
-            ),
+            lambda p: twin_loss(config, p, steps.features, executed, steps.reward, steps.following, valid),
             has_aux=True,
         )(params.twin)
         updates, twin_state = twin_optimiser.update(grads, twin_state)

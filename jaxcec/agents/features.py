@@ -11,46 +11,64 @@ from jaxcec.env import Observation
 TIME = 10.0  # s
 SIZE = 100.0  # Mbit, Mcycles
 RATE = 10.0  # Mbit/s, Mcycles/s
+LARGEST_COST = 1000.0  # s; what costs more is not chosen whatever it costs
+
+NODE_COLUMNS = (  # of `Features.nodes` behind the K shares that are free
+    "speed",
+    "load",
+    "backlog",
+    "inputs",
+    "transfer",
+    "data_ready",
+    "finish",
+    "source",
+    "execution",
+    "wait",
+    "behind",
+    "ahead",
+    "traffic",
+    "increase",
+)
+COSTS = NODE_COLUMNS[-6:]  # what a decision may cost, each in s: see `costs`
 
 
 class Features(struct.PyTreeNode):
     """The state s_t of the networks. Leading axes may be batch axes."""
 
-    nodes: chex.Array  # (V, K + 12), columns as in `encode`
-    links: chex.Array  # (E, 3)
-    context: chex.Array  # (K + 9,): the microservice and its service
+    nodes: chex.Array  # (V, K + 14), columns free and NODE_COLUMNS
+    links: chex.Array  # (E, 4)
+    context: chex.Array  # (K + 11,): the microservice and its service
 
 
 def encode(observation: Observation) -> Features:
-    """Features of one unbatched observation."""
+    """Features of one unbatched observation.
+
+    What is added to it: how far a node's finish is behind the earliest, how much longer its path ahead is than the
+    shortest, and by how much the node increases what its service is expected to take.
+    """
     nodes, links = observation.nodes, observation.links
     microservice, service = observation.microservice, observation.service
-    behind = nodes.finish - jnp.min(nodes.finish)
+    columns = {
+        "speed": _log(nodes.speed, RATE),
+        "load": nodes.load,
+        "backlog": _log(nodes.backlog, TIME),
+        "inputs": _log(nodes.inputs, SIZE),
+        "transfer": _log(nodes.transfer, TIME),
+        "data_ready": _log(nodes.data_ready, TIME),
+        "finish": _log(nodes.finish, TIME),
+        "source": service.source,
+        "execution": _log(nodes.execution, TIME),
+        "wait": _log(nodes.wait, TIME),
+        "behind": _log(nodes.finish - jnp.min(nodes.finish), TIME),
+        "ahead": _log(nodes.ahead - jnp.min(nodes.ahead), TIME),
+        "traffic": _log(nodes.traffic, TIME),
+        "increase": _log(jnp.maximum(nodes.finish + nodes.ahead - service.expected, 0.0), TIME),
+    }
     return Features(
-        nodes=jnp.concatenate(
-            [
-                nodes.free,
-                jnp.stack(
-                    [
-                        _log(nodes.speed, RATE),  # column SPEED
-                        nodes.load,
-                        _log(nodes.backlog, TIME),
-                        _log(nodes.inputs, SIZE),
-                        _log(nodes.wait, TIME),
-                        _log(nodes.transfer, TIME),
-                        _log(nodes.execution, TIME),
-                        _log(nodes.traffic, TIME),
-                        _log(nodes.data_ready, TIME),
-                        _log(nodes.finish, TIME),
-                        _log(behind, TIME),
-                        service.source,
-                    ],
-                    axis=-1,
-                ),
-            ],
-            axis=-1,
+        nodes=jnp.concatenate([nodes.free, jnp.stack([columns[name] for name in NODE_COLUMNS], axis=-1)], axis=-1),
+        links=jnp.stack(
+            [_log(links.free, RATE), links.load, _log(links.bandwidth, RATE), _log(links.backlog, TIME)], axis=-1
         ),
-        links=jnp.stack([_log(links.free, RATE), links.load, _log(links.bandwidth, RATE)], axis=-1),
         context=jnp.concatenate(
             [
                 microservice.demand,
@@ -65,6 +83,8 @@ def encode(observation: Observation) -> Features:
                         _log(service.remaining, 1.0),
                         _log(service.age, TIME),
                         _log(service.slack, TIME),
+                        _log(service.expected, TIME),
+                        _log(service.others, 1.0),
                     ]
                 ),
             ]
@@ -72,9 +92,29 @@ def encode(observation: Observation) -> Features:
     )
 
 
-def node_speed(features: Features, num_resources: int) -> chex.Array:
-    """Mcycles/s offered by each node, (..., V): the inverse of what `encode` does to it."""
-    return RATE * jnp.expm1(features.nodes[..., num_resources])
+def costs(features: Features) -> chex.Array:
+    """(..., V, 6) s: COSTS of each node, the inverse of what `encode` does to them."""
+    return jnp.minimum(TIME * jnp.expm1(features.nodes[..., -len(COSTS) :]), LARGEST_COST)
+
+
+def situation(features: Features) -> chex.Array:
+    """(..., 9) of order one: how heavy the load is and how far the service, which prices may depend on."""
+    service = features.context[..., -5:]  # remaining, age, slack, expected, others
+    names = ("backlog", "wait", "data_ready", "transfer")
+    columns = [NODE_COLUMNS.index(name) - len(NODE_COLUMNS) for name in names]
+    nodes = features.nodes.mean(-2)[..., jnp.array(columns)]
+    return jnp.concatenate([service, nodes, mean_link(features)[..., -1:]], axis=-1) / 2.0 - 1.0
+
+
+def mean_link(features: Features) -> chex.Array:
+    """(..., 4): mean over the links that are there."""
+    there = features.links.any(axis=-1, keepdims=True)
+    return features.links.sum(-2) / jnp.maximum(there.sum(-2), 1).astype(jnp.float32)
+
+
+def node_speed(features: Features) -> chex.Array:
+    """Mcycles/s offered by each node, (..., V): likewise."""
+    return RATE * jnp.expm1(features.nodes[..., -len(NODE_COLUMNS)])
 
 
 def _log(x: chex.Array, unit: float) -> chex.Array:

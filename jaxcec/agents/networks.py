@@ -14,10 +14,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.features import Features
+from jaxcec.agents.features import COSTS, Features, costs, mean_link, situation
 
 _FULL_BANDWIDTH = 4.0  # initial logit of eta (0.98)
 _NO_HOLD = -6.0  # initial logit of eps / max_hold (0.0025)
+FIRST_PRICES = dict.fromkeys(COSTS, 0.0) | {"behind": 1.0, "ahead": 0.5}
 
 
 class RelaxedAction(struct.PyTreeNode):
@@ -45,8 +46,11 @@ class ActorOutput(NamedTuple):
     hold: chex.Array
 
 
-def relax(output: ActorOutput) -> RelaxedAction:
+def relax(config: AgentConfig, output: ActorOutput) -> RelaxedAction:
     """The relaxed action of an actor's output."""
+    if not config.learn_flow:
+        ones = jnp.ones_like(output.nodes)
+        return RelaxedAction(nodes=jax.nn.softmax(output.nodes), bandwidth=ones, hold=0.0 * ones)
     return RelaxedAction(
         nodes=jax.nn.softmax(output.nodes),
         bandwidth=jax.nn.sigmoid(output.bandwidth),
@@ -91,15 +95,31 @@ def flat_input(features: Features, *extra: chex.Array) -> chex.Array:
 
 
 def _shared_input(features: Features) -> chex.Array:
-    """(..., F): what the scorer of a node sees beside that node's row.
+    """(..., F): what the scorer of a node sees beside that node's row; means over nodes and over links."""
+    return jnp.concatenate([features.context, features.nodes.mean(-2), mean_link(features)], axis=-1)
 
-    No links: what they mean for this microservice stands in the nodes' transfer, traffic and data_ready.
+
+class PricedCosts(nn.Module):
+    """What each node costs, (..., V) in scaled reward: the parts of `features.costs`, each at a price.
+
+    Prices are linear in the `situation`, so they can rise with the load. They begin as the constants of a rule that
+    needs no learning: the earliest finish with a look at the path ahead.
     """
-    return jnp.concatenate([features.context, features.nodes.mean(-2)], axis=-1)
+
+    config: AgentConfig
+
+    @nn.compact
+    def __call__(self, features: Features) -> chex.Array:
+        first = nn.initializers.constant(jnp.array([FIRST_PRICES[name] for name in COSTS]))
+        prices = nn.Dense(len(COSTS), kernel_init=nn.initializers.zeros, bias_init=first)(situation(features))
+        return self.config.reward_scale * jnp.sum(prices[..., None, :] * costs(features), axis=-1)
 
 
 class Actor(nn.Module):
-    """mu of Eq. 18: features to scores of every node, with eta and eps for each."""
+    """mu of Eq. 18: features to scores of every node, with eta and eps for each.
+
+    Per node, scores are values in units of `entropy`: what a softmax with that weight on its entropy prefers.
+    """
 
     config: AgentConfig
 
@@ -108,6 +128,7 @@ class Actor(nn.Module):
         num_nodes = features.nodes.shape[-2]
         if self.config.network == "per-node":
             out = RowMLP(self.config.hidden, 3, last_scale=0.01)(features.nodes, _shared_input(features))
+            out = out.at[..., 0].add(-PricedCosts(self.config)(features) / self.config.entropy)
         else:
             out = MLP(self.config.hidden, 3 * num_nodes, last_scale=0.01)(flat_input(features))
             out = out.reshape((*out.shape[:-1], num_nodes, 3))
@@ -123,6 +144,8 @@ class Critic(nn.Module):
     def __call__(self, features: Features, action: RelaxedAction) -> chex.Array:
         if self.config.network == "per-node":
             rows = jnp.concatenate([features.nodes, jnp.stack([action.bandwidth, action.hold], axis=-1)], axis=-1)
-            values = RowMLP(self.config.hidden, 1)(rows, _shared_input(features))[..., 0]
+            values = RowMLP(self.config.hidden, 1, last_scale=0.01)(rows, _shared_input(features))[..., 0]
+            values = values - PricedCosts(self.config)(features)
+            values = values + MLP(self.config.hidden, 1)(_shared_input(features))
             return jnp.sum(action.nodes * values, axis=-1)
         return MLP(self.config.hidden, 1)(flat_input(features, action.nodes, *expected_flow(action)))[..., 0]

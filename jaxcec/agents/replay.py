@@ -66,8 +66,11 @@ def add(replay: Replay, batch: Decided) -> Replay:
     )
 
 
-def sample(replay: Replay, key: chex.PRNGKey, size: int) -> Experience:
-    """Draw transitions uniformly, with replacement, in equal parts from groups of environments.
+def sample(replay: Replay, key: chex.PRNGKey, size: int, steps: int) -> Experience:
+    """Draw transitions over several steps uniformly, with replacement, in equal parts from groups of environments.
+
+    Rewards of up to `steps` decisions are summed, discounted, and s_{t+1} is the state after them: earlier where the
+    episode ends or the ring does, or where an episode is truncated, then the last state known before it.
 
     There are as many groups as divide both the batch and the environments, at most; so each transition is as likely as
     any other, and where environments lie on several devices each device draws from its own. At least two blocks must
@@ -78,14 +81,26 @@ def sample(replay: Replay, key: chex.PRNGKey, size: int) -> Experience:
     groups = math.gcd(num_envs, size)
     shape = (groups, size // groups)
     age = jax.random.randint(key_block, shape, 0, replay.filled - 1)
-    block = (replay.next - replay.filled + age) % count
+    first = replay.next - replay.filled + age
     member = jax.random.randint(key_member, shape, 0, num_envs // groups)
 
     def take(ring: chex.Array, block: chex.Array) -> chex.Array:
         ring = ring.reshape(count, groups, num_envs // groups, *ring.shape[2:])
-        drawn = jax.vmap(lambda part, b, m: part[b, m], in_axes=(1, 0, 0))(ring, block, member)
+        drawn = jax.vmap(lambda part, b, m: part[b % count, m], in_axes=(1, 0, 0))(ring, block, member)
         return drawn.reshape(size, *ring.shape[3:])
 
-    drawn = jax.tree.map(lambda ring: take(ring, block), replay.blocks)
-    following = jax.tree.map(lambda ring: take(ring, (block + 1) % count), replay.blocks.features)
-    return Experience(**vars(drawn), following=following)
+    def step(carry: tuple[chex.Array, ...], k: chex.Array) -> tuple[tuple[chex.Array, ...], None]:
+        """Go one decision further where that is possible."""
+        length, total, discount = carry
+        reward, then, weight = (take(x, first + k) for x in (blocks.reward, blocks.discount, blocks.weight))
+        going = (length == k) & (discount > 0.0) & (weight > 0.0) & (k < (replay.filled - 1 - age).reshape(size))
+        total = jnp.where(going, total + discount * reward, total)
+        return (length + going, total, jnp.where(going, discount * then, discount)), None
+
+    blocks = replay.blocks
+    start = jnp.zeros(size, jnp.int32), jnp.zeros(size), jnp.ones(size)
+    (length, total, discount), _ = jax.lax.scan(step, start, jnp.arange(steps))
+    drawn = jax.tree.map(lambda ring: take(ring, first), blocks)
+    following = jax.tree.map(lambda ring: take(ring, first + length.reshape(shape)), blocks.features)
+    known = vars(drawn) | {"reward": total, "discount": discount, "weight": (length > 0).astype(jnp.float32)}
+    return Experience(**known, following=following)

@@ -121,8 +121,12 @@ def update_step(
     runner, metrics = collect(env, params, config, runner, None)
     key, key_updates = jax.random.split(runner.key)
 
-    def one_update(agent: AgentState, key_batch: chex.PRNGKey) -> tuple[AgentState, Metrics]:
-        return update(config, agent, replay.sample(runner.replay, key_batch, config.batch_size))
+    def one_update(agent: AgentState, key: chex.PRNGKey) -> tuple[AgentState, Metrics]:
+        batches = (
+            replay.sample(runner.replay, key_batch, config.batch_size, steps)
+            for key_batch, steps in zip(jax.random.split(key), (config.return_steps, 1), strict=True)
+        )
+        return update(config, agent, *batches)
 
     agent, losses = jax.lax.scan(one_update, runner.agent, jax.random.split(key_updates, config.updates_per_step))
     return runner.replace(agent=agent, key=key), metrics | jax.tree.map(jnp.mean, losses)

@@ -137,7 +137,7 @@ def completion_reward(
     nodes = observation.nodes
     transfer = jnp.where(nodes.data_ready[node] > 0.0, nodes.data_ready[node] / eta + eps, 0.0)
     wait = nodes.finish[node] - nodes.data_ready[node] - nodes.execution[node]
-    speed = jnp.maximum(node_speed(following, nodes.free.shape[-1])[node], 1e-3 * nodes.speed[node])
+    speed = jnp.maximum(node_speed(following)[node], 1e-3 * nodes.speed[node])
     return -(observation.microservice.load / speed + wait + transfer)
 
 

@@ -56,6 +56,14 @@ def current_decision(state: EnvState, params: EnvParams) -> Decision:
     )
 
 
+def released(episode: Episode, now: chex.Array) -> chex.Array:
+    """(M,) bool: which services have come by now, s, the time of a decision.
+
+    A service that has none yet is ready at its release. Release times computed anew may differ from it by a rounding.
+    """
+    return (episode.decided > 0) | (episode.next_ready <= now)
+
+
 def expected_completion(
     pending: chex.Array,
     ready: chex.Array,

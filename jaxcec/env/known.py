@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxcec.env import background, timeline
-from jaxcec.env.dag import current_decision, expected_completion
+from jaxcec.env.dag import current_decision, expected_completion, released
 from jaxcec.env.types import Arrivals, Background, EnvParams, EnvState
 
 
@@ -31,11 +31,10 @@ def known_world(state: EnvState, params: EnvParams) -> World:
     """
     episode = state.episode
     now = current_decision(state, params).time
-    pattern = params.arrivals.release[episode.arrivals] / params.arrival_rate
-    released = pattern <= now
+    there = released(episode, now)
 
     def if_released(rows: chex.Array, otherwise: chex.Array | float) -> chex.Array:
-        return jnp.where(released, rows[episode.arrivals], otherwise)[None]
+        return jnp.where(there, rows[episode.arrivals], otherwise)[None]
 
     arrivals = Arrivals(
         dag=if_released(params.arrivals.dag, 0),
@@ -44,8 +43,8 @@ def known_world(state: EnvState, params: EnvParams) -> World:
     )
     episode = episode.replace(
         arrivals=jnp.zeros_like(episode.arrivals),
-        next_ready=jnp.where(released, episode.next_ready, jnp.inf),
-        next_microservice=jnp.where(released, episode.next_microservice, 0),
+        next_ready=jnp.where(there, episode.next_ready, jnp.inf),
+        next_microservice=jnp.where(there, episode.next_microservice, 0),
     )
     world = World(params.replace(arrivals=arrivals), state.replace(episode=episode))
     return with_forecast(world, background.load_at(params.background, state.episode.offset, now)[:, None], now)

@@ -11,7 +11,7 @@ from flax import struct
 
 from jaxcec.env import background, routing, timeline
 from jaxcec.env.coflow import Flow, crossing, inputs_at_nodes, place_flow
-from jaxcec.env.dag import Decision, current_decision, expected_completion
+from jaxcec.env.dag import Decision, current_decision, expected_completion, released
 from jaxcec.env.execution import Execution, place_execution
 from jaxcec.env.types import (
     EnvParams,
@@ -179,6 +179,7 @@ def _observe_links(situation: Situation) -> LinkObservation:
         free=jnp.clip(free, 0.0, offered),
         load=jnp.where(there, situation.link_load, 0.0),
         bandwidth=situation.bandwidth,
+        backlog=jnp.where(there, timeline.reserved_ahead(situation.links, situation.decision.time), 0.0),
     )
 
 
@@ -206,9 +207,8 @@ def _observe_service(decision: Decision, state: EnvState, params: EnvParams, num
         decision.release,
         completion,
     )
-    release = params.arrivals.release[episode.arrivals] / params.arrival_rate
-    present = (release <= decision.time) & jnp.isfinite(episode.next_ready)
-    age = decision.time - decision.release
+    present = released(episode, decision.time) & jnp.isfinite(episode.next_ready)
+    age = jnp.maximum(decision.time - decision.release, 0.0)  # two roundings of one release
     return ServiceObservation(
         remaining_load=jnp.sum(jnp.where(undecided, params.dags.load[decision.dag], 0.0)),
         remaining=jnp.sum(undecided, dtype=jnp.int32),
@@ -228,11 +228,11 @@ def flatten(observation: Observation) -> chex.Array:
     """One float32 vector: the leaves in the order of their declaration, raveled.
 
     Returns:
-        (V (K + 12) + 3 E + K + 11,) for one observation (no batch axes): see `observation_size`.
+        (V (K + 12) + 4 E + K + 11,) for one observation (no batch axes): see `observation_size`.
     """
     return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(observation)])
 
 
 def observation_size(num_nodes: int, max_links: int, num_resources: int) -> int:
-    """Length of the flattened observation: V (K + 12) + 3 E + K + 11."""
-    return num_nodes * (num_resources + 12) + 3 * max_links + num_resources + 11
+    """Length of the flattened observation: V (K + 12) + 4 E + K + 11."""
+    return num_nodes * (num_resources + 12) + 4 * max_links + num_resources + 11

@@ -142,6 +142,15 @@ def free_at(timeline: Timeline, now: chex.Array) -> chex.Array:
     return jnp.maximum(timeline.free[:, column], 0.0)
 
 
+def reserved_ahead(timeline: Timeline, now: chex.Array) -> chex.Array:
+    """(R,) s, how long each resource would be busy from now on, were what is reserved of it packed without gaps."""
+    order = _order(timeline)
+    begins = jnp.maximum(timeline.times[order], now)
+    lasts = jnp.where(jnp.isfinite(_ends(begins)), jnp.maximum(_ends(begins) - begins, 0.0), 0.0)
+    lasts = lasts if timeline.order is None else jnp.zeros_like(lasts).at[order].set(lasts)
+    return jnp.sum((1.0 - timeline.free) * lasts[None], axis=1)
+
+
 def compacted(timeline: Timeline, num_breakpoints: int) -> Timeline:
     """The same in fewer columns, in the order of time: for a simulation ahead that need not be exact to the end.
 

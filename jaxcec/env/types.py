@@ -177,6 +177,7 @@ class LinkObservation(struct.PyTreeNode):
     free: chex.Array  # (E,) Mbit/s a new flow could get now, BW of Eq. 12
     load: chex.Array  # (E,) other tenants' share now
     bandwidth: chex.Array  # (E,) Mbit/s nominal
+    backlog: chex.Array  # (E,) s of the whole link that are reserved from now on
 
 
 class MicroserviceObservation(struct.PyTreeNode):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +18,7 @@ from jaxcec.scenarios.job_table import RUNTIMES, JobTable, alibaba_hour, job_dag
 from jaxcec.scenarios.seeds import check_choice, split_rng
 from jaxcec.scenarios.topology import most_links, synthetic_topology
 
-DATASETS = ("synthetic", "alibaba")
+DATASETS = ("synthetic", "alibaba", "both")
 PAPER_SETTINGS = {"name": "paper", "load": 0.5, "reward": "ready-to-finish"}  # where section V departs from `Scenario`
 
 
@@ -26,7 +27,9 @@ class Scenario:
     """Settings of section V.A. `calibrated`, the default, differs from `paper` in the load alone: see docs/model.md."""
 
     name: str = "calibrated"  # said in results
-    dataset: str = "synthetic"  # one of DATASETS: where the services' DAGs come from
+    dataset: str = (
+        "synthetic"  # one of DATASETS: where the services' DAGs come from; both: each episode from one or other
+    )
     trace: str | None = None  # the user's own batch_task.csv; None is the hour that ships with the package
     runtime: str = "registered"  # one of RUNTIMES: a job's run times as in the paper, or corrected for waiting
     num_services: int = 20  # M, per episode
@@ -54,7 +57,7 @@ class Scenario:
 
     def __post_init__(self) -> None:
         check_choice("scenario.dataset", self.dataset, DATASETS)
-        if self.trace is not None and self.dataset != "alibaba":
+        if self.trace is not None and self.dataset == "synthetic":
             raise ValueError(f"scenario.trace: got {self.trace!r}; needs scenario.dataset alibaba, not {self.dataset}")
         check_choice("scenario.runtime", self.runtime, RUNTIMES)
         check_choice("scenario.background", self.background, KINDS)
@@ -105,6 +108,10 @@ def make_env(scenario: Scenario, split: str, jobs: JobTable | None = None) -> tu
         ValueError: an unknown split, or settings for which no bank can be drawn.
     """
     config = scenario.env_config()
+    if scenario.dataset == "both":
+        synthetic, alibaba = (dataclasses.replace(scenario, dataset=name) for name in DATASETS[:2])
+        params = _either(make_env(synthetic, split)[1], make_env(alibaba, split, jobs)[1])
+        return CECEnv(config, params), params
     rng = split_rng(scenario.seed, split, "topology")
     topologies = [_Topology.draw(scenario, rng) for _ in range(scenario.num_topologies)]
     dags = _draw_dags(scenario, split, jobs)
@@ -130,6 +137,16 @@ def make_env(scenario: Scenario, split: str, jobs: JobTable | None = None) -> tu
     )
     params = jax.tree.map(jnp.asarray, params)
     return CECEnv(config, params), params
+
+
+def _either(one: EnvParams, other: EnvParams) -> EnvParams:
+    """Banks in which every arrival pattern has the DAGs of one scenario or those of the other, all else the first's."""
+    shifted = other.arrivals.replace(dag=other.arrivals.dag + one.dags.size.shape[0])
+
+    def joined(x: chex.ArrayTree, y: chex.ArrayTree) -> chex.ArrayTree:
+        return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), x, y)
+
+    return one.replace(dags=joined(one.dags, other.dags), arrivals=joined(one.arrivals, shifted))
 
 
 @dataclasses.dataclass(frozen=True)
