@@ -3,11 +3,14 @@
 from jaxcec.policies.baselines import BASELINES as BASELINES
 from jaxcec.policies.baselines import TRAFFIC_PRICE as TRAFFIC_PRICE
 from jaxcec.policies.baselines import Policy as Policy
+from jaxcec.policies.baselines import at_full_rate as at_full_rate
 from jaxcec.policies.baselines import earliest_finish as earliest_finish
 from jaxcec.policies.baselines import greedy as greedy
 from jaxcec.policies.baselines import local_device as local_device
 from jaxcec.policies.baselines import local_node as local_node
+from jaxcec.policies.baselines import predicted_finish as predicted_finish
 from jaxcec.policies.baselines import priced_earliest_finish as priced_earliest_finish
+from jaxcec.policies.baselines import priced_predicted_finish as priced_predicted_finish
 from jaxcec.policies.baselines import random_node as random_node
 from jaxcec.policies.planning import PlanConfig as PlanConfig
 from jaxcec.policies.planning import Prefer as Prefer
