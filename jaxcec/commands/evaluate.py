@@ -24,7 +24,7 @@ from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation.plots import act_bars
 from jaxcec.evaluation.rollout import Contender, Episodes, episode_keys, timed_rollout
 from jaxcec.evaluation.statistics import Interval, bootstrap_mean, paired_difference
-from jaxcec.policies import BASELINES, PlanConfig, prefer_priced_finish
+from jaxcec.policies import BASELINES, RANDOM_PLANS, PlanConfig, prefer_priced_finish
 from jaxcec.scenarios import Scenario, make_env
 
 BATCH = 256  # episodes side by side
@@ -93,6 +93,7 @@ def _contenders(checkpoint: Path | None, env: CECEnv, env_params: EnvParams) -> 
     observation = jax.eval_shape(env.reset_env, jax.random.key(0), env_params)[0]
     contenders = [Contender.of_rule(name, policy) for name, policy in BASELINES.items()]
     contenders.append(Contender.of_planner("eft-rollout", env, PlanConfig(), prefer_priced_finish))
+    contenders.append(Contender.of_random_plans("best-of-random", env, RANDOM_PLANS))
     sources = {}
     for name in reversed(ALGORITHMS):
         for path in _policy_paths(name, checkpoint):

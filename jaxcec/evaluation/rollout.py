@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcec.env import Action, CECEnv, EnvParams, EnvState, Observation, World, known_world
-from jaxcec.policies import PlanConfig, Policy, Prefer, plan
+from jaxcec.policies import PlanConfig, Policy, Prefer, best_of_random, plan
 
 Apply = Callable[[Any, Observation, World, chex.PRNGKey], Action]
 
@@ -40,6 +40,11 @@ class Contender(NamedTuple):
         """Whoever plans in the known world, from a base policy."""
         return cls(name, _of_planner(env, config, prefer))
 
+    @classmethod
+    def of_random_plans(cls, name: str, env: CECEnv, config: PlanConfig) -> Contender:
+        """Whoever begins the best of random plans in the known world."""
+        return cls(name, _of_random_plans(env, config))
+
 
 # Cached: one function for one policy, so that what is compiled for it is found again.
 @functools.cache
@@ -56,6 +61,11 @@ def of_agent(act: Callable[[Any, Observation, chex.PRNGKey], Action]) -> Apply:
 @functools.cache
 def _of_planner(env: CECEnv, config: PlanConfig, prefer: Prefer) -> Apply:
     return lambda _params, _observation, world, _key: plan(env, config, prefer, world)
+
+
+@functools.cache
+def _of_random_plans(env: CECEnv, config: PlanConfig) -> Apply:
+    return lambda _params, _observation, world, key: best_of_random(env, config, world, key)
 
 
 class Episodes(NamedTuple):

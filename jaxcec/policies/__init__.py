@@ -12,7 +12,9 @@ from jaxcec.policies.baselines import predicted_finish as predicted_finish
 from jaxcec.policies.baselines import priced_earliest_finish as priced_earliest_finish
 from jaxcec.policies.baselines import priced_predicted_finish as priced_predicted_finish
 from jaxcec.policies.baselines import random_node as random_node
+from jaxcec.policies.planning import RANDOM_PLANS as RANDOM_PLANS
 from jaxcec.policies.planning import PlanConfig as PlanConfig
 from jaxcec.policies.planning import Prefer as Prefer
+from jaxcec.policies.planning import best_of_random as best_of_random
 from jaxcec.policies.planning import plan as plan
 from jaxcec.policies.planning import prefer_priced_finish as prefer_priced_finish
