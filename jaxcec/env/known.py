@@ -30,9 +30,11 @@ def known_world(state: EnvState, params: EnvParams) -> World:
     long as no service comes and no load changes.
     """
     episode = state.episode
-    now = current_decision(state, params).time
+    decision = current_decision(state, params)
+    now = decision.time
     pattern = params.arrivals.release[episode.arrivals] / params.arrival_rate
-    released = pattern <= now
+    # The service at hand is, even where this division is compiled otherwise than at the reset and rounds up.
+    released = (pattern <= now) | (jnp.arange(pattern.size) == decision.service)
 
     def if_released(rows: chex.Array, otherwise: chex.Array | float) -> chex.Array:
         return jnp.where(released, rows[episode.arrivals], otherwise)[None]

@@ -207,7 +207,8 @@ def _observe_service(decision: Decision, state: EnvState, params: EnvParams, num
         completion,
     )
     release = params.arrivals.release[episode.arrivals] / params.arrival_rate
-    present = (release <= decision.time) & jnp.isfinite(episode.next_ready)
+    another = jnp.arange(release.size) != decision.service
+    present = (release <= decision.time) & jnp.isfinite(episode.next_ready) & another
     age = decision.time - decision.release
     return ServiceObservation(
         remaining_load=jnp.sum(jnp.where(undecided, params.dags.load[decision.dag], 0.0)),
@@ -215,7 +216,7 @@ def _observe_service(decision: Decision, state: EnvState, params: EnvParams, num
         age=age,
         slack=jnp.maximum(completion - age, 0.0),
         expected=jnp.maximum(expected - age, 0.0),
-        others=jnp.sum(present, dtype=jnp.int32) - 1,
+        others=jnp.sum(present, dtype=jnp.int32),
         source=jnp.arange(num_nodes) == decision.source,
     )
 
