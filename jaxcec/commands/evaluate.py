@@ -44,7 +44,7 @@ class EvalCommand:
     seed: int = 0  # draws the episodes
     checkpoint: Path | None = None  # policy.msgpack or run folder; by default the newest run, else the one shipped
     trace: str | None = None  # your own batch_task.csv, with --dataset alibaba
-    clairvoyant: int = 0  # generations of a search that knows the future, as one more row; a hundred take long
+    clairvoyant: int = 0  # generations of a search that knows the future: one more row, for minutes
     out: Path | None = None  # folder to make for the results; by default runs/<time>-eval-<dataset>
 
     def __post_init__(self) -> None:
