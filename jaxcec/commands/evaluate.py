@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
+import chex
 import jax
 import numpy as np
 from rich.table import Table
@@ -21,13 +22,15 @@ from jaxcec.commands.config import guarded, load_config, parse, write_aside
 from jaxcec.commands.console import announced_jobs, console, progress_bar
 from jaxcec.commands.runtime import use_compilation_cache
 from jaxcec.env import CECEnv, EnvParams
+from jaxcec.evaluation.clairvoyant import clairvoyant
 from jaxcec.evaluation.plots import act_bars
 from jaxcec.evaluation.rollout import Contender, Episodes, episode_keys, timed_rollout
 from jaxcec.evaluation.statistics import Interval, bootstrap_mean, paired_difference
-from jaxcec.policies import BASELINES, PlanConfig, prefer_priced_finish
+from jaxcec.policies import BASELINES, RANDOM_PLANS, PlanConfig, SearchConfig, prefer_priced_finish
 from jaxcec.scenarios import Scenario, make_env
 
 BATCH = 256  # episodes side by side
+SEARCHED_FROM = ("eft", "eft-priced", "peft", "peft-priced", "eft-rollout")  # the best of those that send at full rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +44,7 @@ class EvalCommand:
     seed: int = 0  # draws the episodes
     checkpoint: Path | None = None  # policy.msgpack or run folder; by default the newest run, else the one shipped
     trace: str | None = None  # your own batch_task.csv, with --dataset alibaba
+    clairvoyant: int = 0  # generations of a search that knows the future: one more row, for minutes
     out: Path | None = None  # folder to make for the results; by default runs/<time>-eval-<dataset>
 
     def __post_init__(self) -> None:
@@ -48,6 +52,8 @@ class EvalCommand:
             raise ValueError(f"--episodes: got {self.episodes}; must be at least 1")
         if self.seed < 0:
             raise ValueError(f"--seed: got {self.seed}; must be at least 0")
+        if self.clairvoyant < 0:
+            raise ValueError(f"--clairvoyant: got {self.clairvoyant}; must be at least 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +89,8 @@ def _main(arguments: list[str] | None) -> None:
     env, env_params = make_env(scenario, "test", announced_jobs(scenario))
     contenders, checkpoints = _contenders(command.checkpoint, env, env_params)
     results = _play(env, env_params, contenders, command.seed, command.episodes)
+    if command.clairvoyant:
+        results["clairvoyant"] = _search(env, env_params, contenders, command)
     _print_tables(results, f"{command.dataset}, {scenario.name}, {command.episodes} test episodes")
     _write(folder, command, scenario, results, checkpoints)
     console.print(f"written: {folder} holds act.png, episodes.csv and results.json")
@@ -93,6 +101,7 @@ def _contenders(checkpoint: Path | None, env: CECEnv, env_params: EnvParams) -> 
     observation = jax.eval_shape(env.reset_env, jax.random.key(0), env_params)[0]
     contenders = [Contender.of_rule(name, policy) for name, policy in BASELINES.items()]
     contenders.append(Contender.of_planner("eft-rollout", env, PlanConfig(), prefer_priced_finish))
+    contenders.append(Contender.of_random_plans("best-of-random", env, RANDOM_PLANS))
     sources = {}
     for name in reversed(ALGORITHMS):
         for path in _policy_paths(name, checkpoint):
@@ -124,8 +133,7 @@ def _policy_paths(name: str, checkpoint: Path | None) -> list[Path]:
 
 def _play(env: CECEnv, env_params: EnvParams, contenders: list[Contender], seed: int, count: int) -> dict[str, Result]:
     """The same episodes under every policy, batch by batch."""
-    keys = episode_keys(seed, count)
-    batches = [keys[i : i + BATCH] for i in range(0, count, BATCH)]
+    batches = _batches(seed, count)
     results = {}
     with progress_bar() as progress:
         task = progress.add_task("evaluating", total=len(contenders) * count, status="")
@@ -139,9 +147,37 @@ def _play(env: CECEnv, env_params: EnvParams, contenders: list[Contender], seed:
                 progress.advance(task, len(batch))
             total = sum(decisions for decisions, _ in speeds)
             seconds = sum(decisions / speed for decisions, speed in speeds)
-            joined = Episodes(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-            results[contender.name] = Result(joined, total / seconds)
+            results[contender.name] = Result(_joined(parts), total / seconds)
     return results
+
+
+def _search(env: CECEnv, env_params: EnvParams, contenders: list[Contender], command: EvalCommand) -> Result:
+    """The same episodes for whoever knows their future; its time is that of the search."""
+    start = [contender for contender in contenders if contender.name in SEARCHED_FROM]
+    config = SearchConfig(generations=command.clairvoyant)
+    batches = _batches(command.seed, command.episodes)
+    search_keys = jax.random.split(jax.random.key(command.seed), len(batches))
+    parts, begin = [], time.perf_counter()
+    with progress_bar() as progress:
+        task = progress.add_task("searching", total=len(batches) * config.generations, status="clairvoyant")
+
+        def report(act: float) -> None:
+            progress.update(task, advance=1, status=f"clairvoyant, ACT {_seconds(act)} s")
+
+        for batch, key in zip(batches, search_keys, strict=True):
+            episodes = clairvoyant(env, env_params, start, config, batch, key, report)
+            parts.append(jax.tree.map(np.asarray, episodes))
+    joined = _joined(parts)
+    return Result(joined, float(joined.decisions.sum()) / (time.perf_counter() - begin))
+
+
+def _batches(seed: int, count: int) -> list[chex.PRNGKey]:
+    keys = episode_keys(seed, count)
+    return [keys[i : i + BATCH] for i in range(0, count, BATCH)]
+
+
+def _joined(parts: list[Episodes]) -> Episodes:
+    return Episodes(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _print_tables(results: dict[str, Result], title: str) -> None:

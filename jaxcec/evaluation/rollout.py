@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcec.env import Action, CECEnv, EnvParams, EnvState, Observation, World, known_world
-from jaxcec.policies import PlanConfig, Policy, Prefer, plan
+from jaxcec.policies import PlanConfig, Policy, Prefer, best_of_random, plan
 
 Apply = Callable[[Any, Observation, World, chex.PRNGKey], Action]
+Decide = Callable[[Observation, EnvState, chex.PRNGKey], Action]  # in all environments at once; it may read the future
 
 
 class Contender(NamedTuple):
@@ -40,6 +41,11 @@ class Contender(NamedTuple):
         """Whoever plans in the known world, from a base policy."""
         return cls(name, _of_planner(env, config, prefer))
 
+    @classmethod
+    def of_random_plans(cls, name: str, env: CECEnv, config: PlanConfig) -> Contender:
+        """Whoever begins the best of random plans in the known world."""
+        return cls(name, _of_random_plans(env, config))
+
 
 # Cached: one function for one policy, so that what is compiled for it is found again.
 @functools.cache
@@ -56,6 +62,11 @@ def of_agent(act: Callable[[Any, Observation, chex.PRNGKey], Action]) -> Apply:
 @functools.cache
 def _of_planner(env: CECEnv, config: PlanConfig, prefer: Prefer) -> Apply:
     return lambda _params, _observation, world, _key: plan(env, config, prefer, world)
+
+
+@functools.cache
+def _of_random_plans(env: CECEnv, config: PlanConfig) -> Apply:
+    return lambda _params, _observation, world, key: best_of_random(env, config, world, key)
 
 
 class Episodes(NamedTuple):
@@ -83,13 +94,24 @@ def rollout(env: CECEnv, env_params: EnvParams, apply: Apply, params: Any, keys:
         params: its parameters.
         keys: (episodes,) each draws its episode, and the policy's own random numbers.
     """
+    return play(env, env_params, deciding(apply, params, env_params), keys)[0]
+
+
+def deciding(apply: Apply, params: Any, env_params: EnvParams) -> Decide:
+    """A policy as `play` takes it."""
+
+    def decide(observation: Observation, state: EnvState, key: chex.PRNGKey) -> Action:
+        return apply(params, observation, known_world(state, env_params), key)
+
+    return jax.vmap(decide)
+
+
+def play(env: CECEnv, env_params: EnvParams, decide: Decide, keys: chex.PRNGKey) -> tuple[Episodes, EnvState]:
+    """What `rollout` compiles: the episodes, and their states at the end, whose `host` says what ran where."""
     observation, state = jax.vmap(env.reset_env, in_axes=(0, None))(keys, env_params)
     count = keys.shape[0]
     nothing = jnp.zeros(count, jnp.int32)
     start = Episodes(jnp.zeros(count), nothing, nothing, nothing)
-
-    def decide(observation: Observation, state: EnvState, key: chex.PRNGKey) -> Action:
-        return apply(params, observation, known_world(state, env_params), key)
 
     def running(carry: tuple) -> chex.Array:
         return ~jnp.all(jax.vmap(env.is_terminated)(carry[1]))
@@ -97,7 +119,7 @@ def rollout(env: CECEnv, env_params: EnvParams, apply: Apply, params: Any, keys:
     def step(carry: tuple) -> tuple:
         observation, state, done, index = carry
         step_keys = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
-        action = jax.vmap(decide)(observation, state, step_keys)
+        action = decide(observation, state, step_keys)
         source = jnp.argmax(observation.service.source, axis=-1)
         observation, state, _, _, info = jax.vmap(env.step_env, in_axes=(0, 0, 0, None))(
             step_keys, state, action, env_params
@@ -111,7 +133,8 @@ def rollout(env: CECEnv, env_params: EnvParams, apply: Apply, params: Any, keys:
         )
         return observation, state, done, index + 1
 
-    return jax.lax.while_loop(running, step, (observation, state, start, jnp.int32(0)))[2]
+    _, state, done, _ = jax.lax.while_loop(running, step, (observation, state, start, jnp.int32(0)))
+    return done, state
 
 
 def timed_rollout(

@@ -81,7 +81,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(run, tiny, tmp_path):
 
 def test_eval_writes_every_policy_paired(run, tiny, tmp_path, capsys):
     arguments = ["--config", str(tiny), "--dataset", "alibaba", "--episodes", "6", "--checkpoint", str(run)]
-    evaluate.main([*arguments, "--out", str(tmp_path / "eval")])
+    evaluate.main([*arguments, "--clairvoyant", "2", "--out", str(tmp_path / "eval")])
     results = json.loads((tmp_path / "eval" / "results.json").read_text())
     assert results["dataset"] == "alibaba" and results["scenario"] == "tiny" and results["episodes"] == 6
     assert list(results["policies"])[:5] == ["le", "local", "random", "greedy", "eft"]
@@ -93,6 +93,12 @@ def test_eval_writes_every_policy_paired(run, tiny, tmp_path, capsys):
     assert np.mean([float(c[2]) for c in cells]) == pytest.approx(results["policies"]["eft"]["act"], rel=1e-6)
     le, eft = ([line.split(",")[3] for line in lines[1:] if line.split(",")[1] == n] for n in ("le", "eft"))
     assert le == eft, "equal episodes have equal numbers of decisions"
+    act = {
+        name: [float(line.split(",")[2]) for line in lines if line.split(",")[1] == name]
+        for name in results["policies"]
+    }
+    for name in evaluate.SEARCHED_FROM:
+        np.testing.assert_array_less(act["clairvoyant"], np.array(act[name]) * (1 + 1e-5))
     assert "12,000 DAG jobs" in capsys.readouterr().out
 
 

@@ -1,5 +1,6 @@
 """The world that a plan is simulated in: exact in what is known, and empty of what is not."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from episodes import SMALL, STEPS, equal, random_actions
 
 from jaxcec.env import background, known_world, with_forecast
+from jaxcec.env.dag import current_decision
 from jaxcec.scenarios.scenario import make_env
 
 KEY = jax.random.key(0)
@@ -51,6 +53,27 @@ def test_the_decision_at_hand_is_that_of_the_true_environment(setting):
 
     true, known = both(states, actions)
     assert equal(true, known)
+
+
+def test_the_decision_at_hand_is_kept_however_release_times_are_rounded():
+    """Programs compiled apart may round a release time differently; here the last service comes alone."""
+    env, params = make_env(dataclasses.replace(SMALL, num_patterns=64), "train")
+    reset = jax.jit(jax.vmap(env.reset_env, in_axes=(0, None)))
+
+    @jax.jit
+    def kept(states, params):
+        def at_hand(state):
+            alone = state.episode.next_ready.at[:-1].set(jnp.inf)
+            state = state.replace(episode=state.episode.replace(next_ready=alone))
+            world = known_world(state, params)
+            true, known = current_decision(state, params), current_decision(world.state, world.params)
+            return true.active & known.active & (true.service == known.service)
+
+        return jax.vmap(at_hand)(states)
+
+    for rate in np.geomspace(0.01, 1.0, 12, dtype=np.float32):
+        scaled = params.replace(arrival_rate=jnp.asarray(rate))
+        assert kept(reset(jax.random.split(KEY, 64), scaled)[1], scaled).all(), rate
 
 
 def test_only_services_released_by_now_are_there_and_all_of_their_work_is(setting):

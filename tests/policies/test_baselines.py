@@ -7,7 +7,18 @@ import pytest
 from episodes import SMALL, STEPS
 
 from jaxcec.env import Action, build_instance
-from jaxcec.policies import BASELINES, earliest_finish, greedy, local_device, local_node, random_node
+from jaxcec.policies import (
+    BASELINES,
+    TRAFFIC_PRICE,
+    earliest_finish,
+    greedy,
+    local_device,
+    local_node,
+    predicted_finish,
+    priced_earliest_finish,
+    priced_predicted_finish,
+    random_node,
+)
 from jaxcec.scenarios.scenario import make_env
 
 KEY = jax.random.key(0)
@@ -117,6 +128,30 @@ def test_eft_takes_the_earliest_finish_that_any_edge_node_gives(episodes):
     np.testing.assert_allclose(seen.nodes.finish, finish, rtol=1e-4)
     assert (finish[np.arange(len(chosen)), chosen] <= finish.min(axis=-1) * (1 + 1e-4)).all()
     assert set(chosen.tolist()) == set(range(V))
+
+
+def test_peft_and_the_price_add_to_the_finish_what_they_say(seen):
+    finish, ahead, price = seen.nodes.finish, seen.nodes.ahead, TRAFFIC_PRICE * seen.nodes.traffic
+    costs = {
+        earliest_finish: finish,
+        priced_earliest_finish: finish + price,
+        predicted_finish: finish + ahead,
+        priced_predicted_finish: finish + ahead + price,
+    }
+    for rule, cost in costs.items():
+        np.testing.assert_array_equal(decide(rule, seen).host, cost.argmin(axis=-1))
+
+
+def test_peft_minds_the_path_behind_and_its_price_the_links():
+    service = {"release": 0, "source": 0, "preds": [[], [0]], "load": [400, 4000], "data": [70, 50]}
+    services = [service | {"demand": [[1, 1], [1, 1]]}]
+    env, params = build_instance(**CONTENTION | {"node_speed": [40, 100], "services": services})
+    seen, _ = env.reset(KEY, params)
+    assert seen.nodes.finish.tolist() == [400 / 40, 70 / 10 + 400 / 100]
+    assert seen.nodes.ahead.tolist() == [50 / 10 + 4000 / 100, 4000 / 100]
+    assert seen.nodes.traffic.tolist() == [0, 7]
+    hosts = [int(rule(seen, KEY).host) for rule in (earliest_finish, predicted_finish, priced_predicted_finish)]
+    assert hosts == [0, 1, 0]
 
 
 def test_random_is_uniform_over_the_edge_nodes(seen):

@@ -10,7 +10,16 @@ import pytest
 from episodes import SMALL, STEPS, random_actions
 
 from jaxcec.env import expected_completions, known_world
-from jaxcec.policies import TRAFFIC_PRICE, PlanConfig, plan, prefer_priced_finish, priced_earliest_finish
+from jaxcec.policies import (
+    RANDOM_PLANS,
+    TRAFFIC_PRICE,
+    PlanConfig,
+    at_full_rate,
+    best_of_random,
+    plan,
+    prefer_priced_finish,
+    priced_earliest_finish,
+)
 from jaxcec.policies.planning import simulate
 from jaxcec.scenarios.scenario import make_env
 
@@ -69,6 +78,26 @@ def test_with_one_candidate_it_is_the_base_policy(setting):
     one = PlanConfig(candidates=1, steps=2)
     action = jax.jit(partial(plan, env, one, prefer_priced_finish))(known_world(state, params))
     assert action == priced_earliest_finish(env.observe(KEY, state, None, params), KEY)
+
+
+def test_the_best_of_many_random_plans_of_one_decision_is_a_node_of_least_expected_completion(setting):
+    env, params, state = setting
+    many = dataclasses.replace(RANDOM_PLANS, candidates=64, steps=0)
+    world = known_world(state, params)
+    hosts = jax.jit(jax.vmap(partial(best_of_random, env, many, world)))(jax.random.split(KEY, 8)).host
+    every_node = jax.vmap(at_full_rate)(jnp.arange(SMALL.num_nodes))
+    after = jax.vmap(lambda action: env.step_env(KEY, state, action, params)[1])(every_node)
+    expected = jax.vmap(expected_completions, in_axes=(0, None))(after, params).sum(axis=1)
+    assert np.ptp(expected) > 1.0
+    np.testing.assert_allclose(expected[hosts], np.full(8, expected.min()), rtol=1e-5)
+
+
+def test_one_random_plan_is_a_random_node(setting):
+    env, params, state = setting
+    one = dataclasses.replace(RANDOM_PLANS, candidates=1, steps=1)
+    world = known_world(state, params)
+    hosts = jax.jit(jax.vmap(partial(best_of_random, env, one, world)))(jax.random.split(KEY, 32)).host
+    assert set(np.asarray(hosts)) == set(range(SMALL.num_nodes))
 
 
 def test_the_price_keeps_data_where_they_are(setting):

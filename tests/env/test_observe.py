@@ -1,0 +1,105 @@
+"""Observations worked out by hand: the path behind a microservice, what its service may take, and who else is there."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from episodes import SMALL, STEPS, random_actions, rollout
+
+from jaxcec.env import Action, EnvConfig, build_instance, expected_completions
+from jaxcec.scenarios.scenario import make_env
+
+KEY = jax.random.key(0)
+# A chain 0 - 1 - 2. The first service is two entries that join, and an exit behind; a light exit hangs on the first.
+INSTANCE = {
+    "links": [(0, 1, 10), (1, 2, 5)],
+    "node_speed": [10, 20, 30],
+    "device_speed": [10, 2, 3],
+    "capacity": [[1, 1]] * 3,
+    "services": [
+        {
+            "release": 0,
+            "source": 0,
+            "preds": [[], [], [0, 1], [2], [0]],
+            "load": [100, 200, 300, 600, 60],
+            "data": [0, 0, 40, 80, 900],
+            "demand": [[1, 1]] * 5,
+        },
+        {"release": 15, "source": 1, "preds": [[]], "load": [100], "data": [0], "demand": [[1, 1]]},
+        {"release": 400, "source": 2, "preds": [[]], "load": [20], "data": [0], "demand": [[1, 1]]},
+    ],
+}
+HOSTS = (3, 1, 4, 1, 2, 0, 2, 0)  # of the decisions in turn, and of one after the end; 3 and 4 are devices
+DECISIONS = [(0, 0, 0), (0, 1, 0), (0, 2, 10), (0, 4, 10), (1, 0, 15), (0, 3, 162), (2, 0, 400)]  # service, which, time
+# (300 + 600) Mcycles behind on a node take 90, 45 and 30 s; of 40 Mbit each entry gives half, 20.
+JOIN_FIRST = [
+    min(90, 2 + 45, 4 + 30),  # 20 Mbit to node 1 in 2 s, to node 2 over the slower link in 4 s
+    min(2 + 90, 45, 4 + 30),
+    min(4 + 90, 4 + 45, 30),
+]
+# The same for the second entry, but the first one's half is at node 0 and must come along.
+JOIN_SECOND = [min(90, 2 + 45, 4 + 30), min(2 + 90, 2 + 45, 4 + 30), min(4 + 90, 4 + 45, 4 + 30)]
+# 600 Mcycles take 60, 30, 20 s; their 80 Mbit 8 s from 0 to 1, 16 s from 1 to 2 and from 0 to 2.
+EXIT = [min(60, 8 + 30, 16 + 20), min(8 + 60, 30, 16 + 20), min(16 + 60, 16 + 30, 20)]
+AHEAD = [JOIN_FIRST, JOIN_SECOND, EXIT, *[[0, 0, 0]] * 5]
+# At the mean speed, 20: the second entry's path takes (200 + 900) / 20 = 55 s; from 10 s on the join's takes 45 s; the
+# join ends at 162 s, with 30 s behind it.
+EXPECTED_AT = [55, 55, 10 + 45, 162 + 30, 5, 162 + 30, 1]  # since the release; the light exit, of 10 + 3, never counts
+EXPECTED = [55, 55, 55 - 10, 192 - 10, 5, 192 - 162, 1, 0]  # since now
+OTHERS = [0, 0, 0, 0, 1, 0, 0, 0]
+FINISHES = [192, 100 / 30, 20 / 30]  # of what is decided
+
+
+@pytest.fixture(scope="module")
+def episode():
+    """What was seen before each decision, and its record."""
+    config = EnvConfig(num_nodes=3, max_links=3, num_services=3, max_microservices=6, reward="expected-act")
+    env, params = build_instance(**INSTANCE, config=config)
+    _, state = env.reset(KEY, params)
+    hosts = jnp.array(HOSTS, jnp.int32)
+    seen, info, _ = rollout(env, params, state, Action(hosts, jnp.ones(len(HOSTS)), jnp.zeros(len(HOSTS))))
+    decided = zip(*(np.asarray(info[name])[:-1] for name in ("service", "microservice", "time")), strict=True)
+    assert list(decided) == DECISIONS
+    return seen, info
+
+
+def test_path_ahead_is_the_best_way_to_run_what_is_behind(episode):
+    seen, _ = episode
+    np.testing.assert_allclose(seen.nodes.ahead, np.array(AHEAD), rtol=1e-6)
+
+
+def test_expected_is_the_longest_path_ahead_at_the_mean_speed(episode):
+    seen, _ = episode
+    np.testing.assert_allclose(seen.service.expected, EXPECTED, rtol=1e-6)
+
+
+def test_others_are_the_services_there_that_are_not_decided(episode):
+    seen, _ = episode
+    np.testing.assert_array_equal(seen.service.others, OTHERS)
+
+
+def test_the_reward_is_how_much_sooner_it_looks(episode):
+    _, info = episode
+    # The join turns 55 s into 192; the exit begins 8 s late, after 80 Mbit at 10 Mbit/s, and runs 30 s longer.
+    rewards = [0, 0, 55 - 192, 0, 5 - 100 / 30, 192 - 230, 1 - 20 / 30, 0]
+    np.testing.assert_allclose(info["reward"], rewards, rtol=1e-5, atol=1e-4)
+
+
+def test_of_random_episodes_rewards_add_up_and_others_are_counted():
+    env, params = make_env(dataclasses.replace(SMALL, reward="expected-act"), "train")
+    keys = jax.random.split(KEY, 4)
+    _, states = jax.vmap(env.reset_env, in_axes=(0, None))(keys, params)
+    actions = random_actions(env, KEY, (4, STEPS))
+    seen, info, after = jax.vmap(rollout, in_axes=(None, None, 0, 0))(env, params, states, actions)
+
+    at_first = jax.vmap(expected_completions, in_axes=(0, None))(states, params).sum(axis=1)
+    act = info["act"].sum(axis=1)
+    np.testing.assert_allclose(info["reward"].sum(axis=1), at_first - SMALL.num_services * act, rtol=1e-4)
+
+    release = np.asarray(states.episode.next_ready)[:, None]
+    undecided = np.concatenate([release, after.next_ready[:, :-1]], axis=1) < np.inf
+    there = (release <= np.asarray(info["time"])[..., None]) & undecided
+    np.testing.assert_array_equal(seen.service.others, np.maximum(there.sum(axis=-1) - 1, 0))
+    assert seen.service.others.max() > 1
