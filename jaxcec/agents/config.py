@@ -25,6 +25,9 @@ class AgentConfig:
     batch_size: int = 512  # transitions per update
     updates_per_step: int = 4  # updates of each network after one decision in every environment
     warmup_steps: int = 32  # decisions in every environment before the first update
+    evolution: int = 80  # generations that set the per-node scorer's first prices before DDPG begins; 0 for a rule's
+    evolution_pairs: int = 192  # pairs of episodes in a generation; a multiple of the number of devices
+    evolution_spread: float = 4.0  # arrival rates of its episodes, up to so many times the scenario's, or as much less
     exploration: float = 1.0  # scale of the Gumbel noise on node scores: 1 samples from the softmax
     learn_flow: bool = False  # eta and eps as the actor says; otherwise full bandwidth and no hold
     flow_exploration: float = 0.1  # probability of drawing eta, and likewise eps, uniformly over its range
@@ -58,14 +61,21 @@ class AgentConfig:
         for name in ("discount", "target_rate", "twin_score", "twin_reward", "flow_exploration"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be from 0 to 1")
-        for name in ("exploration", "entropy", "flow_cost"):
+        for name in ("exploration", "entropy", "flow_cost", "evolution"):
             if not getattr(self, name) >= 0.0:
                 raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be at least 0")
+        if not self.evolution_spread >= 1.0:
+            raise ValueError(f"agent.evolution_spread: got {self.evolution_spread}; must be at least 1")
 
     @property
     def has_twin(self) -> bool:
         """Whether the agent learns and uses a digital twin."""
         return self.algorithm == "dtdrlmo"
+
+    @property
+    def evolves(self) -> bool:
+        """Whether there are prices to find before DDPG begins."""
+        return self.evolution > 0 and self.network == "per-node"
 
 
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

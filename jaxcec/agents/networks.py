@@ -18,7 +18,8 @@ from jaxcec.agents.features import COSTS, Features, costs, mean_link, situation
 
 _FULL_BANDWIDTH = 4.0  # initial logit of eta (0.98)
 _NO_HOLD = -6.0  # initial logit of eps / max_hold (0.0025)
-FIRST_PRICES = dict.fromkeys(COSTS, 0.0) | {"behind": 1.0, "ahead": 0.5}
+PRICES = "prices"  # where actor and critic keep the parameters of their `PricedCosts`
+_FIRST_PRICES = dict.fromkeys(COSTS, 0.0) | {"behind": 1.0, "ahead": 0.5}
 
 
 class RelaxedAction(struct.PyTreeNode):
@@ -110,7 +111,7 @@ class PricedCosts(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features) -> chex.Array:
-        first = nn.initializers.constant(jnp.array([FIRST_PRICES[name] for name in COSTS]))
+        first = nn.initializers.constant(jnp.array([_FIRST_PRICES[name] for name in COSTS]))
         prices = nn.Dense(len(COSTS), kernel_init=nn.initializers.zeros, bias_init=first)(situation(features))
         return self.config.reward_scale * jnp.sum(prices[..., None, :] * costs(features), axis=-1)
 
@@ -128,7 +129,7 @@ class Actor(nn.Module):
         num_nodes = features.nodes.shape[-2]
         if self.config.network == "per-node":
             out = RowMLP(self.config.hidden, 3, last_scale=0.01)(features.nodes, _shared_input(features))
-            out = out.at[..., 0].add(-PricedCosts(self.config)(features) / self.config.entropy)
+            out = out.at[..., 0].add(-PricedCosts(self.config, name=PRICES)(features) / self.config.entropy)
         else:
             out = MLP(self.config.hidden, 3 * num_nodes, last_scale=0.01)(flat_input(features))
             out = out.reshape((*out.shape[:-1], num_nodes, 3))
@@ -145,7 +146,7 @@ class Critic(nn.Module):
         if self.config.network == "per-node":
             rows = jnp.concatenate([features.nodes, jnp.stack([action.bandwidth, action.hold], axis=-1)], axis=-1)
             values = RowMLP(self.config.hidden, 1, last_scale=0.01)(rows, _shared_input(features))[..., 0]
-            values = values - PricedCosts(self.config)(features)
+            values = values - PricedCosts(self.config, name=PRICES)(features)
             values = values + MLP(self.config.hidden, 1)(_shared_input(features))
             return jnp.sum(action.nodes * values, axis=-1)
         return MLP(self.config.hidden, 1)(flat_input(features, action.nodes, *expected_flow(action)))[..., 0]

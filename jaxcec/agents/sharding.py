@@ -36,6 +36,13 @@ def replicated(mesh: Mesh, tree: Any) -> Any:
     return jax.tree.map(put, tree)
 
 
+def over_environments(mesh: Mesh | None, tree: Any) -> Any:
+    """Within a compiled program: arrays in equal parts of their leading axis, where there are devices to share them."""
+    if mesh is None:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec(_ENV)))
+
+
 def runner_sharding(mesh: Mesh, runner: RunnerState) -> RunnerState:
     """Where each leaf of a runner (arrays or shapes) lies.
 
@@ -51,6 +58,7 @@ def runner_sharding(mesh: Mesh, runner: RunnerState) -> RunnerState:
 
     return runner.replace(
         agent=lying(runner.agent),
+        evolution=lying(runner.evolution),
         replay=lying(runner.replay).replace(blocks=lying(runner.replay.blocks, None, _ENV)),
         env_state=lying(runner.env_state, _ENV),
         key=lying(runner.key),

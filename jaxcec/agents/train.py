@@ -17,6 +17,7 @@ from jaxcec.agents import replay
 from jaxcec.agents.act import Choice, choose
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import AgentState, init_agent, update
+from jaxcec.agents.evolution import Evolution, begin, end, evolve
 from jaxcec.agents.features import encode
 from jaxcec.agents.replay import Decided, Replay
 from jaxcec.agents.sharding import runner_sharding
@@ -29,6 +30,7 @@ class RunnerState(struct.PyTreeNode):
     """Everything that training goes on from. Donated to each chunk."""
 
     agent: AgentState
+    evolution: Evolution | None  # of the first prices; None where there are none to find
     replay: Replay
     env_state: EnvState  # (num_envs, ...)
     key: chex.PRNGKey
@@ -50,8 +52,10 @@ def init_runner(
     features = encode(jax.tree.map(lambda x: x[0], observation))
     one = jnp.float32(0.0)
     example = Decided(features, jnp.int32(0), one, one, one, one, one)
+    agent = init_agent(config, key_agent, features)
     runner = RunnerState(
-        agent=init_agent(config, key_agent, features),
+        agent=agent,
+        evolution=begin(agent) if config.evolves else None,
         replay=replay.create(example, num_envs, config.replay_size),
         env_state=env_state,
         key=key_run,
@@ -130,6 +134,21 @@ def update_step(
 
     agent, losses = jax.lax.scan(one_update, runner.agent, jax.random.split(key_updates, config.updates_per_step))
     return runner.replace(agent=agent, key=key), metrics | jax.tree.map(jnp.mean, losses)
+
+
+def evolve_prices(
+    env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, mesh: Mesh | None = None
+) -> tuple[RunnerState, chex.Array]:
+    """One generation of `agents.evolution`; after the last, the agent has the prices found.
+
+    Returns:
+        The runner, and the () mean ACT of the episodes played, s.
+    """
+    key, key_generation = jax.random.split(runner.key)
+    evolution, act = evolve(env, params, config, runner.evolution, key_generation, mesh)
+    last = int(evolution.generation) == config.evolution
+    agent = end(runner.agent, evolution) if last else runner.agent
+    return runner.replace(agent=agent, evolution=evolution, key=key), act
 
 
 @partial(jax.jit, static_argnums=(0, 2, 4, 5), donate_argnums=3)

@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from jaxcec.agents.act import act
 from jaxcec.agents.checkpoint import load_runner, save_policy, save_runner
 from jaxcec.agents.sharding import env_mesh, placed, replicated
-from jaxcec.agents.train import RunnerState, init_runner, train_chunk, warm_up
+from jaxcec.agents.train import RunnerState, evolve_prices, init_runner, train_chunk, warm_up
 from jaxcec.commands.config import TrainConfig, guarded, load_config, parse, save_config, write_aside
 from jaxcec.commands.console import announced_jobs, console, progress_bar
 from jaxcec.commands.runtime import any_process, choose_mesh, is_main_process, join_processes, use_compilation_cache
@@ -163,6 +163,7 @@ class _Loop:
         """Train to the end; true if it was interrupted. Either way the run is saved."""
         saved, runner = time.monotonic(), start
         with progress_bar() as progress:
+            runner = self._evolve(runner, stop, progress)
             task = progress.add_task("compiling", total=self.steps, completed=int(runner.step), status="")
             if int(runner.step) == 0:
                 runner, metrics = warm_up(
@@ -184,6 +185,17 @@ class _Loop:
             progress.update(task, description="saving")
             self._save(runner)
         return int(runner.step) < self.steps
+
+    def _evolve(self, runner: RunnerState, stop: _StopFlag, progress: Progress) -> RunnerState:
+        """Find the scorer's first prices, unless that is done."""
+        total = self.config.agent.evolution
+        if runner.evolution is None or int(runner.evolution.generation) == total:
+            return runner
+        task = progress.add_task("evolving", total=total, completed=int(runner.evolution.generation), status="")
+        while int(runner.evolution.generation) < total and not any_process(stop.requested):
+            runner, act = evolve_prices(self.env, self.env_params, self.config.agent, runner, self.mesh)
+            progress.update(task, completed=int(runner.evolution.generation), status=f"ACT {float(act):.0f} s")
+        return runner
 
     def _chunks(self, runner: RunnerState) -> Iterator[tuple[RunnerState, dict[str, Any]]]:
         """Advance chunk by chunk; a row of metrics after each."""

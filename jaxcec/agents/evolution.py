@@ -1,0 +1,129 @@
+"""Where the scorer's prices begin: an evolution strategy over whole episodes.
+
+What a decision costs services that come later shows itself over hundreds of decisions, and a critic sees it only
+through the noise of everything else that happens meanwhile. Moving the prices of a whole episode makes it visible at
+once: each pair of episodes is the same one under opposite perturbations (Salimans et al., Evolution strategies as a
+scalable alternative to reinforcement learning, 2017; antithetic pairs and common random numbers). DDPG goes on from
+there.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh
+
+from jaxcec.agents.config import AgentConfig
+from jaxcec.agents.ddpg import AgentState
+from jaxcec.agents.features import encode
+from jaxcec.agents.networks import PRICES, PricedCosts
+from jaxcec.agents.sharding import over_environments
+from jaxcec.env import Action, CECEnv, EnvParams, EnvState
+
+_DEVIATION = 0.1  # of the perturbations of every price
+_LEARNING_RATE = 0.05
+_AVERAGED = 0.9  # share of the average that a generation leaves as it is
+
+
+class Evolution(struct.PyTreeNode):
+    """A distribution of prices, and what moves it."""
+
+    mean: chex.Array  # (D,)
+    average: chex.Array  # (D,) of the means of the last generations: what is used
+    optimiser: optax.OptState
+    generation: chex.Array  # () i32
+
+
+def begin(agent: AgentState) -> Evolution:
+    """Around the prices that an agent has."""
+    mean, _ = ravel_pytree(agent.params.actor["params"][PRICES])
+    return Evolution(mean, jnp.copy(mean), _optimiser().init(mean), jnp.int32(0))
+
+
+def end(agent: AgentState, evolution: Evolution) -> AgentState:
+    """The agent with the prices found, in actor, critic and targets."""
+    _, unravel = ravel_pytree(agent.params.actor["params"][PRICES])
+
+    def priced(network: chex.ArrayTree) -> chex.ArrayTree:
+        return {"params": network["params"] | {PRICES: unravel(jnp.copy(evolution.average))}}
+
+    both = (tree.replace(actor=priced(tree.actor), critic=priced(tree.critic)) for tree in (agent.params, agent.target))
+    params, target = both
+    return agent.replace(params=params, target=target)
+
+
+@partial(jax.jit, static_argnums=(0, 2, 5))
+def evolve(
+    env: CECEnv,
+    params: EnvParams,
+    config: AgentConfig,
+    evolution: Evolution,
+    key: chex.PRNGKey,
+    mesh: Mesh | None = None,
+) -> tuple[Evolution, chex.Array]:
+    """One generation.
+
+    Each pair has an arrival rate of its own, up to `evolution_spread` times the scenario's or as much less, so that
+    prices learn to depend on the load.
+
+    Returns:
+        The next distribution, and the () mean ACT of the episodes played, s.
+    """
+    key_episodes, key_noise, key_rates = jax.random.split(key, 3)
+    pairs = config.evolution_pairs
+    keys = jax.random.split(key_episodes, pairs)
+    noise = jax.random.normal(key_noise, (pairs, evolution.mean.size))
+    power = jax.random.uniform(key_rates, (pairs,), minval=-1.0, maxval=1.0)
+    keys, noise, power = over_environments(mesh, (keys, noise, power))
+    prices = evolution.mean[None, None] + _DEVIATION * jnp.stack([noise, -noise], axis=1)
+    act = _play(env, params, config, prices, keys, params.arrival_rate * config.evolution_spread**power)
+    # As a share of the pair's own ACT: heavy episodes would outweigh all others.
+    gain = (act[:, 0] - act[:, 1]) / jnp.sum(act, axis=1)
+    slope = jnp.mean(gain[:, None] * noise, axis=0) / _DEVIATION
+    updates, optimiser = _optimiser().update(slope, evolution.optimiser)
+    mean = optax.apply_updates(evolution.mean, updates)
+    average = _AVERAGED * evolution.average + (1.0 - _AVERAGED) * mean
+    return Evolution(mean, average, optimiser, evolution.generation + 1), jnp.mean(act)
+
+
+def _optimiser() -> optax.GradientTransformation:
+    return optax.adam(_LEARNING_RATE, b1=0.8, b2=0.95)
+
+
+def _play(
+    env: CECEnv, params: EnvParams, config: AgentConfig, prices: chex.Array, keys: chex.PRNGKey, rates: chex.Array
+) -> chex.Array:
+    """ACT of whole episodes on the cheapest nodes, (pairs, 2) s.
+
+    Args:
+        env: the environment.
+        params: its banks.
+        config: the agent's.
+        prices: (pairs, 2, D).
+        keys: (pairs,) each draws an episode for both.
+        rates: (pairs,) services/s.
+    """
+    paired = jax.tree.map(lambda _: None, params).replace(arrival_rate=0)
+    params = params.replace(arrival_rate=rates)
+    observation, state = jax.vmap(env.reset_env, in_axes=(0, paired))(keys, params)
+    state = jax.tree.map(lambda x: jnp.stack([x, x], axis=1), state)
+    first = jax.tree.map(lambda x: x[0], observation)
+    like = PricedCosts(config).init(jax.random.key(0), encode(first))
+    _, unravel = ravel_pytree(like["params"])
+
+    def step(state: EnvState, prices: chex.Array, params: EnvParams) -> EnvState:
+        features = encode(env.observe(keys[0], state, None, params))
+        node = jnp.argmin(PricedCosts(config).apply({"params": unravel(prices)}, features)).astype(jnp.int32)
+        action = Action(host=node, bandwidth=jnp.float32(1.0), hold=jnp.float32(0.0))
+        return env.step_env(keys[0], state, action, params)[1]
+
+    both = jax.vmap(jax.vmap(step, in_axes=(0, 0, None)), in_axes=(0, 0, paired))
+    running = jax.vmap(jax.vmap(env.is_terminated))
+    state = jax.lax.while_loop(lambda s: ~jnp.all(running(s)), lambda s: both(s, prices, params), state)
+    return jnp.mean(state.episode.completion, axis=-1)
