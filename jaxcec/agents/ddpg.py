@@ -10,6 +10,7 @@ from flax import struct
 
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.features import Features
+from jaxcec.agents.forecast import init_forecast
 from jaxcec.agents.networks import Actor, Critic, RelaxedAction, relax
 from jaxcec.agents.replay import Experience
 from jaxcec.agents.twin import TwinParams, init_twin, twin_loss
@@ -22,14 +23,15 @@ class AgentParams(struct.PyTreeNode):
 
     actor: chex.ArrayTree
     critic: chex.ArrayTree
-    twin: TwinParams | None  # None without a digital twin
+    twin: TwinParams | None  # None without a learned transition model
+    forecast: chex.ArrayTree | None  # None unless the agent plans
 
 
 class AgentState(struct.PyTreeNode):
     """Everything that learning needs."""
 
     params: AgentParams
-    target: AgentParams  # theta', w'; the twin has no target and is None here
+    target: AgentParams  # theta', w'; twin and forecast have no target and are None here
     actor_optimiser: optax.OptState
     critic_optimiser: optax.OptState
     twin_optimiser: optax.OptState | None
@@ -37,18 +39,19 @@ class AgentState(struct.PyTreeNode):
     @property
     def policy(self) -> AgentParams:
         """What to act with once nothing more is learned: the targets, which average the last updates."""
-        return self.target.replace(twin=self.params.twin)
+        return self.target.replace(twin=self.params.twin, forecast=self.params.forecast)
 
 
 def init_params(config: AgentConfig, key: chex.PRNGKey, features: Features) -> AgentParams:
     """Fresh networks for features of these shapes."""
-    key_actor, key_critic, key_twin = jax.random.split(key, 3)
+    key_actor, key_critic, key_twin, key_forecast = jax.random.split(key, 4)
     num_nodes = features.nodes.shape[-2]
     action = RelaxedAction(*(jnp.full(num_nodes, 1.0 / num_nodes) for _ in range(3)))
     return AgentParams(
         actor=Actor(config).init(key_actor, features),
         critic=Critic(config).init(key_critic, features, action),
         twin=init_twin(config, key_twin, features, action) if config.has_twin else None,
+        forecast=init_forecast(key_forecast) if config.plans else None,
     )
 
 
@@ -59,7 +62,7 @@ def init_agent(config: AgentConfig, key: chex.PRNGKey, features: Features) -> Ag
     return AgentState(
         params=params,
         # a copy: what is donated may not be named twice
-        target=jax.tree.map(jnp.copy, params.replace(twin=None)),
+        target=jax.tree.map(jnp.copy, params.replace(twin=None, forecast=None)),
         actor_optimiser=actor.init(params.actor),
         critic_optimiser=critic.init(params.critic),
         twin_optimiser=None if params.twin is None else twin.init(params.twin),
@@ -137,6 +140,6 @@ def update(
     updates, actor_state = actor_optimiser.update(grads, state.actor_optimiser)
     params = params.replace(actor=optax.apply_updates(params.actor, updates))
 
-    target = optax.incremental_update(params.replace(twin=None), state.target, config.target_rate)
+    target = optax.incremental_update(params.replace(twin=None, forecast=None), state.target, config.target_rate)
     metrics |= {"critic_loss": loss_critic, "actor_loss": loss_actor}
     return AgentState(params, target, actor_state, critic_state, twin_state), metrics

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import AgentState
 from jaxcec.agents.features import encode
-from jaxcec.agents.networks import PRICES, PricedCosts
+from jaxcec.agents.networks import PRICES, Prices, priced
 from jaxcec.agents.sharding import over_environments
 from jaxcec.env import Action, CECEnv, EnvParams, EnvState
 
@@ -50,10 +50,13 @@ def end(agent: AgentState, evolution: Evolution) -> AgentState:
     """The agent with the prices found, in actor, critic and targets."""
     _, unravel = ravel_pytree(agent.params.actor["params"][PRICES])
 
-    def priced(network: chex.ArrayTree) -> chex.ArrayTree:
+    def with_prices(network: chex.ArrayTree) -> chex.ArrayTree:
         return {"params": network["params"] | {PRICES: unravel(jnp.copy(evolution.average))}}
 
-    both = (tree.replace(actor=priced(tree.actor), critic=priced(tree.critic)) for tree in (agent.params, agent.target))
+    both = (
+        tree.replace(actor=with_prices(tree.actor), critic=with_prices(tree.critic))
+        for tree in (agent.params, agent.target)
+    )
     params, target = both
     return agent.replace(params=params, target=target)
 
@@ -114,12 +117,13 @@ def _play(
     observation, state = jax.vmap(env.reset_env, in_axes=(0, paired))(keys, params)
     state = jax.tree.map(lambda x: jnp.stack([x, x], axis=1), state)
     first = jax.tree.map(lambda x: x[0], observation)
-    like = PricedCosts(config).init(jax.random.key(0), encode(first))
+    like = Prices().init(jax.random.key(0), encode(first))
     _, unravel = ravel_pytree(like["params"])
 
     def step(state: EnvState, prices: chex.Array, params: EnvParams) -> EnvState:
         features = encode(env.observe(keys[0], state, None, params))
-        node = jnp.argmin(PricedCosts(config).apply({"params": unravel(prices)}, features)).astype(jnp.int32)
+        cost = priced(config, Prices().apply({"params": unravel(prices)}, features), features)
+        node = jnp.argmin(cost).astype(jnp.int32)
         action = Action(host=node, bandwidth=jnp.float32(1.0), hold=jnp.float32(0.0))
         return env.step_env(keys[0], state, action, params)[1]
 
