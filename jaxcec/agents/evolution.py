@@ -20,7 +20,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 
 from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.ddpg import AgentState
+from jaxcec.agents.ddpg import AgentParams, AgentState
 from jaxcec.agents.features import encode
 from jaxcec.agents.networks import PRICES, Prices, priced
 from jaxcec.agents.sharding import over_environments
@@ -53,12 +53,10 @@ def end(agent: AgentState, evolution: Evolution) -> AgentState:
     def with_prices(network: chex.ArrayTree) -> chex.ArrayTree:
         return {"params": network["params"] | {PRICES: unravel(jnp.copy(evolution.average))}}
 
-    both = (
-        tree.replace(actor=with_prices(tree.actor), critic=with_prices(tree.critic))
-        for tree in (agent.params, agent.target)
-    )
-    params, target = both
-    return agent.replace(params=params, target=target)
+    def found(params: AgentParams) -> AgentParams:
+        return params.replace(actor=with_prices(params.actor), critic=with_prices(params.critic))
+
+    return agent.replace(params=found(agent.params), target=found(agent.target))
 
 
 @partial(jax.jit, static_argnums=(0, 2, 5))

@@ -27,7 +27,15 @@ TINY = {
         "link_breakpoints": 32,
         "host_breakpoints": 16,
     },
-    "agent": {"hidden": [8, 8], "replay_size": 64, "batch_size": 16, "updates_per_step": 1, "warmup_steps": 2},
+    "agent": {
+        "hidden": [8, 8],
+        "replay_size": 64,
+        "batch_size": 16,
+        "updates_per_step": 1,
+        "warmup_steps": 2,
+        "evolution": 2,
+        "evolution_pairs": 2,
+    },
     "num_envs": 4,
     "total_decisions": 96,
 }
