@@ -42,6 +42,7 @@ class EvalCommand:
     config: str = "default"  # name in configs/ or path of a YAML file; its scenario is used, flags override it
     episodes: int = 256  # of the test split, the same for every policy
     seed: int = 0  # draws the episodes
+    policies: tuple[str, ...] = ()  # which to play; by default all
     checkpoint: Path | None = None  # policy.msgpack or run folder; by default the newest run, else the one shipped
     trace: str | None = None  # your own batch_task.csv, with --dataset alibaba
     clairvoyant: int = 0  # generations of a search that knows the future: one more row, for minutes
@@ -88,7 +89,7 @@ def _main(arguments: list[str] | None) -> None:
         raise ValueError(f"--out: {folder} is there and not an empty folder; name another one")
     env, env_params = make_env(scenario, "test", announced_jobs(scenario))
     contenders, checkpoints = _contenders(command.checkpoint, env, env_params)
-    results = _play(env, env_params, contenders, command.seed, command.episodes)
+    results = _play(env, env_params, _chosen(contenders, command.policies), command.seed, command.episodes)
     if command.clairvoyant:
         results["clairvoyant"] = _search(env, env_params, contenders, command)
     _print_tables(results, f"{command.dataset}, {scenario.name}, {command.episodes} test episodes")
@@ -119,6 +120,15 @@ def _contenders(checkpoint: Path | None, env: CECEnv, env_params: EnvParams) -> 
         else:
             console.print(f"{name}: no policy; train one with: python train.py --agent.algorithm {name}")
     return contenders, sources
+
+
+def _chosen(contenders: list[Contender], names: tuple[str, ...]) -> list[Contender]:
+    """Those of these names, or all where none is named."""
+    known = [contender.name for contender in contenders]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"--policies: got {name!r}; must be among {', '.join(known)}")
+    return [contender for contender in contenders if not names or contender.name in names]
 
 
 def _policy_paths(name: str, checkpoint: Path | None) -> list[Path]:

@@ -68,7 +68,7 @@ def prefer_priced_finish(observation: Observation) -> Preference:
     return Preference(scores=-cost, bandwidth=jnp.ones_like(cost), hold=jnp.zeros_like(cost), toll=toll)
 
 
-RANDOM_PLANS = PlanConfig(candidates=16)
+RANDOM_PLANS = PlanConfig(candidates=16, steps=8)
 
 
 class Plan(NamedTuple):

@@ -1,0 +1,135 @@
+"""What each part of the digital twin earns: one checkpoint, played with more and more of the future known.
+
+    python benchmarks/ablation.py --policy RUN/policy.msgpack --dataset synthetic
+    python benchmarks/ablation.py --policy RUN/policy.msgpack --dataset alibaba --json FILE
+
+`actor` is the scorer alone; `plan, load as now` simulates the mechanism without a forecast, `plan, forecast` with the
+learned one, `sampled` with two drawn from it; `true load` and `true future` are the same planner told what nobody can
+know: other tenants' load to come, and the services to come as well. Episodes of the test split, paired. Needs a policy
+of dtdrlmo-plan, shipped ones by default. `--without-toll` adds the plan that forgets the services to come.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from harness import processor, report, versions
+
+from jaxcec.agents.act import prefer
+from jaxcec.agents.checkpoint import PRETRAINED, load_policy
+from jaxcec.agents.config import AgentConfig
+from jaxcec.agents.ddpg import AgentParams
+from jaxcec.agents.forecast import FRAMES, foresee
+from jaxcec.commands.runtime import use_compilation_cache
+from jaxcec.env import CECEnv, EnvParams, EnvState, World, background, known_world, with_forecast
+from jaxcec.evaluation.rollout import Contender, Decide, Episodes, episode_keys, play, rollout
+from jaxcec.evaluation.statistics import paired_difference
+from jaxcec.policies import BASELINES, Forecast, PlanConfig, as_now, plan
+from jaxcec.scenarios import Scenario, make_env
+
+Know = Callable[[EnvState, EnvParams], World]
+
+
+def true_load(state: EnvState, params: EnvParams) -> World:
+    """The known world, but with other tenants' load as it will be."""
+    world = known_world(state, params)
+    now, frame = jnp.min(state.episode.next_ready), params.background.frame
+    times = jnp.maximum(now, (jnp.floor(now / frame) + jnp.arange(FRAMES + 1)) * frame)
+    load = jax.vmap(lambda time: background.load_at(params.background, state.episode.offset, time))(times)
+    return with_forecast(world, load.T)
+
+
+def true_future(state: EnvState, params: EnvParams) -> World:
+    """The true environment."""
+    return World(params, state, known_world(state, params).history)
+
+
+def planner(
+    env: CECEnv,
+    params: EnvParams,
+    config: AgentConfig,
+    agent: AgentParams,
+    know: Know = known_world,
+    forecast: Forecast = as_now,
+    **changes: Any,
+) -> Decide:
+    """A plan of the agent's in whatever is known."""
+    ahead = PlanConfig(config.candidates, config.plan_steps, config.plan_toll)
+    ahead = dataclasses.replace(ahead, **changes)
+    base = functools.partial(prefer, config, agent)
+    return jax.vmap(lambda _, state, key: plan(env, ahead, base, forecast, know(state, params), key))
+
+
+def variants(
+    env: CECEnv, params: EnvParams, config: AgentConfig, agent: AgentParams, without_toll: bool
+) -> dict[str, Decide]:
+    """Every row of the table."""
+    make = functools.partial(planner, env, params, config, agent)
+    mean, sampled = (functools.partial(foresee, agent.forecast, drawn) for drawn in (False, True))
+    rows = {
+        "actor": make(candidates=1, steps=0),
+        "plan, load as now": make(),
+        "plan, forecast": make(forecast=mean),
+        "plan, sampled": make(forecast=sampled, samples=2),
+        "plan, true load": make(know=true_load),
+        "plan, true future": make(know=true_future),
+    }
+    return rows | ({"plan, forecast, no toll": make(forecast=mean, toll=0.0)} if without_toll else {})
+
+
+def row(name: str, act: np.ndarray, eft: np.ndarray, best: np.ndarray) -> dict[str, Any]:
+    """ACT over EFT's, and its difference to the plan with the learned forecast, with intervals."""
+    against, beside = paired_difference(act, eft), paired_difference(act, best)
+    return {
+        "variant": name,
+        "act": float(act.mean()),
+        "over_eft": 1.0 + against.mean,
+        "eft_low": 1.0 + against.low,
+        "eft_high": 1.0 + against.high,
+        "over_forecast": 1.0 + beside.mean,
+        "forecast_low": 1.0 + beside.low,
+        "forecast_high": 1.0 + beside.high,
+    }
+
+
+def main() -> None:
+    """Play every variant and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--policy", type=Path, default=PRETRAINED / "dtdrlmo-plan.msgpack")
+    parser.add_argument("--dataset", choices=("synthetic", "alibaba"), default="synthetic")
+    parser.add_argument("--split", choices=("train", "test"), default="test")
+    parser.add_argument("--episodes", type=int, default=256)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--without-toll", action="store_true")
+    parser.add_argument("--json", help="file for the figures")
+    arguments = parser.parse_args()
+    use_compilation_cache()
+    env, params = make_env(Scenario(dataset=arguments.dataset), arguments.split)
+    keys = episode_keys(arguments.seed, arguments.episodes)
+    config, agent, run = load_policy(arguments.policy, jax.eval_shape(env.reset_env, keys[0], params)[0])
+    eft = np.asarray(rollout(env, params, Contender.of_rule("eft", BASELINES["eft"]).apply, None, keys).act)
+
+    def played(decide: Decide) -> np.ndarray:
+        def episodes(keys: chex.PRNGKey) -> Episodes:
+            return play(env, params, decide, keys)[0]
+
+        return np.asarray(jax.jit(episodes)(keys).act)
+
+    acts = {name: played(f) for name, f in variants(env, params, config, agent, arguments.without_toll).items()}
+    rows = [row(name, act, eft, acts["plan, forecast"]) for name, act in acts.items()]
+    setting = {"device": processor(), "versions": versions("jax", "jaxcec"), "policy": run} | vars(arguments)
+    columns = dict.fromkeys(list(rows[0])[2:], ".3f")
+    report(setting | {"policy": run}, rows, {"variant": "", "act": ".1f"} | columns, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
