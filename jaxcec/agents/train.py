@@ -91,7 +91,8 @@ def collect(
         choice.action,
         params.replace(max_steps_in_episode=jnp.minimum(params.max_steps_in_episode, runner.horizon)),
     )
-    learned = config.reward_scale * ((1.0 - config.twin_reward) * reward + config.twin_reward * choice.twin_reward)
+    share = config.twin_reward if config.has_twin else 0.0
+    learned = config.reward_scale * ((1.0 - share) * reward + share * choice.twin_reward)
     decided = Decided(
         features=choice.features,
         node=choice.node,
