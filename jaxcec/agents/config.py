@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-ALGORITHMS = ("dtdrlmo", "ddpg")
+ALGORITHMS = ("dtdrlmo", "ddpg", "ppo", "dqn")
 NETWORKS = ("per-node", "flat")
 
 
 @dataclasses.dataclass(frozen=True)
 class AgentConfig:
-    """DDPG (section IV), with the digital twin (`dtdrlmo`) or without it (`ddpg`)."""
+    """DDPG (section IV), with the digital twin (`dtdrlmo`) or without it (`ddpg`); PPO; DQN."""
 
     algorithm: str = "dtdrlmo"  # one of ALGORITHMS
     network: str = "per-node"  # one of NETWORKS: scorer shared by all nodes, or one vector as in the paper
@@ -38,6 +38,10 @@ class AgentConfig:
     candidates: int = 3  # nodes whose outcome the twin predicts at each decision (Algorithm 2, line 9)
     twin_score: float = 0.1  # weight of the return the twin predicts beside the actor's preference among candidates
     twin_reward: float = 0.0  # share of Eq. 17 in the training reward; the rest is the environment's
+    rollout_steps: int = 16  # decisions in every environment between two iterations of PPO, and minibatches in each
+    ppo_epochs: int = 4  # times that PPO goes through them; updates per decision in every environment
+    ppo_clip: float = 0.2  # how far PPO's probability ratios count
+    gae_lambda: float = 0.95  # of PPO's advantages: 0 trusts the value of the next state, 1 the rewards alone
 
     def __post_init__(self) -> None:
         _check_choice("algorithm", self.algorithm, ALGORITHMS)
@@ -51,14 +55,23 @@ class AgentConfig:
             "warmup_steps": 2,
             "candidates": 1,
             "return_steps": 1,
+            "rollout_steps": 1,
+            "ppo_epochs": 1,
         }
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be at least {bound}")
-        for name in ("actor_learning_rate", "critic_learning_rate", "twin_learning_rate", "reward_scale", "max_hold"):
+        for name in (
+            "actor_learning_rate",
+            "critic_learning_rate",
+            "twin_learning_rate",
+            "reward_scale",
+            "max_hold",
+            "ppo_clip",
+        ):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be positive")
-        for name in ("discount", "target_rate", "twin_score", "twin_reward", "flow_exploration"):
+        for name in ("discount", "target_rate", "twin_score", "twin_reward", "flow_exploration", "gae_lambda"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be from 0 to 1")
         for name in ("exploration", "entropy", "flow_cost", "evolution"):
@@ -66,6 +79,14 @@ class AgentConfig:
                 raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be at least 0")
         if not self.evolution_spread >= 1.0:
             raise ValueError(f"agent.evolution_spread: got {self.evolution_spread}; must be at least 1")
+        if self.discrete and self.learn_flow:
+            raise ValueError(
+                f"agent.learn_flow: got True; must be False for {self.algorithm}, which chooses nodes alone"
+            )
+        if self.algorithm == "dqn" and self.entropy == 0.0:
+            raise ValueError("agent.entropy: got 0.0; must be positive for dqn, whose exploration is in units of it")
+        if self.algorithm == "ppo" and self.exploration != 1.0:
+            raise ValueError(f"agent.exploration: got {self.exploration}; must be 1 for ppo, which samples its policy")
 
     @property
     def has_twin(self) -> bool:
@@ -73,8 +94,23 @@ class AgentConfig:
         return self.algorithm == "dtdrlmo"
 
     @property
+    def discrete(self) -> bool:
+        """Whether the agent chooses among nodes directly, without a relaxed action."""
+        return self.algorithm in ("ppo", "dqn")
+
+    @property
+    def on_policy(self) -> bool:
+        """Whether the agent learns from its newest decisions alone."""
+        return self.algorithm == "ppo"
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Decisions in every environment in one iteration of training."""
+        return self.rollout_steps if self.on_policy else 1
+
+    @property
     def evolves(self) -> bool:
-        """Whether there are prices to find before DDPG begins."""
+        """Whether there are prices to find before learning begins."""
         return self.evolution > 0 and self.network == "per-node"
 
 

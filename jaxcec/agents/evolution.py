@@ -3,13 +3,14 @@
 What a decision costs services that come later shows itself over hundreds of decisions, and a critic sees it only
 through the noise of everything else that happens meanwhile. Moving the prices of a whole episode makes it visible at
 once: each pair of episodes is the same one under opposite perturbations (Salimans et al., Evolution strategies as a
-scalable alternative to reinforcement learning, 2017; antithetic pairs and common random numbers). DDPG goes on from
-there.
+scalable alternative to reinforcement learning, 2017; antithetic pairs and common random numbers). Learning goes on
+from there.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import chex
 import jax
@@ -42,20 +43,27 @@ class Evolution(struct.PyTreeNode):
 
 def begin(agent: AgentState) -> Evolution:
     """Around the prices that an agent has."""
-    mean, _ = ravel_pytree(agent.params.actor["params"][PRICES])
+    mean, _ = ravel_pytree(_prices(agent))
     return Evolution(mean, jnp.copy(mean), _optimiser().init(mean), jnp.int32(0))
 
 
 def end(agent: AgentState, evolution: Evolution) -> AgentState:
-    """The agent with the prices found, in actor, critic and targets."""
-    _, unravel = ravel_pytree(agent.params.actor["params"][PRICES])
+    """The agent with the prices found, in every network that has prices and its target."""
+    _, unravel = ravel_pytree(_prices(agent))
 
-    def priced(network: chex.ArrayTree) -> chex.ArrayTree:
-        return {"params": network["params"] | {PRICES: unravel(jnp.copy(evolution.average))}}
+    def found(x: Any) -> Any:
+        return x | {PRICES: unravel(jnp.copy(evolution.average))} if _has_prices(x) else x
 
-    both = (tree.replace(actor=priced(tree.actor), critic=priced(tree.critic)) for tree in (agent.params, agent.target))
-    params, target = both
+    params, target = jax.tree.map(found, (agent.params, agent.target), is_leaf=_has_prices)
     return agent.replace(params=params, target=target)
+
+
+def _prices(agent: AgentState) -> chex.ArrayTree:
+    return next(x[PRICES] for x in jax.tree.leaves(agent.params, is_leaf=_has_prices) if _has_prices(x))
+
+
+def _has_prices(x: Any) -> bool:
+    return isinstance(x, dict) and PRICES in x
 
 
 @partial(jax.jit, static_argnums=(0, 2, 5))

@@ -157,7 +157,8 @@ class _Loop:
         self.references, self.rows, self.steps = references, rows, steps
         self.actor = of_agent(act(config.agent))
         # All chunks are of one length, for each length is compiled; the last may go a little beyond what was asked.
-        self.chunk = max(1, steps // (VALIDATIONS * CHUNKS_BETWEEN_VALIDATIONS))
+        iteration = config.agent.steps_per_iteration
+        self.chunk = iteration * max(1, steps // (VALIDATIONS * CHUNKS_BETWEEN_VALIDATIONS * iteration))
 
     def run(self, start: RunnerState, stop: _StopFlag) -> bool:
         """Train to the end; true if it was interrupted. Either way the run is saved."""
@@ -259,8 +260,8 @@ def _status(rows: list[dict[str, Any]]) -> str:
     row = rows[-1]
     acts = [r["validation_act"] for r in rows if r.get("validation_act") not in (None, "")]
     parts = [f"{row['decisions_per_s']:,.0f}/s", f"ACT {acts[-1]:.0f} s" if acts else "ACT -"]
-    parts += [f"critic {row['critic_loss']:.2f}", f"actor {row['actor_loss']:.2f}"]
-    return " ".join([*parts, f"twin {row['twin_error']:.2f}"] if "twin_error" in row else parts)
+    shown = {"critic": "critic_loss", "actor": "actor_loss", "twin": "twin_error"}
+    return " ".join(parts + [f"{name} {row[column]:.2f}" for name, column in shown.items() if column in row])
 
 
 def _summarise(metrics: dict[str, np.ndarray]) -> dict[str, Any]:

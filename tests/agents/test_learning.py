@@ -7,7 +7,7 @@ import pytest
 
 from jaxcec.agents import ddpg, replay, train
 from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.features import RATE, Features, encode
+from jaxcec.agents.features import COSTS, NODE_COLUMNS, RATE, Features, encode
 from jaxcec.agents.networks import Actor, Critic, RelaxedAction
 from jaxcec.agents.replay import Decided, Experience
 from jaxcec.agents.twin import completion_reward, predict, twin_loss
@@ -29,16 +29,12 @@ AGENT = AgentConfig(
 update = jax.jit(ddpg.update, static_argnums=0)
 
 
-@pytest.fixture
-def lax_promotion():
-    """optax's Adam mixes integers and floats, which is an error with strict promotion."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 def features_of(rng, *batch: int) -> Features:
-    """Uniform features of V nodes, two links and a context of five."""
-    return Features(*(rng.random((*batch, *shape), np.float32) for shape in ((V, 3), (2, 3), (5,))))
+    """Uniform features of V nodes, two links and a context; nodes cost nothing, or prices would decide at first."""
+    columns = 1 + len(NODE_COLUMNS)
+    features = Features(*(rng.random((*batch, *shape), np.float32) for shape in ((V, columns), (2, 4), (12,))))
+    features.nodes[..., -len(COSTS) :] = 0.0
+    return features
 
 
 def experience_of(features, node, reward, following, discount, weight) -> Experience:
@@ -215,7 +211,7 @@ def test_per_node_networks_do_not_care_how_nodes_are_numbered():
     same = critic(params.critic, renumbered, jax.tree.map(lambda x: x[:, order], action))
     other = critic(params.critic, renumbered, action)
     np.testing.assert_allclose(same, value, rtol=1e-4, atol=1e-5)
-    assert np.abs(other - value).min() > 1e-4, "but an action belongs to its node"
+    assert np.abs(other - value).max() > 1e-3, "but an action belongs to its node"
 
 
 TINY = Scenario(
