@@ -195,8 +195,13 @@ def train_chunk(
     Returns:
         The runner and metrics with a leading axis of iterations; on policy, those of decisions with a second one of
         `rollout_steps`.
+
+    Raises:
+        ValueError: the steps are not whole iterations.
     """
-    iterations = steps // config.steps_per_iteration
+    iterations, rest = divmod(steps, config.steps_per_iteration)
+    if rest:
+        raise ValueError(f"steps: got {steps}; must be a multiple of {config.steps_per_iteration}, one iteration's")
     runner, metrics = jax.lax.scan(partial(update_step, env, params, config), runner, None, length=iterations)
     return _laid_out(mesh, runner), metrics
 

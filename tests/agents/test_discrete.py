@@ -18,9 +18,10 @@ from test_learning import (
     experience_of,
     features_of,
     fresh_agent,
+    numbered,
 )
 
-from jaxcec.agents import dqn, ppo
+from jaxcec.agents import dqn, ppo, replay
 from jaxcec.agents.act import choose
 from jaxcec.agents.checkpoint import load_policy, policy_algorithm, save_policy
 from jaxcec.agents.config import AgentConfig
@@ -99,6 +100,13 @@ def test_dqn_learns_the_values_of_a_world_it_knows():
     assert regret(features, logits.argmax(axis=-1)) < 0.03
     expected = features.nodes[..., 0] + features.nodes[..., 0].max(axis=-1, keepdims=True)
     assert np.abs(DQN.entropy * logits - expected).mean() < 0.12
+
+
+def test_the_newest_decisions_are_read_in_order_around_the_end_of_the_ring():
+    buffer = replay.create(jax.tree.map(lambda x: x[0], numbered(0)), num_envs=2, size=6)
+    for t in range(6):
+        buffer = jax.jit(replay.add)(buffer, numbered(2 * t, 2 * t + 1))
+    np.testing.assert_array_equal(replay.newest(buffer, 3).reward, [[6, 7], [8, 9], [10, 11]])
 
 
 def test_advantages_are_those_computed_by_hand():
