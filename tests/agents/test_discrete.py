@@ -33,8 +33,8 @@ from jaxcec.agents.replay import Decided
 from jaxcec.commands import train as command
 from jaxcec.scenarios import Scenario, make_env
 
-DQN = dataclasses.replace(AGENT, algorithm="dqn")
-PPO = dataclasses.replace(AGENT, algorithm="ppo", rollout_steps=8)
+DQN = dataclasses.replace(AGENT, algorithm="dqn", learn_flow=False)
+PPO = dataclasses.replace(AGENT, algorithm="ppo", learn_flow=False, rollout_steps=8)
 STEPS, ENVS = 8, 32
 update_dqn = jax.jit(dqn.update, static_argnums=0)
 update_ppo = jax.jit(ppo.update, static_argnums=0)
