@@ -90,5 +90,5 @@ def _contender(what: str, env: CECEnv, params: EnvParams) -> Contender:
         return Contender.of_planner(what, env, PlanConfig(), prefer_priced_finish)
     observation, _ = env.reset_env(jax.random.key(1), params)
     return Contender.of_agent(
-        what, act(AGENTS[what]), init_params(AGENTS[what], jax.random.key(2), encode(observation))
+        what, act(AGENTS[what], env), init_params(AGENTS[what], jax.random.key(2), encode(observation))
     )

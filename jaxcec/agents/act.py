@@ -13,9 +13,13 @@ import jax.numpy as jnp
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import AgentParams
 from jaxcec.agents.features import Features, encode
-from jaxcec.agents.networks import Actor, Critic, RelaxedAction, full_flow, node_logits, relax
+from jaxcec.agents.forecast import foresee
+from jaxcec.agents.networks import Actor, Critic, RelaxedAction, full_flow, node_logits, relax, traffic_price
 from jaxcec.agents.twin import TwinParams, completion_reward, predict
-from jaxcec.env import Action, Observation
+from jaxcec.env import Action, CECEnv, Observation, World
+from jaxcec.policies import PlanConfig, Preference, plan
+
+Act = Callable[[AgentParams, Observation, World, chex.PRNGKey], Action]
 
 
 class Choice(NamedTuple):
@@ -60,9 +64,26 @@ def choose(
 
 
 @functools.cache  # one function for one config, so that what is compiled for it is found again
-def act(config: AgentConfig) -> Callable[[AgentParams, Observation, chex.PRNGKey], Action]:
-    """The agent without noise: parameters, observation and key to an action."""
-    return lambda params, observation, key: choose(config, params, observation, key, explore=False).action
+def act(config: AgentConfig, env: CECEnv) -> Act:
+    """The agent without noise; one that plans simulates the environment's mechanism in the known world."""
+    if not config.plans:
+        return lambda params, observation, _, key: choose(config, params, observation, key, explore=False).action
+    ahead = PlanConfig(config.candidates, config.plan_steps, config.plan_toll, config.plan_samples)
+
+    def decide(params: AgentParams, _: Observation, world: World, key: chex.PRNGKey) -> Action:
+        forecast = functools.partial(foresee, params.forecast, config.plan_samples > 1)
+        return plan(env, ahead, functools.partial(prefer, config, params), forecast, world, key)
+
+    return decide
+
+
+def prefer(config: AgentConfig, params: AgentParams, observation: Observation) -> Preference:
+    """What the actor thinks of each node, as the base policy of a plan; the toll is its price of the traffic."""
+    features = encode(observation)
+    output = Actor(config).apply(params.actor, features)
+    action = relax(config, output)
+    toll = traffic_price(config, params.actor, features) * observation.nodes.traffic
+    return Preference(output.nodes, action.bandwidth, action.hold * config.max_hold, toll)
 
 
 def _with_noise(

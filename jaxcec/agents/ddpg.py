@@ -10,6 +10,7 @@ from flax import struct
 
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.features import Features
+from jaxcec.agents.forecast import init_forecast
 from jaxcec.agents.networks import Actor, Critic, RelaxedAction, Value, relax
 from jaxcec.agents.replay import Experience
 from jaxcec.agents.twin import TwinParams, init_twin, twin_loss
@@ -22,7 +23,8 @@ class AgentParams(struct.PyTreeNode):
 
     actor: chex.ArrayTree | None  # None where the critic chooses (dqn)
     critic: chex.ArrayTree  # Q, or the value of a state (ppo)
-    twin: TwinParams | None  # None without a digital twin
+    twin: TwinParams | None  # None without a learned transition model
+    forecast: chex.ArrayTree | None  # None unless the agent plans
 
     @property
     def chooser(self) -> chex.ArrayTree:
@@ -34,7 +36,7 @@ class AgentState(struct.PyTreeNode):
     """Everything that learning needs."""
 
     params: AgentParams
-    target: AgentParams  # theta', w'; None for a network that has none: the twin, and all of them on policy
+    target: AgentParams  # theta', w'; None for a network that has none: twin, forecast, on policy all
     actor_optimiser: optax.OptState | None
     critic_optimiser: optax.OptState
     twin_optimiser: optax.OptState | None
@@ -42,12 +44,12 @@ class AgentState(struct.PyTreeNode):
     @property
     def policy(self) -> AgentParams:
         """What to act with once nothing more is learned: the targets, which average the last updates."""
-        return self.target.replace(twin=self.params.twin)
+        return self.target.replace(twin=self.params.twin, forecast=self.params.forecast)
 
 
 def init_params(config: AgentConfig, key: chex.PRNGKey, features: Features) -> AgentParams:
     """Fresh networks for features of these shapes."""
-    key_actor, key_critic, key_twin = jax.random.split(key, 3)
+    key_actor, key_critic, key_twin, key_forecast = jax.random.split(key, 4)
     num_nodes = features.nodes.shape[-2]
     action = RelaxedAction(*(jnp.full(num_nodes, 1.0 / num_nodes) for _ in range(3)))
     return AgentParams(
@@ -56,6 +58,7 @@ def init_params(config: AgentConfig, key: chex.PRNGKey, features: Features) -> A
         if config.on_policy
         else Critic(config).init(key_critic, features, action),
         twin=init_twin(config, key_twin, features, action) if config.has_twin else None,
+        forecast=init_forecast(key_forecast) if config.plans else None,
     )
 
 
@@ -63,7 +66,7 @@ def init_agent(config: AgentConfig, key: chex.PRNGKey, features: Features) -> Ag
     """Fresh networks, their targets and optimisers (Algorithm 2, lines 1-3)."""
     params = init_params(config, key, features)
     actor, critic, twin = optimisers(config)
-    followed = params.replace(twin=None)
+    followed = params.replace(twin=None, forecast=None)
     if config.on_policy:
         followed = followed.replace(actor=None, critic=None)
     return AgentState(
@@ -160,6 +163,6 @@ def update(
     updates, actor_state = actor_optimiser.update(grads, state.actor_optimiser)
     params = params.replace(actor=optax.apply_updates(params.actor, updates))
 
-    target = optax.incremental_update(params.replace(twin=None), state.target, config.target_rate)
+    target = optax.incremental_update(params.replace(twin=None, forecast=None), state.target, config.target_rate)
     metrics |= {"critic_loss": loss_critic, "actor_loss": loss_actor}
     return AgentState(params, target, actor_state, critic_state, twin_state), metrics

@@ -23,7 +23,7 @@ from jax.sharding import Mesh
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import AgentState
 from jaxcec.agents.features import encode
-from jaxcec.agents.networks import PRICES, PricedCosts
+from jaxcec.agents.networks import PRICES, Prices, priced
 from jaxcec.agents.sharding import over_environments
 from jaxcec.env import Action, CECEnv, EnvParams, EnvState
 
@@ -122,12 +122,13 @@ def _play(
     observation, state = jax.vmap(env.reset_env, in_axes=(0, paired))(keys, params)
     state = jax.tree.map(lambda x: jnp.stack([x, x], axis=1), state)
     first = jax.tree.map(lambda x: x[0], observation)
-    like = PricedCosts(config).init(jax.random.key(0), encode(first))
+    like = Prices().init(jax.random.key(0), encode(first))
     _, unravel = ravel_pytree(like["params"])
 
     def step(state: EnvState, prices: chex.Array, params: EnvParams) -> EnvState:
         features = encode(env.observe(keys[0], state, None, params))
-        node = jnp.argmin(PricedCosts(config).apply({"params": unravel(prices)}, features)).astype(jnp.int32)
+        cost = priced(config, Prices().apply({"params": unravel(prices)}, features), features)
+        node = jnp.argmin(cost).astype(jnp.int32)
         action = Action(host=node, bandwidth=jnp.float32(1.0), hold=jnp.float32(0.0))
         return env.step_env(keys[0], state, action, params)[1]
 

@@ -18,7 +18,8 @@ from jaxcec.agents.features import COSTS, Features, costs, mean_link, situation
 
 _FULL_BANDWIDTH = 4.0  # initial logit of eta (0.98)
 _NO_HOLD = -6.0  # initial logit of eps / max_hold (0.0025)
-PRICES = "prices"  # where actor and critic keep the parameters of their `PricedCosts`
+PRICES = "prices"  # where actor and critic keep the parameters of their `Prices`
+_LEAST_DELAY_PRICE = 0.2
 _FIRST_PRICES = dict.fromkeys(COSTS, 0.0) | {"behind": 1.0, "ahead": 0.5}
 
 
@@ -105,20 +106,31 @@ def _shared_input(features: Features) -> chex.Array:
     return jnp.concatenate([features.context, features.nodes.mean(-2), mean_link(features)], axis=-1)
 
 
-class PricedCosts(nn.Module):
-    """What each node costs, (..., V) in scaled reward: the parts of `features.costs`, each at a price.
+class Prices(nn.Module):
+    """The price of each of COSTS, (..., 6), s per s.
 
-    Prices are linear in the `situation`, so they can rise with the load. They begin as the constants of a rule that
-    needs no learning: the earliest finish with a look at the path ahead.
+    Linear in the `situation`, so they can rise with the load. They begin as the constants of a rule that needs no
+    learning: the earliest finish with a look at the path ahead.
     """
-
-    config: AgentConfig
 
     @nn.compact
     def __call__(self, features: Features) -> chex.Array:
         first = nn.initializers.constant(jnp.array([_FIRST_PRICES[name] for name in COSTS]))
-        prices = nn.Dense(len(COSTS), kernel_init=nn.initializers.zeros, bias_init=first)(situation(features))
-        return self.config.reward_scale * jnp.sum(prices[..., None, :] * costs(features), axis=-1)
+        return nn.Dense(len(COSTS), kernel_init=nn.initializers.zeros, bias_init=first)(situation(features))
+
+
+def priced(config: AgentConfig, prices: chex.Array, features: Features) -> chex.Array:
+    """What each node costs at these prices, (..., V) in scaled reward."""
+    return config.reward_scale * jnp.sum(prices[..., None, :] * costs(features), axis=-1)
+
+
+def traffic_price(config: AgentConfig, actor: chex.ArrayTree, features: Features) -> chex.Array:
+    """() what an actor pays for a second of a link's whole bandwidth, in s of delay; a flat one has no prices: 0."""
+    if config.network == "flat":
+        return jnp.float32(0.0)
+    prices = Prices().apply({"params": actor["params"][PRICES]}, features)
+    traffic, delay = (prices[..., COSTS.index(name)] for name in ("traffic", "behind"))
+    return jnp.maximum(traffic, 0.0) / jnp.maximum(delay, _LEAST_DELAY_PRICE)
 
 
 class Actor(nn.Module):
@@ -134,7 +146,9 @@ class Actor(nn.Module):
         num_nodes = features.nodes.shape[-2]
         if self.config.network == "per-node":
             out = RowMLP(self.config.hidden, 3, last_scale=0.01)(features.nodes, _shared_input(features))
-            out = out.at[..., 0].add(-PricedCosts(self.config, name=PRICES)(features) / self.config.entropy)
+            out = out.at[..., 0].add(
+                -priced(self.config, Prices(name=PRICES)(features), features) / self.config.entropy
+            )
         else:
             out = MLP(self.config.hidden, 3 * num_nodes, last_scale=0.01)(flat_input(features))
             out = out.reshape((*out.shape[:-1], num_nodes, 3))
@@ -151,7 +165,7 @@ class Critic(nn.Module):
         if self.config.network == "per-node":
             rows = jnp.concatenate([features.nodes, jnp.stack([action.bandwidth, action.hold], axis=-1)], axis=-1)
             values = RowMLP(self.config.hidden, 1, last_scale=0.01)(rows, _shared_input(features))[..., 0]
-            values = values - PricedCosts(self.config, name=PRICES)(features)
+            values = values - priced(self.config, Prices(name=PRICES)(features), features)
             values = values + MLP(self.config.hidden, 1)(_shared_input(features))
             return jnp.sum(action.nodes * values, axis=-1)
         return MLP(self.config.hidden, 1)(flat_input(features, action.nodes, *expected_flow(action)))[..., 0]

@@ -19,6 +19,7 @@ from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import AgentState, init_agent, update
 from jaxcec.agents.evolution import Evolution, begin, end, evolve
 from jaxcec.agents.features import encode
+from jaxcec.agents.forecast import fit_forecast
 from jaxcec.agents.replay import Decided, Replay
 from jaxcec.agents.sharding import runner_sharding
 from jaxcec.env import CECEnv, EnvParams, EnvState
@@ -47,13 +48,15 @@ def init_runner(
     Every environment truncates at a horizon of its own. Otherwise all of them would stand at the same point of their
     episodes, and a replay buffer that holds a few steps of thousands of environments would forget the other points.
     """
-    key_agent, key_reset, key_horizon, key_run = jax.random.split(key, 4)
+    key_agent, key_forecast, key_reset, key_horizon, key_run = jax.random.split(key, 5)
     observation, env_state = jax.vmap(env.reset_env, in_axes=(0, None))(jax.random.split(key_reset, num_envs), params)
     features = encode(jax.tree.map(lambda x: x[0], observation))
     one = jnp.float32(0.0)
     size = config.rollout_steps * num_envs if config.on_policy else config.replay_size
     example = Decided(features, jnp.int32(0), one, one, one, one, one)
     agent = init_agent(config, key_agent, features)
+    if config.plans:
+        agent = agent.replace(params=agent.params.replace(forecast=fit_forecast(key_forecast, params.background)))
     runner = RunnerState(
         agent=agent,
         evolution=begin(agent) if config.evolves else None,

@@ -113,7 +113,7 @@ def _contenders(checkpoint: Path | None, env: CECEnv, env_params: EnvParams) -> 
                 console.print(f"{name}: not used: {error}")
                 continue
             console.print(f"{name}: {'the policy shipped' if path.parent == PRETRAINED else path} ({run})")
-            contenders.append(Contender.of_agent(name, act(config), params))
+            contenders.append(Contender.of_agent(name, act(config, env), params))
             sources[name] = str(path)
             break
         else:

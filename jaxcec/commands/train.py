@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from jax.sharding import Mesh
+from rich.progress import Progress
 
 from jaxcec.agents.act import act
 from jaxcec.agents.checkpoint import load_runner, save_policy, save_runner
@@ -25,9 +26,9 @@ from jaxcec.agents.train import RunnerState, evolve_prices, init_runner, train_c
 from jaxcec.commands.config import TrainConfig, guarded, load_config, parse, save_config, write_aside
 from jaxcec.commands.console import announced_jobs, console, progress_bar
 from jaxcec.commands.runtime import any_process, choose_mesh, is_main_process, join_processes, use_compilation_cache
-from jaxcec.env import Action, CECEnv, EnvParams, Observation
+from jaxcec.env import Action, CECEnv, EnvParams, Observation, World
 from jaxcec.evaluation.plots import training_curves
-from jaxcec.evaluation.rollout import episode_keys, of_agent, rollout
+from jaxcec.evaluation.rollout import episode_keys, rollout
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios import make_env
 
@@ -127,12 +128,12 @@ def train(config: TrainConfig, folder: Path, resume: bool, stop: _StopFlag, mesh
 
 def _references(env: CECEnv, env_params: EnvParams, keys: chex.PRNGKey) -> dict[str, float]:
     return {
-        name: float(rollout(env, env_params, of_agent(_reference), jnp.int32(i), keys).act.mean())
+        name: float(rollout(env, env_params, _reference, jnp.int32(i), keys).act.mean())
         for i, name in enumerate(REFERENCES)
     }
 
 
-def _reference(which: chex.Array, observation: Observation, key: chex.PRNGKey) -> Action:
+def _reference(which: chex.Array, observation: Observation, _: World, key: chex.PRNGKey) -> Action:
     """One of REFERENCES by index: they are compiled together."""
     return jax.lax.switch(which, [BASELINES[name] for name in REFERENCES], observation, key)
 
@@ -155,7 +156,7 @@ class _Loop:
         self.config, self.folder, self.env, self.env_params = config, folder, env, env_params
         self.mesh, self.validation_keys = mesh, validation_keys
         self.references, self.rows, self.steps = references, rows, steps
-        self.actor = of_agent(act(config.agent))
+        self.actor = act(config.agent, env)
         # All chunks are of one length, for each length is compiled; the last may go a little beyond what was asked.
         iteration = config.agent.steps_per_iteration
         self.chunk = iteration * max(1, steps // (VALIDATIONS * CHUNKS_BETWEEN_VALIDATIONS * iteration))
@@ -165,6 +166,9 @@ class _Loop:
         saved, runner = time.monotonic(), start
         with progress_bar() as progress:
             runner = self._evolve(runner, stop, progress)
+            if any_process(stop.requested):
+                self._save(runner)
+                return True
             task = progress.add_task("compiling", total=self.steps, completed=int(runner.step), status="")
             if int(runner.step) == 0:
                 runner, metrics = warm_up(
@@ -228,6 +232,8 @@ class _Loop:
         what += f", {int(runner.step) * self.config.num_envs:,} decisions"
         save_policy(self.folder / "policy.msgpack", self.config.agent, runner.agent.params, self.env.config, what)
         _write_rows(self.folder / "metrics.csv", self.rows)
+        if not self.rows:
+            return
         try:
             training_curves(self.rows, self.folder / "curves.png", self.references)
         except ImportError as error:

@@ -4,6 +4,7 @@ from jaxcec.env.banks import make_dags as make_dags
 from jaxcec.env.banks import make_network as make_network
 from jaxcec.env.env import CECEnv as CECEnv
 from jaxcec.env.instance import build_instance as build_instance
+from jaxcec.env.known import HISTORY as HISTORY
 from jaxcec.env.known import World as World
 from jaxcec.env.known import coarse as coarse
 from jaxcec.env.known import expected_completions as expected_completions

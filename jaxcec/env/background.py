@@ -22,3 +22,21 @@ def load_at(background: Background, offset: chex.Array, time: chex.Array) -> che
     frames = background.load.shape[-1]
     elapsed = jnp.floor(time / background.frame).astype(jnp.int32)
     return background.load[offset // frames, (offset % frames + elapsed) % frames]
+
+
+def history_at(background: Background, offset: chex.Array, time: chex.Array, frames: int) -> chex.Array:
+    """Load of each resource in the frame of an instant and in those before it, the episode's beginning or not.
+
+    Args:
+        background: the bank, (B, F).
+        offset: (R,) i32, as in `load_at`.
+        time: () s.
+        frames: how many, the last is the one at hand.
+
+    Returns:
+        (R, frames) share in [0, 0.9].
+    """
+    times = time - background.frame * jnp.arange(frames - 1, -1, -1, dtype=jnp.float32)
+    length = background.load.shape[-1]
+    elapsed = jnp.floor(times / background.frame).astype(jnp.int32)
+    return background.load[(offset // length)[:, None], (offset[:, None] % length + elapsed[None]) % length]

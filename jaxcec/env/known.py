@@ -15,12 +15,15 @@ from jaxcec.env import background, timeline
 from jaxcec.env.dag import current_decision, expected_completion, released
 from jaxcec.env.types import Arrivals, Background, EnvParams, EnvState
 
+HISTORY = 16  # frames
+
 
 class World(struct.PyTreeNode):
     """One environment as `CECEnv.observe` and `CECEnv.step_env` take it."""
 
     params: EnvParams
     state: EnvState
+    history: chex.Array  # (E + H, HISTORY) share, other tenants' load in the frames up to the one at hand
 
 
 def known_world(state: EnvState, params: EnvParams) -> World:
@@ -46,26 +49,27 @@ def known_world(state: EnvState, params: EnvParams) -> World:
         next_ready=jnp.where(there, episode.next_ready, jnp.inf),
         next_microservice=jnp.where(there, episode.next_microservice, 0),
     )
-    world = World(params.replace(arrivals=arrivals), state.replace(episode=episode))
-    return with_forecast(world, background.load_at(params.background, state.episode.offset, now)[:, None], now)
+    history = background.history_at(params.background, state.episode.offset, now, HISTORY)
+    world = World(params.replace(arrivals=arrivals), state.replace(episode=episode), history)
+    return with_forecast(world, history[:, -1:])
 
 
-def with_forecast(world: World, load: chex.Array, now: chex.Array) -> World:
+def with_forecast(world: World, load: chex.Array) -> World:
     """The same with other tenants' load as forecast.
 
     Args:
         world: what is known.
         load: (E + H, F) share in [0, 0.9] of each link and host in the frame at hand and in those that follow; after
             the last, the first is read again.
-        now: () s.
     """
+    now = current_decision(world.state, world.params).time
     resources, frames = load.shape
     frame = world.params.background.frame
     elapsed = jnp.floor(now / frame).astype(jnp.int32)
     offset = jnp.arange(resources, dtype=jnp.int32) * frames + (-elapsed) % frames
-    return World(
-        world.params.replace(background=Background(load=load, frame=frame)),
-        world.state.replace(episode=world.state.episode.replace(offset=offset)),
+    return world.replace(
+        params=world.params.replace(background=Background(load=load, frame=frame)),
+        state=world.state.replace(episode=world.state.episode.replace(offset=offset)),
     )
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcec.env import Action, CECEnv, EnvParams, EnvState, Observation, World, known_world
-from jaxcec.policies import PlanConfig, Policy, Prefer, best_of_random, plan
+from jaxcec.policies import PlanConfig, Policy, Prefer, as_now, best_of_random, plan
 
 Apply = Callable[[Any, Observation, World, chex.PRNGKey], Action]
 Decide = Callable[[Observation, EnvState, chex.PRNGKey], Action]  # in all environments at once; it may read the future
@@ -32,9 +32,9 @@ class Contender(NamedTuple):
         return cls(name, _of_rule(policy))  # type: ignore[arg-type]  # a function is hashable
 
     @classmethod
-    def of_agent(cls, name: str, act: Callable[[Any, Observation, chex.PRNGKey], Action], params: Any) -> Contender:
-        """A policy with parameters that decides on what it sees."""
-        return cls(name, of_agent(act), params)
+    def of_agent(cls, name: str, act: Apply, params: Any) -> Contender:
+        """A learned policy."""
+        return cls(name, act, params)
 
     @classmethod
     def of_planner(cls, name: str, env: CECEnv, config: PlanConfig, prefer: Prefer) -> Contender:
@@ -54,14 +54,8 @@ def _of_rule(policy: Callable[[Observation, chex.PRNGKey], Action]) -> Apply:
 
 
 @functools.cache
-def of_agent(act: Callable[[Any, Observation, chex.PRNGKey], Action]) -> Apply:
-    """What `rollout` takes, of a policy with parameters that decides on what it sees."""
-    return lambda params, observation, _world, key: act(params, observation, key)
-
-
-@functools.cache
 def _of_planner(env: CECEnv, config: PlanConfig, prefer: Prefer) -> Apply:
-    return lambda _params, _observation, world, _key: plan(env, config, prefer, world)
+    return lambda _params, _observation, world, key: plan(env, config, prefer, as_now, world, key)
 
 
 @functools.cache

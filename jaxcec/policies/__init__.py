@@ -16,8 +16,11 @@ from jaxcec.policies.clairvoyant import SearchConfig as SearchConfig
 from jaxcec.policies.clairvoyant import follow_placement as follow_placement
 from jaxcec.policies.clairvoyant import search as search
 from jaxcec.policies.planning import RANDOM_PLANS as RANDOM_PLANS
+from jaxcec.policies.planning import Forecast as Forecast
 from jaxcec.policies.planning import PlanConfig as PlanConfig
 from jaxcec.policies.planning import Prefer as Prefer
+from jaxcec.policies.planning import Preference as Preference
+from jaxcec.policies.planning import as_now as as_now
 from jaxcec.policies.planning import best_of_random as best_of_random
 from jaxcec.policies.planning import plan as plan
 from jaxcec.policies.planning import prefer_priced_finish as prefer_priced_finish

@@ -25,12 +25,13 @@ class PlanConfig:
 
     candidates: int = 3  # of `plan`, nodes, best first by the base policy's preference; of `best_of_random`, plans
     steps: int = 16  # decisions simulated after each
-    traffic_price: float = TRAFFIC_PRICE
+    toll: float = 1.0  # weight of what the services to come pay: see `Preference.toll`
+    samples: int = 1  # forecasts that each candidate is simulated under
     link_breakpoints: int = 38  # that the simulation's timelines hold
     host_breakpoints: int = 22
 
     def __post_init__(self) -> None:
-        least = {"candidates": 1, "steps": 0, "traffic_price": 0.0, "link_breakpoints": 3, "host_breakpoints": 3}
+        least = {"candidates": 1, "steps": 0, "toll": 0.0, "samples": 1, "link_breakpoints": 3, "host_breakpoints": 3}
         for name, bound in least.items():
             if not getattr(self, name) >= bound:
                 raise ValueError(f"plan.{name}: got {getattr(self, name)}; must be at least {bound}")
@@ -42,6 +43,7 @@ class Preference(NamedTuple):
     scores: chex.Array  # it would choose the highest
     bandwidth: chex.Array  # eta, were the node chosen
     hold: chex.Array  # eps, s, likewise
+    toll: chex.Array  # s that the choice costs the services to come, which the known world is empty of
 
     def action(self, node: chex.Array) -> Action:
         """The decision for a node."""
@@ -49,17 +51,24 @@ class Preference(NamedTuple):
 
 
 Prefer = Callable[[Observation], Preference]
-Follow = Callable[[Observation, Any], Action]
-Simulated = tuple[EnvState, chex.Array]  # and () s of traffic so far
+Forecast = Callable[[World, chex.PRNGKey], World]  # other tenants' load to come, as drawn from a forecast
+Follow = Callable[[Observation, Any], tuple[Action, chex.Array]]  # and its toll
+Simulated = tuple[EnvState, chex.Array]  # and () s of tolls so far
+
+
+def as_now(world: World, _: chex.PRNGKey) -> World:
+    """The forecast that other tenants' load stays what it is, as a known world has it."""
+    return world
 
 
 def prefer_priced_finish(observation: Observation) -> Preference:
     """The rule `priced_earliest_finish` as a base policy."""
-    cost = observation.nodes.finish + TRAFFIC_PRICE * observation.nodes.traffic
-    return Preference(scores=-cost, bandwidth=jnp.ones_like(cost), hold=jnp.zeros_like(cost))
+    toll = TRAFFIC_PRICE * observation.nodes.traffic
+    cost = observation.nodes.finish + toll
+    return Preference(scores=-cost, bandwidth=jnp.ones_like(cost), hold=jnp.zeros_like(cost), toll=toll)
 
 
-RANDOM_PLANS = PlanConfig(candidates=16, traffic_price=0.0)
+RANDOM_PLANS = PlanConfig(candidates=16)
 
 
 class Plan(NamedTuple):
@@ -70,34 +79,41 @@ class Plan(NamedTuple):
     costs: chex.Array  # (C,) s
 
 
-def plan(env: CECEnv, config: PlanConfig, prefer: Prefer, world: World) -> Action:
+def plan(
+    env: CECEnv, config: PlanConfig, prefer: Prefer, forecast: Forecast, world: World, key: chex.PRNGKey
+) -> Action:
     """The candidate of least cost: see `simulate`."""
-    tried = simulate(env, config, prefer, world)
+    tried = simulate(env, config, prefer, forecast, world, key)
     return tried.preference.action(tried.nodes[jnp.argmin(tried.costs)])
 
 
-def simulate(env: CECEnv, config: PlanConfig, prefer: Prefer, world: World) -> Plan:
-    """What each candidate costs: the known services' expected completion times after it, and the price of all traffic.
-
-    The price stands for the services to come, which the known world is empty of.
+def simulate(
+    env: CECEnv, config: PlanConfig, prefer: Prefer, forecast: Forecast, world: World, key: chex.PRNGKey
+) -> Plan:
+    """What each candidate costs: the known services' expected completion times after it, and the toll of all decisions.
 
     Args:
         env: whose mechanism is simulated.
         config: how far.
         prefer: the base policy.
+        forecast: what other tenants are foreseen to do; all candidates are tried under the same drawn forecasts.
         world: what is known at the decision.
+        key: draws the forecasts.
     """
-    preference = prefer(env.observe(jax.random.key(0), world.state, None, world.params))
+    preference = prefer(env.observe(key, world.state, None, world.params))
     _, nodes = jax.lax.top_k(preference.scores, min(config.candidates, preference.scores.size))
 
-    def follow(observation: Observation, _: None) -> Action:
+    def follow(observation: Observation, _: None) -> tuple[Action, chex.Array]:
         preference = prefer(observation)
-        return preference.action(jnp.argmax(preference.scores))
+        node = jnp.argmax(preference.scores)
+        return preference.action(node), preference.toll[node]
 
-    def cost(node: chex.Array) -> chex.Array:
-        return cost_of(env, config, world, preference.action(node), follow)
+    def cost(node: chex.Array, key: chex.PRNGKey) -> chex.Array:
+        first = preference.action(node), preference.toll[node]
+        return cost_of(env, config, forecast(world, key), first, follow)
 
-    return Plan(preference, nodes, jax.vmap(cost)(nodes))
+    costs = jax.vmap(jax.vmap(cost, in_axes=(None, 0)), in_axes=(0, None))(nodes, jax.random.split(key, config.samples))
+    return Plan(preference, nodes, jnp.mean(costs, axis=1))
 
 
 def best_of_random(env: CECEnv, config: PlanConfig, world: World, key: chex.PRNGKey) -> Action:
@@ -111,22 +127,30 @@ def best_of_random(env: CECEnv, config: PlanConfig, world: World, key: chex.PRNG
     """
     plans = jax.random.randint(key, (config.candidates, 1 + config.steps), 0, env.config.num_nodes)
 
+    def untolled(node: chex.Array) -> tuple[Action, chex.Array]:
+        return at_full_rate(node), jnp.float32(0.0)
+
     def cost(nodes: chex.Array) -> chex.Array:
-        return cost_of(env, config, world, at_full_rate(nodes[0]), lambda _, node: at_full_rate(node), nodes[1:])
+        return cost_of(env, config, world, untolled(nodes[0]), lambda _, node: untolled(node), nodes[1:])
 
     return at_full_rate(plans[jnp.argmin(jax.vmap(cost)(plans)), 0])
 
 
 def cost_of(
-    env: CECEnv, config: PlanConfig, world: World, action: Action, follow: Follow, rows: chex.ArrayTree = None
+    env: CECEnv,
+    config: PlanConfig,
+    world: World,
+    first: tuple[Action, chex.Array],
+    follow: Follow,
+    rows: chex.ArrayTree = None,
 ) -> chex.Array:
-    """What an action costs: the known services' expected completion times after what follows, and all its traffic.
+    """What a decision costs: the known services' expected completion times after what follows, and all tolls.
 
     Args:
         env: whose mechanism is simulated.
-        config: how far and how finely, and what traffic costs.
+        config: how far and how finely, and the weight of tolls.
         world: what is known at the decision.
-        action: the decision at hand, for an edge node.
+        first: the decision at hand, for an edge node, and its toll.
         follow: makes those after it.
         rows: (steps, ...) each, what `follow` takes beside what is seen.
 
@@ -136,15 +160,12 @@ def cost_of(
     params, state = world.params, coarse(world.state, config.link_breakpoints, config.host_breakpoints)
     key = jax.random.key(0)  # the mechanism draws nothing; the argument is the contract's
 
-    def decide(carry: Simulated, choose: Callable[[Observation], Action]) -> Simulated:
-        state, traffic = carry
-        seen = env.observe(key, state, None, params)
-        action = choose(seen)
-        return env.step_env(key, state, action, params)[1], traffic + seen.nodes.traffic[action.host]
-
     def step(carry: Simulated, row: chex.ArrayTree) -> tuple[Simulated, None]:
-        return decide(carry, lambda seen: follow(seen, row)), None
+        state, tolls = carry
+        action, toll = follow(env.observe(key, state, None, params), row)
+        return (env.step_env(key, state, action, params)[1], tolls + toll), None
 
-    start = decide((state, jnp.float32(0.0)), lambda _: action)
-    (after, traffic), _ = jax.lax.scan(step, start, rows, length=config.steps)
-    return jnp.sum(expected_completions(after, params)) + config.traffic_price * traffic
+    action, toll = first
+    start = env.step_env(key, state, action, params)[1], toll
+    (after, tolls), _ = jax.lax.scan(step, start, rows, length=config.steps)
+    return jnp.sum(expected_completions(after, params)) + config.toll * tolls
