@@ -19,17 +19,22 @@ from jaxcec.agents.sharding import replicated
 from jaxcec.agents.train import init_runner, train_chunk, warm_up
 from jaxcec.env import Action, CECEnv, EnvParams, known_world
 from jaxcec.evaluation.rollout import Contender
-from jaxcec.policies import BASELINES, PlanConfig, prefer_priced_finish
+from jaxcec.policies import BASELINES
 from jaxcec.scenarios import Scenario, make_env
 
-AGENTS = {"actor": AgentConfig(algorithm="ddpg"), "lookahead": AgentConfig(), "train": AgentConfig()}
+AGENTS = {
+    "actor": AgentConfig(algorithm="ddpg"),
+    "lookahead": AgentConfig(),
+    "plan": AgentConfig(algorithm="dtdrlmo-plan"),
+    "train": AgentConfig(),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
     """One measurement: a rule, an agent or training, at a size."""
 
-    what: str  # a rule of BASELINES, plan, or one of AGENTS
+    what: str  # a rule of BASELINES, or one of AGENTS
     num_envs: int = 4096
     num_services: int = 20  # M
     max_microservices: int = 50  # N
@@ -86,8 +91,6 @@ def make_program(case: Case, steps: int, mesh: Mesh | None) -> tuple[Chunk, Any]
 def _contender(what: str, env: CECEnv, params: EnvParams) -> Contender:
     if what in BASELINES:
         return Contender.of_rule(what, BASELINES[what])
-    if what == "plan":
-        return Contender.of_planner(what, env, PlanConfig(), prefer_priced_finish)
     observation, _ = env.reset_env(jax.random.key(1), params)
     return Contender.of_agent(
         what, act(AGENTS[what], env), init_params(AGENTS[what], jax.random.key(2), encode(observation))

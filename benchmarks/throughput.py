@@ -6,9 +6,9 @@
 
 What is measured: `random`, `le` and `eft`, the environment under a rule, auto-reset included; `actor`, the same under
 the actor network; `lookahead`, with the candidates tried in the learned twin; `plan`, with candidates simulated ahead
-under priced EFT; `train`, full DTDRLMO training. What a rule does not read of the observation is not computed.
-Compilation is timed apart. Without `--num-envs`, the sizes of batch go from 1 to 65,536, and the sizes of services,
-timelines and topologies vary one at a time.
+under the actor and a forecast of load; `train`, full DTDRLMO training. What a rule does not read of the observation
+is not computed. Compilation is timed apart. Without `--num-envs`, the sizes of batch go from 1 to 65,536, and the
+sizes of services, timelines and topologies vary one at a time.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxcec.env import Action, CECEnv
+from jaxcec.env import HISTORY, Action, CECEnv
 from jaxcec.scenarios.scenario import Scenario
 
 SMALL = Scenario(
@@ -57,3 +58,38 @@ def equal(a, b, axes: int = 0, rtol: float = 0.0) -> np.ndarray:
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     same = [np.isclose(x, y, rtol=rtol, atol=0.0) for x, y in pairs]
     return np.all([x.reshape((*x.shape[:axes], -1)).all(axis=-1) for x in same], axis=0)
+
+
+def changed_later(state, params):
+    """One state in two worlds: as it is, and with all that is to come changed.
+
+    Changed are all frames of load but the present one and those before it that are known, and every service still to
+    come, in the banks and where it stands in the state.
+
+    Returns:
+        The changed state and params, and whether any service is still to come.
+    """
+    episode = state.episode
+    now = jnp.min(episode.next_ready)
+    later = params.arrivals.release[episode.arrivals] / params.arrival_rate > now
+    dag, source = params.arrivals.dag[episode.arrivals], params.arrivals.source[episode.arrivals]
+    dag = jnp.where(later, (dag + 1) % SMALL.num_dags, dag)
+    arrivals = params.arrivals.replace(
+        dag=params.arrivals.dag.at[episode.arrivals].set(dag),
+        source=params.arrivals.source.at[episode.arrivals].set(
+            jnp.where(later, (source + 1) % SMALL.num_nodes, source)
+        ),
+        release=params.arrivals.release.at[episode.arrivals].add(jnp.where(later, 1.0, 0.0)),
+    )
+    frames, elapsed = params.background.load.shape[1], jnp.floor(now / params.background.frame).astype(jnp.int32)
+    known = elapsed - jnp.arange(HISTORY)[:, None]
+    read = episode.offset // frames * frames + (episode.offset + known) % frames
+    kept = jnp.zeros(params.background.load.size, bool).at[read].set(True).reshape(params.background.load.shape)
+    load = jnp.where(kept, params.background.load, 0.9 - params.background.load)
+    other = params.replace(arrivals=arrivals, background=params.background.replace(load=load))
+    release = arrivals.release[episode.arrivals] / params.arrival_rate
+    episode = episode.replace(
+        next_ready=jnp.where(later, release, episode.next_ready),
+        next_microservice=jnp.where(later, params.dags.entry[dag], episode.next_microservice),
+    )
+    return state.replace(episode=episode), other, jnp.any(later)

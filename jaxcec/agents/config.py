@@ -27,7 +27,7 @@ class AgentConfig:
     batch_size: int = 2048  # transitions per update
     updates_per_step: int = 2  # updates of each network after one decision in every environment
     warmup_steps: int = 64  # decisions in every environment before the first update
-    evolution: int = 80  # generations that set the per-node scorer's first prices before DDPG begins; 0 for a rule's
+    evolution: int = 50  # generations that set the per-node scorer's first prices before DDPG begins; 0 for a rule's
     evolution_pairs: int = 192  # pairs of episodes in a generation; a multiple of the number of devices
     evolution_spread: float = 4.0  # arrival rates of its episodes, up to so many times the scenario's, or as much less
     exploration: float = 1.0  # scale of the Gumbel noise on node scores: 1 samples from the softmax
@@ -44,7 +44,7 @@ class AgentConfig:
     ppo_epochs: int = 4  # times that PPO goes through them; updates per decision in every environment
     ppo_clip: float = 0.2  # how far PPO's probability ratios count
     gae_lambda: float = 0.95  # of PPO's advantages: 0 trusts the value of the next state, 1 the rewards alone
-    plan_steps: int = 12  # decisions simulated after each candidate, with dtdrlmo-plan
+    plan_steps: int = 10  # decisions simulated after each candidate, with dtdrlmo-plan
     plan_toll: float = 0.5  # weight in a plan of what traffic costs services to come, as the scorer prices it
     plan_samples: int = 1  # forecasts of others' load that a plan is simulated under; 1 is the mean
 

@@ -146,9 +146,8 @@ class Actor(nn.Module):
         num_nodes = features.nodes.shape[-2]
         if self.config.network == "per-node":
             out = RowMLP(self.config.hidden, 3, last_scale=0.01)(features.nodes, _shared_input(features))
-            out = out.at[..., 0].add(
-                -priced(self.config, Prices(name=PRICES)(features), features) / self.config.entropy
-            )
+            cost = priced(self.config, Prices(name=PRICES)(features), features)
+            out = out.at[..., 0].add(-cost / self.config.entropy)
         else:
             out = MLP(self.config.hidden, 3 * num_nodes, last_scale=0.01)(flat_input(features))
             out = out.reshape((*out.shape[:-1], num_nodes, 3))

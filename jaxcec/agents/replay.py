@@ -102,7 +102,7 @@ def sample(replay: Replay, key: chex.PRNGKey, size: int, steps: int) -> Experien
         reward, then, weight = (take(x, first + k) for x in (blocks.reward, blocks.discount, blocks.weight))
         going = (length == k) & (discount > 0.0) & (weight > 0.0) & (k < (replay.filled - 1 - age).reshape(size))
         total = jnp.where(going, total + discount * reward, total)
-        return (length + going, total, jnp.where(going, discount * then, discount)), None
+        return (length + going.astype(jnp.int32), total, jnp.where(going, discount * then, discount)), None
 
     blocks = replay.blocks
     start = jnp.zeros(size, jnp.int32), jnp.zeros(size), jnp.ones(size)

@@ -28,7 +28,7 @@ T = TypeVar("T")
 class TrainConfig:
     """Everything that determines a training run."""
 
-    scenario: Scenario = dataclasses.field(default_factory=Scenario)
+    scenario: Scenario = dataclasses.field(default_factory=lambda: Scenario(dataset="both", reward="expected-act"))
     agent: AgentConfig = dataclasses.field(default_factory=AgentConfig)
     num_envs: int = 4096  # environments side by side
     total_decisions: int = 1_600_000  # over all environments, rounded up to whole compiled chunks

@@ -34,7 +34,7 @@ from jaxcec.scenarios import make_env
 
 SECONDS_BETWEEN_SAVES = 300.0
 VALIDATIONS = 8  # in a run
-VALIDATION_EPISODES = 32  # of the training banks: the test split is for eval.py alone
+VALIDATION_EPISODES = 64  # of the training banks: the test split is for eval.py alone
 CHUNKS_BETWEEN_VALIDATIONS = 8
 REFERENCES = ("local", "eft")
 
@@ -193,13 +193,15 @@ class _Loop:
 
     def _evolve(self, runner: RunnerState, stop: _StopFlag, progress: Progress) -> RunnerState:
         """Find the scorer's first prices, unless that is done."""
-        total = self.config.agent.evolution
-        if runner.evolution is None or int(runner.evolution.generation) == total:
+        if runner.evolution is None:
             return runner
-        task = progress.add_task("evolving", total=total, completed=int(runner.evolution.generation), status="")
-        while int(runner.evolution.generation) < total and not any_process(stop.requested):
+        total, done = self.config.agent.evolution, int(runner.evolution.generation)
+        task = progress.add_task("evolving", total=total, completed=done, status="", visible=done < total)
+        for generation in range(done, total):
             runner, act = evolve_prices(self.env, self.env_params, self.config.agent, runner, self.mesh)
-            progress.update(task, completed=int(runner.evolution.generation), status=f"ACT {float(act):.0f} s")
+            progress.update(task, completed=generation + 1, status=f"ACT {float(act):.0f} s")
+            if any_process(stop.requested):
+                break
         return runner
 
     def _chunks(self, runner: RunnerState) -> Iterator[tuple[RunnerState, dict[str, Any]]]:
@@ -219,18 +221,22 @@ class _Loop:
         step = int(runner.step)
         row |= {"step": step, "decisions": step * self.config.num_envs}
         if validate:
-            params = runner.agent.params
-            episodes = rollout(self.env, self.env_params, self.actor, params, self.validation_keys)
+            episodes = rollout(self.env, self.env_params, self.actor, runner.agent.policy, self.validation_keys)
             row["validation_act"] = float(episodes.act.mean())
+            if is_main_process() and row["validation_act"] <= min(_validations([*self.rows, row])):
+                self._save_policy(runner)
         return row
+
+    def _save_policy(self, runner: RunnerState) -> None:
+        """Write the policy: it is the best of the validations so far."""
+        what = f"train.py, {self.config.scenario.dataset}/{self.config.scenario.name}, seed {self.config.seed}"
+        what += f", {int(runner.step) * self.config.num_envs:,} decisions"
+        save_policy(self.folder / "policy.msgpack", self.config.agent, runner.agent.policy, self.env.config, what)
 
     def _save(self, runner: RunnerState) -> None:
         save_runner(self.folder / "checkpoints", runner)
         if not is_main_process():
             return
-        what = f"train.py, {self.config.scenario.dataset}/{self.config.scenario.name}, seed {self.config.seed}"
-        what += f", {int(runner.step) * self.config.num_envs:,} decisions"
-        save_policy(self.folder / "policy.msgpack", self.config.agent, runner.agent.params, self.env.config, what)
         _write_rows(self.folder / "metrics.csv", self.rows)
         if not self.rows:
             return
@@ -264,10 +270,15 @@ class _StopFlag:
 def _status(rows: list[dict[str, Any]]) -> str:
     """One line on how it goes; ACT is the newest validation's."""
     row = rows[-1]
-    acts = [r["validation_act"] for r in rows if r.get("validation_act") not in (None, "")]
+    acts = _validations(rows)
     parts = [f"{row['decisions_per_s']:,.0f}/s", f"ACT {acts[-1]:.0f} s" if acts else "ACT -"]
     shown = {"critic": "critic_loss", "actor": "actor_loss", "twin": "twin_error"}
     return " ".join(parts + [f"{name} {row[column]:.2f}" for name, column in shown.items() if column in row])
+
+
+def _validations(rows: list[dict[str, Any]]) -> list[float]:
+    """ACT of every validation, s."""
+    return [row["validation_act"] for row in rows if row.get("validation_act") not in (None, "")]
 
 
 def _summarise(metrics: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The parts of learning one by one, on transitions made by hand or by formula; then a whole tiny training run."""
 
+import operator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,8 +28,14 @@ AGENT = AgentConfig(
     target_rate=0.25,
     entropy=1e-3,
     reward_scale=1.0,
+    learn_flow=True,
 )
-update = jax.jit(ddpg.update, static_argnums=0)
+one_step = jax.jit(ddpg.update, static_argnums=0)
+
+
+def update(config, agent, batch):
+    """One update of every network on the same transitions."""
+    return one_step(config, agent, batch, batch)
 
 
 def features_of(rng, *batch: int) -> Features:
@@ -83,10 +91,10 @@ def test_replay_samples_every_transition_whose_next_state_is_known(steps, first,
     buffer = replay.create(one, num_envs=2, size=6)
     for t in range(steps):
         buffer = jax.jit(replay.add)(buffer, numbered(2 * t + 1, 2 * t + 2))
-    draw = jax.jit(replay.sample, static_argnums=2)
-    batches = [draw(buffer, key, size) for key in jax.random.split(KEY, max(1, 400 // size))]
+    draw = jax.jit(replay.sample, static_argnums=(2, 3))
+    batches = [draw(buffer, key, size, 1) for key in jax.random.split(KEY, max(1, 400 // size))]
     batch = jax.tree.map(lambda *x: np.concatenate(x), *batches)
-    assert batch.features.nodes.shape == (len(batch.node), V, 3)
+    assert batch.features.nodes.shape == (len(batch.node), V, COLUMNS)
     np.testing.assert_array_equal(batch.reward, batch.node), "one transition stays together"
     np.testing.assert_array_equal(batch.following.context[:, 0], batch.features.context[:, 0] + 2)
     counts = np.bincount(batch.node, minlength=2 * steps + 1)
@@ -94,6 +102,38 @@ def test_replay_samples_every_transition_whose_next_state_is_known(steps, first,
     assert counts[known].sum() == len(batch.node), "the newest block's next states are not known"
     expected = len(batch.node) / len(counts[known])
     assert np.abs(counts[known] - expected).max() < 5 * np.sqrt(expected)
+
+
+def test_returns_stop_where_an_episode_ends_is_truncated_or_the_ring_does():
+    """One environment, rewards 1 to 6; the third decision ends an episode, the fifth is truncated."""
+    features = features_of(np.random.default_rng(0), 6)
+    features = features.replace(context=np.broadcast_to(np.arange(6, dtype=np.float32)[:, None], (6, 12)))
+    discounts, weights = [0.5, 0.5, 0.0, 0.5, 0.5, 0.5], [1, 1, 1, 1, 0, 1]
+    buffer = None
+    for t in range(6):
+        one = experience_of(
+            jax.tree.map(operator.itemgetter(t), features), t, t + 1.0, features, discounts[t], weights[t]
+        )
+        one = Decided(**{name: value for name, value in vars(one).items() if name != "following"})
+        buffer = replay.create(one, num_envs=1, size=6) if buffer is None else buffer
+        buffer = replay.add(buffer, jax.tree.map(lambda x: np.asarray(x)[None], one))
+    batch = jax.tree.map(np.asarray, jax.jit(replay.sample, static_argnums=(2, 3))(buffer, KEY, 200, 3))
+    expected = {  # first decision: return, discount of what follows, state after it
+        0: (1 + 0.5 * 2 + 0.25 * 3, 0.0, None),
+        1: (2 + 0.5 * 3, 0.0, None),
+        2: (3, 0.0, None),
+        3: (4, 0.5, 4),  # the fifth decision's successor is unknown: its own state is the last known
+        4: None,
+    }
+    assert set(batch.node) == set(expected), "the newest decision's next state is not known"
+    for i, first in enumerate(batch.node):
+        if expected[first] is None:
+            assert batch.weight[i] == 0
+            continue
+        total, discount, after = expected[first]
+        assert (batch.weight[i], batch.discount[i]) == (1, discount)
+        np.testing.assert_allclose(batch.reward[i], total, rtol=1e-6)
+        assert after is None or batch.following.context[i, 0] == after
 
 
 def critic_that_reads_a_feature(critic, scale: float):
@@ -109,7 +149,9 @@ def test_critic_loss_is_that_computed_by_hand():
     """The target actor is indifferent: its value of the next state is the mean over nodes. Weight 0 counts nothing."""
     params, rng = fresh_agent().params, np.random.default_rng(1)
     actor = jax.tree.map(np.zeros_like, params.actor)
-    target = ddpg.AgentParams(actor=actor, critic=critic_that_reads_a_feature(params.critic, 3.0), twin=None)
+    target = ddpg.AgentParams(
+        actor=actor, critic=critic_that_reads_a_feature(params.critic, 3.0), twin=None, forecast=None
+    )
     online = critic_that_reads_a_feature(params.critic, 2.0)
     features, following = features_of(rng, 3), features_of(rng, 3)
     batch = experience_of(features, [3, 1, 0], [1.0, 2.0, 50.0], following, [0.9, 0.0, 0.9], [1.0, 1.0, 0.0])
@@ -226,7 +268,7 @@ TINY = Scenario(
     link_breakpoints=32,
     host_breakpoints=16,
 )
-TRAINING = AgentConfig(hidden=(16, 16), replay_size=64, batch_size=16)
+TRAINING = AgentConfig(hidden=(16, 16), replay_size=64, batch_size=16, evolution=2, evolution_pairs=2)
 ENVS = 4
 CHUNK = 3
 

@@ -27,7 +27,15 @@ TINY = {
         "link_breakpoints": 32,
         "host_breakpoints": 16,
     },
-    "agent": {"hidden": [8, 8], "replay_size": 64, "batch_size": 16, "updates_per_step": 1, "warmup_steps": 2},
+    "agent": {
+        "hidden": [8, 8],
+        "replay_size": 64,
+        "batch_size": 16,
+        "updates_per_step": 1,
+        "warmup_steps": 2,
+        "evolution": 2,
+        "evolution_pairs": 2,
+    },
     "num_envs": 4,
     "total_decisions": 96,
 }
@@ -125,7 +133,10 @@ def write(path, text):
         ({"scenario": {"bandwidth": -4.0}}, "scenario.bandwidth: got -4.0; must be positive"),
         ({"scenario": {"bandwidth": "fast"}}, "scenario.bandwidth: got 'fast'; must be of type float"),
         ({"scenario": {"neighbours": [1, 1], "num_nodes": 40}}, "none of 1000 draws of 40 nodes was connected"),
-        ({"agent": {"algorithm": "a3c"}}, "agent.algorithm: got 'a3c'; must be one of dtdrlmo-plan, dtdrlmo, ddpg, ppo, dqn"),
+        (
+            {"agent": {"algorithm": "a3c"}},
+            "agent.algorithm: got 'a3c'; must be one of dtdrlmo-plan, dtdrlmo, ddpg, ppo, dqn",
+        ),
         ({"num_envs": 0}, "num_envs: got 0; must be at least 1"),
     ],
 )

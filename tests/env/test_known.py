@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from episodes import SMALL, STEPS, equal, random_actions
+from episodes import SMALL, STEPS, changed_later, equal, random_actions
 
 from jaxcec.env import background, known_world, with_forecast
 from jaxcec.env.dag import current_decision
@@ -20,7 +20,7 @@ EPISODES = 4
 @pytest.fixture(scope="module")
 def setting():
     """Environment, params, and every state of some random episodes with the action taken in it, (EPISODES * STEPS,)."""
-    env, params = make_env(SMALL, "train")
+    env, params = make_env(dataclasses.replace(SMALL, num_frames=256), "train")
     actions = random_actions(env, KEY, (EPISODES, STEPS))
 
     @jax.jit
@@ -94,46 +94,14 @@ def test_only_services_released_by_now_are_there_and_all_of_their_work_is(settin
     np.testing.assert_array_equal(decided, np.where(released, size, 0))
 
 
-def changed_later(state, params):
-    """The environment with every frame of load but the present one changed, and every service still to come."""
-    episode = state.episode
-    now = jnp.min(episode.next_ready)
-    later = params.arrivals.release[episode.arrivals] / params.arrival_rate > now
-    dag, source = params.arrivals.dag[episode.arrivals], params.arrivals.source[episode.arrivals]
-    arrivals = params.arrivals.replace(
-        dag=params.arrivals.dag.at[episode.arrivals].set(jnp.where(later, (dag + 1) % SMALL.num_dags, dag)),
-        source=params.arrivals.source.at[episode.arrivals].set(
-            jnp.where(later, (source + 1) % SMALL.num_nodes, source)
-        ),
-        release=params.arrivals.release.at[episode.arrivals].add(jnp.where(later, 1.0, 0.0)),
-    )
-    load = params.background.load.ravel()
-    frames, elapsed = params.background.load.shape[1], jnp.floor(now / params.background.frame).astype(jnp.int32)
-    read = episode.offset // frames * frames + (episode.offset + elapsed) % frames
-    present = jnp.zeros(load.size, bool).at[read].set(True)
-    load = jnp.where(present, load, 0.9 - load).reshape(params.background.load.shape)
-    return params.replace(arrivals=arrivals, background=params.background.replace(load=load))
-
-
 def test_nothing_of_the_future_is_in_it(setting):
     _, params, states, _ = setting
 
     @jax.jit
     @jax.vmap
     def worlds(state):
-        # What is to come of a service not released stands in the state, too.
-        other = changed_later(state, params)
-        release = other.arrivals.release[state.episode.arrivals] / params.arrival_rate
-        later = release > jnp.min(state.episode.next_ready)
-        changed = state.replace(
-            episode=state.episode.replace(
-                next_ready=jnp.where(later, release, state.episode.next_ready),
-                next_microservice=jnp.where(
-                    later, other.dags.entry[other.arrivals.dag[state.episode.arrivals]], state.episode.next_microservice
-                ),
-            )
-        )
-        return known_world(state, params), known_world(changed, other), jnp.any(later)
+        changed, other, later = changed_later(state, params)
+        return known_world(state, params), known_world(changed, other), later
 
     true, other, later = worlds(states)
     assert np.asarray(later).any()
@@ -144,7 +112,7 @@ def test_nothing_of_the_future_is_in_it(setting):
 def loads(world, times, frames):
     load = jnp.linspace(0.0, 0.9, world.state.episode.offset.size * frames).reshape(-1, frames)
     now = jnp.min(world.state.episode.next_ready)
-    forecast = with_forecast(world, load, now)
+    forecast = with_forecast(world, load)
     instants = jnp.floor(now / SMALL.frame) * SMALL.frame + times
     read = jax.vmap(lambda t: background.load_at(forecast.params.background, forecast.state.episode.offset, t))
     return load, read(instants)

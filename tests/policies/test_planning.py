@@ -14,6 +14,7 @@ from jaxcec.policies import (
     RANDOM_PLANS,
     TRAFFIC_PRICE,
     PlanConfig,
+    as_now,
     at_full_rate,
     best_of_random,
     plan,
@@ -58,7 +59,7 @@ def test_what_it_foresees_of_each_candidate_is_what_happens(setting):
         (after, traffic), _ = jax.lax.scan(follow, (state, jnp.float32(0)), jnp.arange(STEPS) == 0)
         return env.is_terminated(after), jnp.sum(after.episode.completion) + TRAFFIC_PRICE * traffic
 
-    tried = jax.jit(partial(simulate, env, EXACT, prefer_priced_finish))(known_world(state, params))
+    tried = jax.jit(partial(simulate, env, EXACT, prefer_priced_finish, as_now))(known_world(state, params), KEY)
     ended, costs = jax.vmap(happens)(tried.nodes)
     assert ended.all() and len(set(np.asarray(tried.nodes))) == SMALL.num_nodes
     assert np.ptp(costs) > 1.0
@@ -68,15 +69,15 @@ def test_what_it_foresees_of_each_candidate_is_what_happens(setting):
 def test_the_cheapest_candidate_is_taken(setting):
     env, params, state = setting
     world = known_world(state, params)
-    tried = jax.jit(partial(simulate, env, EXACT, prefer_priced_finish))(world)
-    action = jax.jit(partial(plan, env, EXACT, prefer_priced_finish))(world)
+    tried = jax.jit(partial(simulate, env, EXACT, prefer_priced_finish, as_now))(world, KEY)
+    action = jax.jit(partial(plan, env, EXACT, prefer_priced_finish, as_now))(world, KEY)
     assert int(action.host) == int(tried.nodes[np.argmin(tried.costs)])
 
 
 def test_with_one_candidate_it_is_the_base_policy(setting):
     env, params, state = setting
     one = PlanConfig(candidates=1, steps=2)
-    action = jax.jit(partial(plan, env, one, prefer_priced_finish))(known_world(state, params))
+    action = jax.jit(partial(plan, env, one, prefer_priced_finish, as_now))(known_world(state, params), KEY)
     assert action == priced_earliest_finish(env.observe(KEY, state, None, params), KEY)
 
 
@@ -124,7 +125,7 @@ def test_the_expected_completion_is_the_longest_path_at_first_and_the_completion
     np.testing.assert_array_equal(expected_completions(after, params), after.episode.completion)
 
 
-@pytest.mark.parametrize("field", ["candidates", "steps", "traffic_price", "link_breakpoints"])
+@pytest.mark.parametrize("field", ["candidates", "steps", "toll", "link_breakpoints"])
 def test_a_bad_setting_is_named(field):
     with pytest.raises(ValueError, match=f"plan.{field}: got -1"):
         PlanConfig(**{field: -1})

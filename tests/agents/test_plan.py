@@ -1,0 +1,100 @@
+"""The agent that plans: it foresees load from what was observed, and nothing of the future reaches its decisions."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from episodes import SMALL, STEPS, changed_later, random_actions
+
+from jaxcec.agents import forecast
+from jaxcec.agents.act import act, prefer
+from jaxcec.agents.config import AgentConfig
+from jaxcec.agents.ddpg import init_params
+from jaxcec.agents.features import COSTS, encode
+from jaxcec.agents.networks import PRICES
+from jaxcec.env import HISTORY, known_world
+from jaxcec.scenarios.background import draw_background
+from jaxcec.scenarios.scenario import make_env
+
+KEY = jax.random.key(0)
+PLANNER = AgentConfig(algorithm="dtdrlmo-plan", hidden=(16, 16), plan_steps=4)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """A forecast fitted to one bank of loads, and windows of another: (n, HISTORY), (n, FRAMES)."""
+    train, test = (draw_background("ar1", np.random.default_rng(seed), 32, 512) for seed in (0, 1))
+    with jax.numpy_dtype_promotion("standard"):  # as for all of optax's Adam
+        params = forecast.fit_forecast(KEY, jax.tree.map(jnp.asarray, train))
+    window = HISTORY + forecast.FRAMES
+    windows = np.lib.stride_tricks.sliding_window_view(test.load, window, axis=1)[:, ::8].reshape(-1, window)
+    return params, windows[:, :HISTORY], windows[:, HISTORY:]
+
+
+def test_the_forecast_is_better_than_no_change_and_than_the_mean_and_knows_its_error(fitted):
+    params, history, future = fitted
+    mean, deviation = jax.jit(forecast.LoadForecast().apply)(params, history)
+
+    def error(guess):
+        return np.sqrt(np.mean(np.square(future - guess), axis=0))
+
+    ours, no_change, average = error(mean), error(history[:, -1:]), error(future.mean())
+    assert (ours[1:] < no_change[1:]).all() and ours.mean() < 0.85 * no_change.mean()
+    assert ours[:8].mean() < 0.8 * average[:8].mean()
+    assert 0.9 < np.mean(np.abs(future - mean) < deviation) / 0.683 < 1.1, "one deviation holds 68 % of a Gaussian"
+
+
+@pytest.fixture(scope="module")
+def setting(fitted):
+    """Environment, params, states of random episodes, and a planner's parameters with prices of its own."""
+    env, params = make_env(dataclasses.replace(SMALL, num_frames=256), "train")
+    actions = random_actions(env, KEY, (STEPS,))
+
+    def step(state, action):
+        return env.step_env(KEY, state, action, params)[1], state
+
+    observation, state = env.reset_env(KEY, params)
+    states = jax.jit(lambda s: jax.lax.scan(step, s, actions)[1])(state)
+    agent = init_params(PLANNER, KEY, encode(observation)).replace(forecast=fitted[0])
+    agent.actor["params"][PRICES]["Dense_0"]["bias"] = jnp.array([0.1, 0.0, 1.0, 0.5, 2.0, 0.3])
+    return env, params, states, agent
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_nothing_of_the_future_reaches_a_decision(setting, samples):
+    env, params, states, agent = setting
+    decide = act(dataclasses.replace(PLANNER, plan_samples=samples), env)
+
+    @jax.jit
+    @jax.vmap
+    def both(state):
+        changed, other, later = changed_later(state, params)
+        return *(decide(agent, None, known_world(s, p), KEY) for s, p in ((state, params), (changed, other))), later
+
+    true, other, later = both(states)
+    assert np.asarray(later).any()
+    jax.tree.map(np.testing.assert_array_equal, true, other)
+    assert len(set(np.asarray(true.host).tolist())) > 1
+
+
+def test_a_plan_knows_the_load_of_now_and_foresees_the_rest(setting):
+    _, params, states, agent = setting
+    world = known_world(jax.tree.map(lambda x: x[3], states), params)
+    mean, _ = forecast.LoadForecast().apply(agent.forecast, world.history)
+    foreseen, drawn = (forecast.foresee(agent.forecast, d, world, KEY).params.background.load for d in (False, True))
+    np.testing.assert_array_equal(foreseen[:, 0], world.history[:, -1])
+    np.testing.assert_allclose(foreseen[:, 1:], np.clip(mean, 0.0, 0.9), rtol=1e-6)
+    np.testing.assert_array_equal(drawn[:, 0], foreseen[:, 0])
+    assert np.abs(drawn - foreseen)[:, 1:].mean() > 0.01
+
+
+def test_the_toll_is_traffic_at_the_actors_price_in_units_of_delay(setting):
+    env, params, states, agent = setting
+    seen = env.observe(KEY, jax.tree.map(lambda x: x[3], states), None, params)
+    preference = jax.jit(partial(prefer, PLANNER, agent))(seen)
+    prices = dict(zip(COSTS, (0.1, 0.0, 1.0, 0.5, 2.0, 0.3), strict=True))
+    np.testing.assert_allclose(preference.toll, prices["traffic"] / prices["behind"] * seen.nodes.traffic, rtol=1e-4)
+    assert np.ptp(preference.toll) > 0.0
