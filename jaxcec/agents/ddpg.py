@@ -43,7 +43,9 @@ class AgentState(struct.PyTreeNode):
 
     @property
     def policy(self) -> AgentParams:
-        """What to act with once nothing more is learned: the targets, which average the last updates."""
+        """What to act with once nothing more is learned: the targets if there are some, for they average updates."""
+        if self.target.critic is None:
+            return self.params
         return self.target.replace(twin=self.params.twin, forecast=self.params.forecast)
 
 

@@ -138,7 +138,7 @@ def test_ratios_count_no_further_than_the_clip():
 def test_ppo_learns_the_best_node_of_a_bandit():
     """Nodes are drawn from the policy, the reward is a feature of the chosen one, and nothing follows."""
     agent, rng = fresh_agent(PPO), np.random.default_rng(3)
-    assert jax.tree.leaves(agent.target) == []
+    assert jax.tree.leaves(agent.target) == [] and agent.policy is agent.params
     for key in jax.random.split(KEY, 100):
         features = features_of(rng, STEPS, ENVS)
         node = np.asarray(jax.random.categorical(key, logits_of(PPO, agent.params.actor, features)))
