@@ -1,1 +1,1 @@
-"""Agents: DDPG and the digital twin that assists it, trained in one compiled loop."""
+"""Agents: DDPG and the digital twin that assists it, PPO and DQN, trained in one compiled loop."""

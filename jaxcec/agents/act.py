@@ -14,7 +14,7 @@ from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import AgentParams
 from jaxcec.agents.features import Features, encode
 from jaxcec.agents.forecast import foresee
-from jaxcec.agents.networks import Actor, Critic, RelaxedAction, relax, traffic_price
+from jaxcec.agents.networks import Actor, Critic, RelaxedAction, full_flow, node_logits, relax, traffic_price
 from jaxcec.agents.twin import TwinParams, completion_reward, predict
 from jaxcec.env import Action, CECEnv, Observation, World
 from jaxcec.policies import PlanConfig, Preference, plan
@@ -46,8 +46,12 @@ def choose(
         explore: whether there is any.
     """
     features = encode(observation)
-    output = Actor(config).apply(params.actor, features)
-    scores, action = output.nodes, relax(config, output)
+    if config.discrete:
+        scores = node_logits(config, params.chooser, features)
+        action = full_flow(jax.nn.softmax(scores))
+    else:
+        output = Actor(config).apply(params.actor, features)
+        scores, action = output.nodes, relax(config, output)
     if explore:
         scores, action = _with_noise(config, scores, action, key)
     if params.twin is None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-ALGORITHMS = ("dtdrlmo-plan", "dtdrlmo", "ddpg")
+ALGORITHMS = ("dtdrlmo-plan", "dtdrlmo", "ddpg", "ppo", "dqn")
 NETWORKS = ("per-node", "flat")
 
 
 @dataclasses.dataclass(frozen=True)
 class AgentConfig:
     """DDPG (section IV): without a digital twin (`ddpg`), with a learned one (`dtdrlmo`), or with one that runs the
-    known mechanism and learns the load of others (`dtdrlmo-plan`).
+    known mechanism and learns the load of others (`dtdrlmo-plan`). Beside it PPO and DQN.
     """
 
     algorithm: str = "dtdrlmo"  # one of ALGORITHMS
@@ -40,6 +40,10 @@ class AgentConfig:
     candidates: int = 3  # nodes tried in the twin at each decision (Algorithm 2, line 9)
     twin_score: float = 0.1  # weight of the return the learned twin predicts beside the actor's preference
     twin_reward: float = 0.0  # share of Eq. 17 in the training reward; the rest is the environment's
+    rollout_steps: int = 16  # decisions in every environment between two iterations of PPO, and minibatches in each
+    ppo_epochs: int = 4  # times that PPO goes through them; updates per decision in every environment
+    ppo_clip: float = 0.2  # how far PPO's probability ratios count
+    gae_lambda: float = 0.95  # of PPO's advantages: 0 trusts the value of the next state, 1 the rewards alone
     plan_steps: int = 10  # decisions simulated after each candidate, with dtdrlmo-plan
     plan_toll: float = 0.5  # weight in a plan of what traffic costs services to come, as the scorer prices it
     plan_samples: int = 1  # forecasts of others' load that a plan is simulated under; 1 is the mean
@@ -52,23 +56,47 @@ class AgentConfig:
         rates = ("actor_learning_rate", "critic_learning_rate", "twin_learning_rate")
         counts = ("return_steps", "replay_size", "batch_size", "updates_per_step", "evolution_pairs", "candidates")
         least = dict.fromkeys((*counts, "plan_steps", "plan_samples", "evolution_spread"), 1) | {"warmup_steps": 2}
+        least |= dict.fromkeys(("rollout_steps", "ppo_epochs"), 1)
         least |= dict.fromkeys(("exploration", "entropy", "flow_cost", "evolution", "plan_toll"), 0)
         for name, bound in least.items():
             if not getattr(self, name) >= bound:
                 raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be at least {bound}")
-        for name in (*rates, "reward_scale", "max_hold"):
+        for name in (*rates, "reward_scale", "max_hold", "ppo_clip"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be positive")
-        for name in ("discount", "target_rate", "twin_score", "twin_reward", "flow_exploration"):
+        for name in ("discount", "target_rate", "twin_score", "twin_reward", "flow_exploration", "gae_lambda"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"agent.{name}: got {getattr(self, name)}; must be from 0 to 1")
         if self.network == "per-node" and self.entropy == 0.0:
             raise ValueError("agent.entropy: got 0.0; must be positive with network per-node, whose scores are in it")
+        if self.discrete and self.learn_flow:
+            raise ValueError(
+                f"agent.learn_flow: got True; must be False for {self.algorithm}, which chooses nodes alone"
+            )
+        if self.algorithm == "dqn" and self.entropy == 0.0:
+            raise ValueError("agent.entropy: got 0.0; must be positive for dqn, whose exploration is in units of it")
+        if self.algorithm == "ppo" and self.exploration != 1.0:
+            raise ValueError(f"agent.exploration: got {self.exploration}; must be 1 for ppo, which samples its policy")
 
     @property
     def has_twin(self) -> bool:
         """Whether the agent learns and uses a transition model."""
         return self.algorithm == "dtdrlmo"
+
+    @property
+    def discrete(self) -> bool:
+        """Whether the agent chooses among nodes directly, without a relaxed action."""
+        return self.algorithm in ("ppo", "dqn")
+
+    @property
+    def on_policy(self) -> bool:
+        """Whether the agent learns from its newest decisions alone."""
+        return self.algorithm == "ppo"
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Decisions in every environment in one iteration of training."""
+        return self.rollout_steps if self.on_policy else 1
 
     @property
     def plans(self) -> bool:
@@ -77,7 +105,7 @@ class AgentConfig:
 
     @property
     def evolves(self) -> bool:
-        """Whether there are prices to find before DDPG begins."""
+        """Whether there are prices to find before learning begins."""
         return self.evolution > 0 and self.network == "per-node"
 
 

@@ -11,7 +11,7 @@ from flax import struct
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.features import Features
 from jaxcec.agents.forecast import init_forecast
-from jaxcec.agents.networks import Actor, Critic, RelaxedAction, relax
+from jaxcec.agents.networks import Actor, Critic, RelaxedAction, Value, relax
 from jaxcec.agents.replay import Experience
 from jaxcec.agents.twin import TwinParams, init_twin, twin_loss
 
@@ -21,24 +21,31 @@ _GRADIENT_NORM = 10.0
 class AgentParams(struct.PyTreeNode):
     """Everything that choosing an action needs."""
 
-    actor: chex.ArrayTree
-    critic: chex.ArrayTree
+    actor: chex.ArrayTree | None  # None where the critic chooses (dqn)
+    critic: chex.ArrayTree  # Q, or the value of a state (ppo)
     twin: TwinParams | None  # None without a learned transition model
     forecast: chex.ArrayTree | None  # None unless the agent plans
+
+    @property
+    def chooser(self) -> chex.ArrayTree:
+        """The network that scores the nodes."""
+        return self.critic if self.actor is None else self.actor
 
 
 class AgentState(struct.PyTreeNode):
     """Everything that learning needs."""
 
     params: AgentParams
-    target: AgentParams  # theta', w'; twin and forecast have no target and are None here
-    actor_optimiser: optax.OptState
+    target: AgentParams  # theta', w'; None for a network that has none: twin, forecast, on policy all
+    actor_optimiser: optax.OptState | None
     critic_optimiser: optax.OptState
     twin_optimiser: optax.OptState | None
 
     @property
     def policy(self) -> AgentParams:
-        """What to act with once nothing more is learned: the targets, which average the last updates."""
+        """What to act with once nothing more is learned: the targets if there are some, for they average updates."""
+        if self.target.critic is None:
+            return self.params
         return self.target.replace(twin=self.params.twin, forecast=self.params.forecast)
 
 
@@ -48,8 +55,10 @@ def init_params(config: AgentConfig, key: chex.PRNGKey, features: Features) -> A
     num_nodes = features.nodes.shape[-2]
     action = RelaxedAction(*(jnp.full(num_nodes, 1.0 / num_nodes) for _ in range(3)))
     return AgentParams(
-        actor=Actor(config).init(key_actor, features),
-        critic=Critic(config).init(key_critic, features, action),
+        actor=None if config.algorithm == "dqn" else Actor(config).init(key_actor, features),
+        critic=Value(config).init(key_critic, features)
+        if config.on_policy
+        else Critic(config).init(key_critic, features, action),
         twin=init_twin(config, key_twin, features, action) if config.has_twin else None,
         forecast=init_forecast(key_forecast) if config.plans else None,
     )
@@ -59,11 +68,14 @@ def init_agent(config: AgentConfig, key: chex.PRNGKey, features: Features) -> Ag
     """Fresh networks, their targets and optimisers (Algorithm 2, lines 1-3)."""
     params = init_params(config, key, features)
     actor, critic, twin = optimisers(config)
+    followed = params.replace(twin=None, forecast=None)
+    if config.on_policy:
+        followed = followed.replace(actor=None, critic=None)
     return AgentState(
         params=params,
         # a copy: what is donated may not be named twice
-        target=jax.tree.map(jnp.copy, params.replace(twin=None, forecast=None)),
-        actor_optimiser=actor.init(params.actor),
+        target=jax.tree.map(jnp.copy, followed),
+        actor_optimiser=None if params.actor is None else actor.init(params.actor),
         critic_optimiser=critic.init(params.critic),
         twin_optimiser=None if params.twin is None else twin.init(params.twin),
     )
@@ -86,12 +98,25 @@ def executed_action(batch: Experience, num_nodes: int) -> RelaxedAction:
 
 
 def critic_loss(config: AgentConfig, critic: chex.ArrayTree, target: AgentParams, batch: Experience) -> chex.Array:
-    """Eq. 22 with the target of Eq. 23; truncated transitions have no weight."""
+    """Eq. 22 with the target of Eq. 23."""
     next_action = relax(config, Actor(config).apply(target.actor, batch.following))
     bootstrap = Critic(config).apply(target.critic, batch.following, next_action)
+    return bellman_error(config, critic, batch, bootstrap)
+
+
+def bellman_error(config: AgentConfig, critic: chex.ArrayTree, batch: Experience, bootstrap: chex.Array) -> chex.Array:
+    """Mean square error of Q of what was executed, given the (batch,) value of what follows.
+
+    Truncated transitions have no weight.
+    """
     goal = jax.lax.stop_gradient(batch.reward + batch.discount * bootstrap)
     value = Critic(config).apply(critic, batch.features, executed_action(batch, batch.features.nodes.shape[-2]))
-    return jnp.sum(batch.weight * jnp.square(goal - value)) / jnp.maximum(jnp.sum(batch.weight), 1.0)
+    return weighted_mean(jnp.square(goal - value), batch.weight)
+
+
+def weighted_mean(x: chex.Array, weight: chex.Array) -> chex.Array:
+    """() mean of what has weight; 0 if nothing has."""
+    return jnp.sum(weight * x) / jnp.maximum(jnp.sum(weight), 1.0)
 
 
 def actor_loss(config: AgentConfig, actor: chex.ArrayTree, critic: chex.ArrayTree, batch: Experience) -> chex.Array:

@@ -3,13 +3,14 @@
 What a decision costs services that come later shows itself over hundreds of decisions, and a critic sees it only
 through the noise of everything else that happens meanwhile. Moving the prices of a whole episode makes it visible at
 once: each pair of episodes is the same one under opposite perturbations (Salimans et al., Evolution strategies as a
-scalable alternative to reinforcement learning, 2017; antithetic pairs and common random numbers). DDPG goes on from
-there.
+scalable alternative to reinforcement learning, 2017; antithetic pairs and common random numbers). Learning goes on
+from there.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import chex
 import jax
@@ -20,7 +21,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 
 from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.ddpg import AgentParams, AgentState
+from jaxcec.agents.ddpg import AgentState
 from jaxcec.agents.features import encode
 from jaxcec.agents.networks import PRICES, Prices, priced
 from jaxcec.agents.sharding import over_environments
@@ -42,21 +43,27 @@ class Evolution(struct.PyTreeNode):
 
 def begin(agent: AgentState) -> Evolution:
     """Around the prices that an agent has."""
-    mean, _ = ravel_pytree(agent.params.actor["params"][PRICES])
+    mean, _ = ravel_pytree(_prices(agent))
     return Evolution(mean, jnp.copy(mean), _optimiser().init(mean), jnp.int32(0))
 
 
 def end(agent: AgentState, evolution: Evolution) -> AgentState:
-    """The agent with the prices found, in actor, critic and targets."""
-    _, unravel = ravel_pytree(agent.params.actor["params"][PRICES])
+    """The agent with the prices found, in every network that has prices and its target."""
+    _, unravel = ravel_pytree(_prices(agent))
 
-    def with_prices(network: chex.ArrayTree) -> chex.ArrayTree:
-        return {"params": network["params"] | {PRICES: unravel(jnp.copy(evolution.average))}}
+    def found(x: Any) -> Any:
+        return x | {PRICES: unravel(jnp.copy(evolution.average))} if _has_prices(x) else x
 
-    def found(params: AgentParams) -> AgentParams:
-        return params.replace(actor=with_prices(params.actor), critic=with_prices(params.critic))
+    params, target = jax.tree.map(found, (agent.params, agent.target), is_leaf=_has_prices)
+    return agent.replace(params=params, target=target)
 
-    return agent.replace(params=found(agent.params), target=found(agent.target))
+
+def _prices(agent: AgentState) -> chex.ArrayTree:
+    return next(x[PRICES] for x in jax.tree.leaves(agent.params, is_leaf=_has_prices) if _has_prices(x))
+
+
+def _has_prices(x: Any) -> bool:
+    return isinstance(x, dict) and PRICES in x
 
 
 @partial(jax.jit, static_argnums=(0, 2, 5))

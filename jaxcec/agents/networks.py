@@ -40,6 +40,12 @@ def expected_flow(action: RelaxedAction) -> tuple[chex.Array, chex.Array]:
     return bandwidth, jnp.sum(action.nodes * action.hold, axis=-1, keepdims=True)
 
 
+def full_flow(nodes: chex.Array) -> RelaxedAction:
+    """A choice of nodes, (..., V), at full bandwidth and without hold."""
+    ones = jnp.ones_like(nodes)
+    return RelaxedAction(nodes=nodes, bandwidth=ones, hold=0.0 * ones)
+
+
 class ActorOutput(NamedTuple):
     """Scores before noise, softmax and sigmoid; (V,) each."""
 
@@ -51,8 +57,7 @@ class ActorOutput(NamedTuple):
 def relax(config: AgentConfig, output: ActorOutput) -> RelaxedAction:
     """The relaxed action of an actor's output."""
     if not config.learn_flow:
-        ones = jnp.ones_like(output.nodes)
-        return RelaxedAction(nodes=jax.nn.softmax(output.nodes), bandwidth=ones, hold=0.0 * ones)
+        return full_flow(jax.nn.softmax(output.nodes))
     return RelaxedAction(
         nodes=jax.nn.softmax(output.nodes),
         bandwidth=jax.nn.sigmoid(output.bandwidth),
@@ -163,3 +168,45 @@ class Critic(nn.Module):
             values = values + MLP(self.config.hidden, 1)(_shared_input(features))
             return jnp.sum(action.nodes * values, axis=-1)
         return MLP(self.config.hidden, 1)(flat_input(features, action.nodes, *expected_flow(action)))[..., 0]
+
+
+class Value(nn.Module):
+    """V of a state, (...) scaled reward: what PPO's advantages are measured from."""
+
+    config: AgentConfig
+
+    @nn.compact
+    def __call__(self, features: Features) -> chex.Array:
+        inputs = _shared_input(features) if self.config.network == "per-node" else flat_input(features)
+        return MLP(self.config.hidden, 1)(inputs)[..., 0]
+
+
+def node_values(config: AgentConfig, critic: chex.ArrayTree, features: Features) -> chex.Array:
+    """Q of every node at full bandwidth and without hold, (..., V) scaled reward."""
+    shape = features.nodes.shape[:-1]
+
+    def value(choice: chex.Array) -> chex.Array:
+        return Critic(config).apply(critic, features, full_flow(jnp.broadcast_to(choice, shape)))
+
+    # Per node, the critic's scorer does not depend on the choice, and vmap evaluates it once for all of them.
+    return jax.vmap(value, out_axes=-1)(jnp.eye(shape[-1]))
+
+
+def node_logits(
+    config: AgentConfig, network: chex.ArrayTree, features: Features, mask: chex.Array | bool = True
+) -> chex.Array:
+    """The discrete head: logits of a categorical over the nodes, (..., V).
+
+    Args:
+        config: the agent's.
+        network: PPO's actor, whose scores they are; DQN's critic, whose values they are in units of `entropy`, as are
+            the actor's scores.
+        features: (...) of the state.
+        mask: (..., V) nodes that may be chosen; by default all.
+    """
+    if config.algorithm == "dqn":
+        logits = node_values(config, network, features) / config.entropy
+    else:
+        logits = Actor(config).apply(network, features).nodes
+    # Not minus infinity: of that, the entropy would be no number.
+    return jnp.where(mask, logits, jnp.finfo(logits.dtype).min)

@@ -66,6 +66,13 @@ def add(replay: Replay, batch: Decided) -> Replay:
     )
 
 
+def newest(replay: Replay, steps: int) -> Decided:
+    """The last decisions of every environment in order, (steps, num_envs, ...); as many blocks must be filled."""
+    count = jax.tree.leaves(replay.blocks)[0].shape[0]
+    order = (replay.next - steps + jnp.arange(steps)) % count
+    return jax.tree.map(lambda ring: ring[order], replay.blocks)
+
+
 def sample(replay: Replay, key: chex.PRNGKey, size: int, steps: int) -> Experience:
     """Draw transitions over several steps uniformly, with replacement, in equal parts from groups of environments.
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax.sharding import Mesh
 
-from jaxcec.agents import replay
+from jaxcec.agents import dqn, ppo, replay
 from jaxcec.agents.act import Choice, choose
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import AgentState, init_agent, update
@@ -52,6 +52,7 @@ def init_runner(
     observation, env_state = jax.vmap(env.reset_env, in_axes=(0, None))(jax.random.split(key_reset, num_envs), params)
     features = encode(jax.tree.map(lambda x: x[0], observation))
     one = jnp.float32(0.0)
+    size = config.rollout_steps * num_envs if config.on_policy else config.replay_size
     example = Decided(features, jnp.int32(0), one, one, one, one, one)
     agent = init_agent(config, key_agent, features)
     if config.plans:
@@ -59,7 +60,7 @@ def init_runner(
     runner = RunnerState(
         agent=agent,
         evolution=begin(agent) if config.evolves else None,
-        replay=replay.create(example, num_envs, config.replay_size),
+        replay=replay.create(example, num_envs, size),
         env_state=env_state,
         key=key_run,
         horizon=jax.random.randint(key_horizon, (num_envs,), 1, _longest_horizon(env)),
@@ -94,7 +95,8 @@ def collect(
         choice.action,
         params.replace(max_steps_in_episode=jnp.minimum(params.max_steps_in_episode, runner.horizon)),
     )
-    learned = config.reward_scale * ((1.0 - config.twin_reward) * reward + config.twin_reward * choice.twin_reward)
+    share = config.twin_reward if config.has_twin else 0.0
+    learned = config.reward_scale * ((1.0 - share) * reward + share * choice.twin_reward)
     decided = Decided(
         features=choice.features,
         node=choice.node,
@@ -124,19 +126,35 @@ def collect(
 def update_step(
     env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, _: None
 ) -> tuple[RunnerState, Metrics]:
-    """One iteration of Algorithm 2 over all environments: collect, then update every network."""
+    """One iteration over all environments: decide and learn, by Algorithm 2 unless on policy."""
+    if config.on_policy:
+        return _update_on_policy(env, params, config, runner)
     runner, metrics = collect(env, params, config, runner, None)
     key, key_updates = jax.random.split(runner.key)
 
     def one_update(agent: AgentState, key: chex.PRNGKey) -> tuple[AgentState, Metrics]:
-        batches = (
+        batch, single = (
             replay.sample(runner.replay, key_batch, config.batch_size, steps)
             for key_batch, steps in zip(jax.random.split(key), (config.return_steps, 1), strict=True)
         )
-        return update(config, agent, *batches)
+        if config.algorithm == "dqn":
+            return dqn.update(config, agent, batch)
+        return update(config, agent, batch, single)
 
     agent, losses = jax.lax.scan(one_update, runner.agent, jax.random.split(key_updates, config.updates_per_step))
     return runner.replace(agent=agent, key=key), metrics | jax.tree.map(jnp.mean, losses)
+
+
+def _update_on_policy(
+    env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState
+) -> tuple[RunnerState, Metrics]:
+    """`rollout_steps` decisions in every environment, then PPO on these alone."""
+    steps = config.rollout_steps
+    runner, metrics = jax.lax.scan(partial(collect, env, params, config), runner, None, length=steps)
+    key, key_update = jax.random.split(runner.key)
+    last = jax.vmap(lambda state: encode(env.observe(key, state, None, params)))(runner.env_state)
+    agent, losses = ppo.update(config, runner.agent, replay.newest(runner.replay, steps), last, key_update)
+    return runner.replace(agent=agent, key=key), metrics | losses
 
 
 def evolve_prices(
@@ -174,13 +192,20 @@ def train_chunk(
         params: its banks, on every device of the mesh.
         config: the agent's.
         runner: what `init_runner` made for this mesh, and `warm_up` has filled.
-        steps: iterations.
+        steps: decisions in every environment, a multiple of `steps_per_iteration`.
         mesh: the devices that share the environments; by default there is one.
 
     Returns:
-        The runner and metrics with a leading axis of `steps`.
+        The runner and metrics with a leading axis of iterations; on policy, those of decisions with a second one of
+        `rollout_steps`.
+
+    Raises:
+        ValueError: the steps are not whole iterations.
     """
-    runner, metrics = jax.lax.scan(partial(update_step, env, params, config), runner, None, length=steps)
+    iterations, rest = divmod(steps, config.steps_per_iteration)
+    if rest:
+        raise ValueError(f"steps: got {steps}; must be a multiple of {config.steps_per_iteration}, one iteration's")
+    runner, metrics = jax.lax.scan(partial(update_step, env, params, config), runner, None, length=iterations)
     return _laid_out(mesh, runner), metrics
 
 

@@ -158,7 +158,8 @@ class _Loop:
         self.references, self.rows, self.steps = references, rows, steps
         self.actor = act(config.agent, env)
         # All chunks are of one length, for each length is compiled; the last may go a little beyond what was asked.
-        self.chunk = max(1, steps // (VALIDATIONS * CHUNKS_BETWEEN_VALIDATIONS))
+        iteration = config.agent.steps_per_iteration
+        self.chunk = iteration * max(1, steps // (VALIDATIONS * CHUNKS_BETWEEN_VALIDATIONS * iteration))
 
     def run(self, start: RunnerState, stop: _StopFlag) -> bool:
         """Train to the end; true if it was interrupted. Either way the run is saved."""
@@ -271,8 +272,8 @@ def _status(rows: list[dict[str, Any]]) -> str:
     row = rows[-1]
     acts = _validations(rows)
     parts = [f"{row['decisions_per_s']:,.0f}/s", f"ACT {acts[-1]:.0f} s" if acts else "ACT -"]
-    parts += [f"critic {row['critic_loss']:.2f}", f"actor {row['actor_loss']:.2f}"]
-    return " ".join([*parts, f"twin {row['twin_error']:.2f}"] if "twin_error" in row else parts)
+    shown = {"critic": "critic_loss", "actor": "actor_loss", "twin": "twin_error"}
+    return " ".join(parts + [f"{name} {row[column]:.2f}" for name, column in shown.items() if column in row])
 
 
 def _validations(rows: list[dict[str, Any]]) -> list[float]:

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxcec.agents.config import ALGORITHMS
 from jaxcec.evaluation.statistics import Interval
-
-_LEARNED = ("ddpg", "dtdrlmo")
 
 
 def training_curves(rows: Sequence[Mapping[str, float]], path: Path, references: Mapping[str, float]) -> None:
@@ -59,7 +58,7 @@ def act_bars(acts: Mapping[str, Interval], path: Path, title: str) -> None:
         [acts[name].high - acts[name].mean for name in names],
     ]
     figure, axis = plt.subplots(figsize=(1.0 * len(names) + 1.5, 3.6), layout="constrained")
-    colors = ["C0" if name in _LEARNED else "0.65" for name in names]
+    colors = ["C0" if name in ALGORITHMS else "0.65" for name in names]
     bars = axis.bar(names, means, yerr=spread, capsize=4, color=colors)
     axis.bar_label(
         bars, labels=[f"{mean:,.0f}" if mean >= 100.0 else f"{mean:.3g}" for mean in means], padding=3, fontsize=8

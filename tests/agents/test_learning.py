@@ -38,13 +38,6 @@ def update(config, agent, batch):
     return one_step(config, agent, batch, batch)
 
 
-@pytest.fixture
-def lax_promotion():
-    """optax's Adam mixes integers and floats, which is an error with strict promotion."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 def features_of(rng, *batch: int) -> Features:
     """Uniform features of V nodes with one resource, two links and a context; no costs, so that prices do nothing."""
     features = Features(*(rng.random((*batch, *shape), np.float32) for shape in ((V, COLUMNS), (2, 4), (12,))))

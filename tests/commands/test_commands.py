@@ -133,7 +133,10 @@ def write(path, text):
         ({"scenario": {"bandwidth": -4.0}}, "scenario.bandwidth: got -4.0; must be positive"),
         ({"scenario": {"bandwidth": "fast"}}, "scenario.bandwidth: got 'fast'; must be of type float"),
         ({"scenario": {"neighbours": [1, 1], "num_nodes": 40}}, "none of 1000 draws of 40 nodes was connected"),
-        ({"agent": {"algorithm": "dqn"}}, "agent.algorithm: got 'dqn'; must be one of dtdrlmo, ddpg"),
+        (
+            {"agent": {"algorithm": "a3c"}},
+            "agent.algorithm: got 'a3c'; must be one of dtdrlmo-plan, dtdrlmo, ddpg, ppo, dqn",
+        ),
         ({"num_envs": 0}, "num_envs: got 0; must be at least 1"),
     ],
 )
