@@ -83,7 +83,7 @@ def changed_later(state, params):
     )
     frames, elapsed = params.background.load.shape[1], jnp.floor(now / params.background.frame).astype(jnp.int32)
     known = elapsed - jnp.arange(HISTORY)[:, None]
-    read = episode.offset // frames * frames + (episode.offset + known) % frames
+    read = (episode.offset // frames * frames)[None] + (episode.offset[None] + known) % frames
     kept = jnp.zeros(params.background.load.size, bool).at[read].set(True).reshape(params.background.load.shape)
     load = jnp.where(kept, params.background.load, 0.9 - params.background.load)
     other = params.replace(arrivals=arrivals, background=params.background.replace(load=load))
