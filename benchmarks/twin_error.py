@@ -51,6 +51,7 @@ HORIZONS = (1, 10)  # decisions
 FRAMES_AHEAD = (1, 4, 16)
 FOLLOWED = 32  # decisions
 SIDE_BY_SIDE = 32  # decisions judged at once; each takes a simulator for every node
+FITTED = 128  # episodes, each of its own topology, that the linear model is fitted to: of few it learns which they are
 RIDGE = 1e-3
 KEY = jax.random.key(0)  # for signatures: without exploration, and under mean forecasts, nothing is drawn
 
@@ -222,7 +223,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     player = Player(env, config, env_params, params)
     train = player.replace(env_params=make_env(Scenario(dataset=arguments.dataset), "train")[1])
-    before, after, [action] = windows(*trajectories(train, keys), 1)
+    before, after, [action] = windows(*trajectories(train, episode_keys(arguments.seed, FITTED)), 1)
     played = trajectories(player, keys)
     models: dict[str, Model] = {
         "twin": lambda features, action: predict(config, params.twin, features, action)[0],
