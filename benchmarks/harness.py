@@ -64,6 +64,14 @@ def measured(script: str, cases: Iterable[Row], processes: int) -> Iterator[tupl
         yield summarise(case, done), done[-1]
 
 
+def print_table(title: str, rows: list[Row], columns: dict[str, str]) -> None:
+    """Print rows, with the format of each of the columns."""
+    table = Table(*columns, title=title)
+    for row in rows:
+        table.add_row(*(format(row.get(name, ""), spec if name in row else "") for name, spec in columns.items()))
+    Console(width=120).print(table)
+
+
 def report(setting: Row, rows: list[Row], columns: dict[str, str], file: str | None) -> None:
     """Print a table; write the figures if a file is named.
 
@@ -73,9 +81,6 @@ def report(setting: Row, rows: list[Row], columns: dict[str, str], file: str | N
         columns: key of a row to its format.
         file: for JSON.
     """
-    table = Table(*columns, title=f"{setting['device']}, {setting['versions']}")
-    for row in rows:
-        table.add_row(*(format(row.get(name, ""), spec if name in row else "") for name, spec in columns.items()))
-    Console(width=120).print(table)
+    print_table(f"{setting['device']}, {setting['versions']}", rows, columns)
     if file:
         Path(file).write_text(json.dumps(setting | {"rows": rows}, indent=1) + "\n")

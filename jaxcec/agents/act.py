@@ -86,6 +86,24 @@ def prefer(config: AgentConfig, params: AgentParams, observation: Observation) -
     return Preference(output.nodes, action.bandwidth, action.hold * config.max_hold, toll)
 
 
+def promise(
+    config: AgentConfig,
+    params: AgentParams,
+    twin: TwinParams,
+    features: Features,
+    action: RelaxedAction,
+    node: chex.Array,
+) -> tuple[Features, chex.Array]:
+    """What the twin foresees of a node: the next features, and the () scaled return.
+
+    That is its reward plus the discounted critic's value of the state it foresees.
+    """
+    executed = action.replace(nodes=jax.nn.one_hot(node, action.nodes.shape[-1]))
+    following, reward = predict(config, twin, features, executed)
+    next_action = relax(config, Actor(config).apply(params.actor, following))
+    return following, reward + config.discount * Critic(config).apply(params.critic, following, next_action)
+
+
 def _with_noise(
     config: AgentConfig, scores: chex.Array, action: RelaxedAction, key: chex.PRNGKey
 ) -> tuple[chex.Array, RelaxedAction]:
@@ -127,10 +145,7 @@ def _best_in_twin(
     _, candidates = jax.lax.top_k(scores, min(config.candidates, num_nodes))
 
     def foresee(node: chex.Array) -> tuple[chex.Array, chex.Array]:
-        executed = action.replace(nodes=jax.nn.one_hot(node, num_nodes))
-        following, reward = predict(config, twin, features, executed)
-        next_action = relax(config, Actor(config).apply(params.actor, following))
-        ahead = reward + config.discount * Critic(config).apply(params.critic, following, next_action)
+        following, ahead = promise(config, params, twin, features, action, node)
         # A softmax with entropy bonus e prefers nodes by value / e: so e times a score is in units of value.
         score = config.entropy * scores[node] + config.twin_score * ahead
         eps = action.hold[node] * config.max_hold
