@@ -24,23 +24,32 @@ def bootstrap_mean(values: np.ndarray, seed: int = 0) -> Interval:
         ValueError: there are no values.
     """
     values = np.asarray(values, np.float64)
-    if values.size == 0:
-        raise ValueError("values: got none; at least one is needed")
-    rng = np.random.default_rng(seed)
-    # A resample is a multinomial count of each value: one matrix product instead of n draws for each.
-    counts = rng.multinomial(values.size, np.full(values.size, 1.0 / values.size), size=RESAMPLES)
-    low, high = np.percentile(counts @ values / values.size, [2.5, 97.5])
-    return Interval(float(values.mean()), float(low), float(high))
+    counts = _resamples(values.size, seed)
+    return _interval(float(values.mean()), counts @ values / values.size)
 
 
 def paired_difference(values: np.ndarray, baseline: np.ndarray, seed: int = 0) -> Interval:
-    """Mean of values - baseline over paired episodes, as a share of the baseline's mean, with its 95 % interval.
+    """How much the mean of values differs from the baseline's, as a share of it, with its 95 % interval.
+
+    Whole pairs are resampled, and the share is taken of each resample's own baseline: it is never below -100 %.
 
     Raises:
-        ValueError: the arrays do not pair.
+        ValueError: the arrays do not pair, or there are no values.
     """
     if np.shape(values) != np.shape(baseline):
         raise ValueError(f"values: got shape {np.shape(values)}; must pair with the baseline's {np.shape(baseline)}")
-    scale = float(np.mean(baseline))
-    interval = bootstrap_mean(np.asarray(values, np.float64) - np.asarray(baseline, np.float64), seed)
-    return Interval(*(x / scale for x in interval))
+    values, baseline = np.asarray(values, np.float64), np.asarray(baseline, np.float64)
+    counts = _resamples(values.size, seed)
+    return _interval(float(values.mean() / baseline.mean()) - 1.0, (counts @ values) / (counts @ baseline) - 1.0)
+
+
+def _resamples(size: int, seed: int) -> np.ndarray:
+    """(RESAMPLES, size) how often each value is drawn: one matrix product then gives all means."""
+    if size == 0:
+        raise ValueError("values: got none; at least one is needed")
+    return np.random.default_rng(seed).multinomial(size, np.full(size, 1.0 / size), size=RESAMPLES)
+
+
+def _interval(mean: float, resampled: np.ndarray) -> Interval:
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return Interval(mean, float(low), float(high))

@@ -30,6 +30,13 @@ def test_pairing_removes_what_episodes_share():
     assert paired_difference(baseline, baseline) == (0.0, 0.0, 0.0)
 
 
+def test_a_share_is_taken_of_the_same_resample():
+    """However widely a baseline is spread, no interval says that more than all of it was saved."""
+    baseline = np.random.default_rng(3).pareto(1.5, 30) * 1000.0
+    interval = paired_difference(0.02 * baseline + 1.0, baseline)
+    assert -1.0 < interval.low < interval.mean < interval.high < -0.9
+
+
 def test_one_value_and_none():
     assert bootstrap_mean(np.array([3.0])) == (3.0, 3.0, 3.0)
     with pytest.raises(ValueError, match="got none"):
