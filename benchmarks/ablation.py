@@ -126,9 +126,10 @@ def main() -> None:
 
     acts = {name: played(f) for name, f in variants(env, params, config, agent, arguments.without_toll).items()}
     rows = [row(name, act, eft, acts["plan, forecast"]) for name, act in acts.items()]
-    setting = {"device": processor(), "versions": versions("jax", "jaxcec"), "policy": run} | vars(arguments)
+    played_on = {name: getattr(arguments, name) for name in ("dataset", "split", "episodes", "seed")}
+    setting = {"device": processor(), "versions": versions("jax", "jaxcec"), "policy": run} | played_on
     columns = dict.fromkeys(list(rows[0])[2:], ".3f")
-    report(setting | {"policy": run}, rows, {"variant": "", "act": ".1f"} | columns, arguments.json)
+    report(setting, rows, {"variant": "", "act": ".1f"} | columns, arguments.json)
 
 
 if __name__ == "__main__":
