@@ -98,7 +98,7 @@ def costs(features: Features) -> chex.Array:
 
 
 def situation(features: Features) -> chex.Array:
-    """(..., 9) of order one: how heavy the load is and how far the service, which prices may depend on."""
+    """(..., 10) of order one: how heavy the load is and how far the service, which prices may depend on."""
     service = features.context[..., -5:]  # remaining, age, slack, expected, others
     names = ("backlog", "wait", "data_ready", "transfer")
     columns = [NODE_COLUMNS.index(name) - len(NODE_COLUMNS) for name in names]
