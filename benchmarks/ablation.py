@@ -6,7 +6,7 @@
 `actor` is the scorer alone; `plan, load as now` simulates the mechanism without a forecast, `plan, forecast` with the
 learned one, `sampled` with two drawn from it; `true load` and `true future` are the same planner told what nobody can
 know: other tenants' load to come, and the services to come as well. Episodes of the test split, paired. Needs a policy
-of dtdrlmo-plan, shipped ones by default. `--without-toll` adds the plan that forgets the services to come.
+of dtdrlmo-plan, the shipped one by default.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ def planner(
     return jax.vmap(lambda _, state, key: plan(env, ahead, base, forecast, know(state, params), key))
 
 
-def variants(
-    env: CECEnv, params: EnvParams, config: AgentConfig, agent: AgentParams, without_toll: bool
-) -> dict[str, Decide]:
+def variants(env: CECEnv, params: EnvParams, config: AgentConfig, agent: AgentParams) -> dict[str, Decide]:
     """Every row of the table."""
     make = functools.partial(planner, env, params, config, agent)
     mean, sampled = (functools.partial(foresee, agent.forecast, drawn) for drawn in (False, True))
@@ -83,7 +81,7 @@ def variants(
         "plan, true load": make(know=true_load),
         "plan, true future": make(know=true_future),
     }
-    return rows | ({"plan, forecast, no toll": make(forecast=mean, toll=0.0)} if without_toll else {})
+    return rows
 
 
 def row(name: str, act: np.ndarray, eft: np.ndarray, best: np.ndarray) -> dict[str, Any]:
@@ -109,7 +107,6 @@ def main() -> None:
     parser.add_argument("--split", choices=("train", "test"), default="test")
     parser.add_argument("--episodes", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--without-toll", action="store_true")
     parser.add_argument("--json", help="file for the figures")
     arguments = parser.parse_args()
     use_compilation_cache()
@@ -124,7 +121,7 @@ def main() -> None:
 
         return np.asarray(jax.jit(episodes)(keys).act)
 
-    acts = {name: played(f) for name, f in variants(env, params, config, agent, arguments.without_toll).items()}
+    acts = {name: played(f) for name, f in variants(env, params, config, agent).items()}
     rows = [row(name, act, eft, acts["plan, forecast"]) for name, act in acts.items()]
     played_on = {name: getattr(arguments, name) for name in ("dataset", "split", "episodes", "seed")}
     setting = {"device": processor(), "versions": versions("jax", "jaxcec"), "policy": run} | played_on
