@@ -73,7 +73,7 @@ def variants(env: CECEnv, params: EnvParams, config: AgentConfig, agent: AgentPa
     """Every row of the table."""
     make = functools.partial(planner, env, params, config, agent)
     mean, sampled = (functools.partial(foresee, agent.forecast, drawn) for drawn in (False, True))
-    rows = {
+    return {
         "actor": make(candidates=1, steps=0),
         "plan, load as now": make(),
         "plan, forecast": make(forecast=mean),
@@ -81,7 +81,6 @@ def variants(env: CECEnv, params: EnvParams, config: AgentConfig, agent: AgentPa
         "plan, true load": make(know=true_load),
         "plan, true future": make(know=true_future),
     }
-    return rows
 
 
 def row(name: str, act: np.ndarray, eft: np.ndarray, best: np.ndarray) -> dict[str, Any]:
