@@ -116,7 +116,7 @@ def main() -> None:
 
     def played(decide: Decide) -> np.ndarray:
         def episodes(keys: chex.PRNGKey) -> Episodes:
-            return play(env, params, decide, keys)[0]
+            return play(env, params, decide, keys)
 
         return np.asarray(jax.jit(episodes)(keys).act)
 

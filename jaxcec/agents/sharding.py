@@ -36,6 +36,20 @@ def replicated(mesh: Mesh, tree: Any) -> Any:
     return jax.tree.map(put, tree)
 
 
+def shared_out(mesh: Mesh | None, tree: Any) -> Any:
+    """Arrays of this process in equal parts of their leading axis, where there are devices to share them.
+
+    Raises:
+        ValueError: they cannot be divided equally.
+    """
+    if mesh is None:
+        return tree
+    for length in {x.shape[0] for x in jax.tree.leaves(tree)}:
+        if length % mesh.size:
+            raise ValueError(f"--devices: got {mesh.size}; {length} episodes cannot be divided equally among them")
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(_ENV)))
+
+
 def over_environments(mesh: Mesh | None, tree: Any) -> Any:
     """Within a compiled program: arrays in equal parts of their leading axis, where there are devices to share them."""
     if mesh is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from jaxcec.evaluation.statistics import Interval
 from jaxcec.scenarios import Scenario, load_jobs
 from jaxcec.scenarios.job_table import JobTable
 
@@ -35,3 +36,14 @@ def progress_bar() -> Progress:
         TextColumn("{task.fields[status]}"),
         console=console,
     )
+
+
+def seconds(value: float) -> str:
+    """A time in s, to four digits or so."""
+    return f"{value:.1f}" if value >= 10.0 else f"{value:.3f}"
+
+
+def percent(share: Interval) -> str:
+    """A signed share with its interval."""
+    mean, low, high = (100.0 * x for x in share)
+    return f"{mean:+.1f} % [{low:+.1f}, {high:+.1f}]"

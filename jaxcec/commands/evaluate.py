@@ -13,24 +13,25 @@ from typing import Literal
 import chex
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from rich.table import Table
 
-from jaxcec.agents.act import act
-from jaxcec.agents.checkpoint import PRETRAINED, load_policy, policy_algorithm
 from jaxcec.agents.config import ALGORITHMS
+from jaxcec.agents.sharding import replicated, shared_out
 from jaxcec.commands.config import guarded, load_config, parse, write_aside
-from jaxcec.commands.console import announced_jobs, console, progress_bar
-from jaxcec.commands.runtime import use_compilation_cache
+from jaxcec.commands.console import announced_jobs, console, percent, progress_bar, seconds
+from jaxcec.commands.contenders import all_contenders, chosen
+from jaxcec.commands.runtime import choose_mesh, use_compilation_cache
+from jaxcec.commands.sweep import run_sweep
 from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation.clairvoyant import clairvoyant
 from jaxcec.evaluation.plots import act_bars
-from jaxcec.evaluation.rollout import Contender, Episodes, episode_keys, timed_rollout
+from jaxcec.evaluation.rollout import MEASURES, Contender, Episodes, episode_keys, timed_rollout
 from jaxcec.evaluation.statistics import Interval, bootstrap_mean, paired_difference
-from jaxcec.policies import BASELINES, RANDOM_PLANS, PlanConfig, SearchConfig, prefer_priced_finish
+from jaxcec.policies import SearchConfig
 from jaxcec.scenarios import Scenario, make_env
 
 BATCH = 256  # episodes side by side
-SEARCHED_FROM = ("eft", "eft-priced", "peft", "peft-priced", "eft-rollout")  # the best of those that send at full rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,21 +41,31 @@ class EvalCommand:
     scenario: Scenario
     dataset: Literal["synthetic", "alibaba"] = "synthetic"  # where the services' DAGs come from
     config: str = "default"  # name in configs/ or path of a YAML file; its scenario is used, flags override it
-    episodes: int = 256  # of the test split, the same for every policy
+    sweep: Literal["services", "microservices", "bandwidth", "all"] | None = None  # Fig. 4 and 5; minutes to an hour
+    episodes: int | None = None  # of the test split, the same for every policy; 256, or 64 at each point of a sweep
     seed: int = 0  # draws the episodes
-    policies: tuple[str, ...] = ()  # which to play; by default all
+    policies: tuple[str, ...] = ()  # which to play; by default all, in a sweep all but the slowest two
     checkpoint: Path | None = None  # policy.msgpack or run folder; by default the newest run, else the one shipped
     trace: str | None = None  # your own batch_task.csv, with --dataset alibaba
-    clairvoyant: int = 0  # generations of a search that knows the future: one more row, for minutes
-    out: Path | None = None  # folder to make for the results; by default runs/<time>-eval-<dataset>
+    clairvoyant: int | None = None  # generations of a search that knows the future; 0, or 10 of a small one in a sweep
+    devices: str = "1"  # that share the episodes: a number (on CPUs, of cores), or all
+    out: Path | None = None  # folder for the results, by default runs/<time>-eval-<dataset>; a sweep goes on there
 
     def __post_init__(self) -> None:
-        if self.episodes < 1:
-            raise ValueError(f"--episodes: got {self.episodes}; must be at least 1")
-        if self.seed < 0:
-            raise ValueError(f"--seed: got {self.seed}; must be at least 0")
-        if self.clairvoyant < 0:
-            raise ValueError(f"--clairvoyant: got {self.clairvoyant}; must be at least 0")
+        for name, least in {"episodes": 1, "seed": 0, "clairvoyant": 0}.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"--{name}: got {value}; must be at least {least}")
+
+    @property
+    def count(self) -> int:
+        """Episodes, at each point if there are several."""
+        return self.episodes or (64 if self.sweep else 256)
+
+    @property
+    def generations(self) -> int:
+        """Of the search that knows the future."""
+        return self.clairvoyant if self.clairvoyant is not None else 10 if self.sweep else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,69 +92,51 @@ def _main(arguments: list[str] | None) -> None:
 
     command = parse(EvalCommand, arguments, __doc__ or "", base)
     use_compilation_cache()
+    mesh = choose_mesh(command.devices)
     scenario = dataclasses.replace(
         command.scenario, dataset=command.dataset, trace=command.trace or command.scenario.trace
     )
-    folder = command.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-eval-{command.dataset}"
+    kind = "sweep" if command.sweep else "eval"
+    folder = command.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{kind}-{command.dataset}"
+    if command.sweep:
+        run_sweep(command, scenario, folder, mesh)
+    else:
+        evaluate(command, scenario, folder, mesh)
+
+
+def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, mesh: Mesh | None) -> None:
+    """Play one scenario; print the tables and write figure, episodes and summary.
+
+    Args:
+        command: what was asked.
+        scenario: where.
+        folder: made if need be.
+        mesh: the devices that share the episodes.
+
+    Raises:
+        ValueError: the folder is not empty, or there is no such policy.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"--out: {folder} is there and not an empty folder; name another one")
     env, env_params = make_env(scenario, "test", announced_jobs(scenario))
-    contenders, checkpoints = _contenders(command.checkpoint, env, env_params)
-    results = _play(env, env_params, _chosen(contenders, command.policies), command.seed, command.episodes)
-    if command.clairvoyant:
-        results["clairvoyant"] = _search(env, env_params, contenders, command)
-    _print_tables(results, f"{command.dataset}, {scenario.name}, {command.episodes} test episodes")
-    _write(folder, command, scenario, results, checkpoints)
+    contenders, sources = all_contenders(command.checkpoint, env, env_params)
+    contenders = chosen(contenders, command.policies)
+    if mesh is not None:
+        env_params = replicated(mesh, env_params)
+        contenders = [contender._replace(params=replicated(mesh, contender.params)) for contender in contenders]
+    results = _play(env, env_params, contenders, _batches(command, mesh))
+    if command.generations:
+        results["clairvoyant"] = _search(env, env_params, results, command, mesh)
+    _print_tables(results, f"{command.dataset}, {scenario.name}, {command.count} test episodes")
+    _write(folder, command, scenario, results, sources)
     console.print(f"written: {folder} holds act.png, episodes.csv and results.json")
 
 
-def _contenders(checkpoint: Path | None, env: CECEnv, env_params: EnvParams) -> tuple[list[Contender], dict[str, str]]:
-    """Every baseline and every learned policy there is, and where the learned ones come from."""
-    observation = jax.eval_shape(env.reset_env, jax.random.key(0), env_params)[0]
-    contenders = [Contender.of_rule(name, policy) for name, policy in BASELINES.items()]
-    contenders.append(Contender.of_planner("eft-rollout", env, PlanConfig(), prefer_priced_finish))
-    contenders.append(Contender.of_random_plans("best-of-random", env, RANDOM_PLANS))
-    sources = {}
-    for name in reversed(ALGORITHMS):
-        for path in _policy_paths(name, checkpoint):
-            try:
-                config, params, run = load_policy(path, observation)
-            except ValueError as error:
-                if path.parent == PRETRAINED or checkpoint is not None:
-                    raise
-                console.print(f"{name}: not used: {error}")
-                continue
-            console.print(f"{name}: {'the policy shipped' if path.parent == PRETRAINED else path} ({run})")
-            contenders.append(Contender.of_agent(name, act(config, env), params))
-            sources[name] = str(path)
-            break
-        else:
-            console.print(f"{name}: no policy; train one with: python train.py --agent.algorithm {name}")
-    return contenders, sources
-
-
-def _chosen(contenders: list[Contender], names: tuple[str, ...]) -> list[Contender]:
-    """Those of these names, or all where none is named."""
-    known = [contender.name for contender in contenders]
-    for name in names:
-        if name not in known:
-            raise ValueError(f"--policies: got {name!r}; must be among {', '.join(known)}")
-    return [contender for contender in contenders if not names or contender.name in names]
-
-
-def _policy_paths(name: str, checkpoint: Path | None) -> list[Path]:
-    """Where a policy of this algorithm may be: the one named; else the newest runs; at last the one shipped."""
-    shipped = [path for path in [PRETRAINED / f"{name}.msgpack"] if path.is_file()]
-    if checkpoint is not None:
-        named = checkpoint / "policy.msgpack" if checkpoint.is_dir() else checkpoint
-        return [named] if policy_algorithm(named) == name else shipped
-    runs = sorted(Path("runs").glob("*/policy.msgpack"), key=lambda p: p.stat().st_mtime, reverse=True)
-    return [path for path in runs if policy_algorithm(path) == name] + shipped
-
-
-def _play(env: CECEnv, env_params: EnvParams, contenders: list[Contender], seed: int, count: int) -> dict[str, Result]:
+def _play(
+    env: CECEnv, env_params: EnvParams, contenders: list[Contender], batches: list[chex.PRNGKey]
+) -> dict[str, Result]:
     """The same episodes under every policy, batch by batch."""
-    batches = _batches(seed, count)
+    count = sum(map(len, batches))
     results = {}
     with progress_bar() as progress:
         task = progress.add_task("evaluating", total=len(contenders) * count, status="")
@@ -161,29 +154,32 @@ def _play(env: CECEnv, env_params: EnvParams, contenders: list[Contender], seed:
     return results
 
 
-def _search(env: CECEnv, env_params: EnvParams, contenders: list[Contender], command: EvalCommand) -> Result:
+def _search(
+    env: CECEnv, env_params: EnvParams, results: dict[str, Result], command: EvalCommand, mesh: Mesh | None
+) -> Result:
     """The same episodes for whoever knows their future; its time is that of the search."""
-    start = [contender for contender in contenders if contender.name in SEARCHED_FROM]
-    config = SearchConfig(generations=command.clairvoyant)
-    batches = _batches(command.seed, command.episodes)
+    config = SearchConfig(generations=command.generations)
+    batches = _batches(command, mesh)
     search_keys = jax.random.split(jax.random.key(command.seed), len(batches))
     parts, begin = [], time.perf_counter()
     with progress_bar() as progress:
         task = progress.add_task("searching", total=len(batches) * config.generations, status="clairvoyant")
 
         def report(act: float) -> None:
-            progress.update(task, advance=1, status=f"clairvoyant, ACT {_seconds(act)} s")
+            progress.update(task, advance=1, status=f"clairvoyant, ACT {seconds(act)} s")
 
-        for batch, key in zip(batches, search_keys, strict=True):
-            episodes = clairvoyant(env, env_params, start, config, batch, key, report)
+        for index, (batch, key) in enumerate(zip(batches, search_keys, strict=True)):
+            rows = slice(index * BATCH, (index + 1) * BATCH)
+            played = [jax.tree.map(lambda x, rows=rows: x[rows], result.episodes) for result in results.values()]
+            episodes = clairvoyant(env, env_params, played, config, batch, key, report)
             parts.append(jax.tree.map(np.asarray, episodes))
     joined = _joined(parts)
     return Result(joined, float(joined.decisions.sum()) / (time.perf_counter() - begin))
 
 
-def _batches(seed: int, count: int) -> list[chex.PRNGKey]:
-    keys = episode_keys(seed, count)
-    return [keys[i : i + BATCH] for i in range(0, count, BATCH)]
+def _batches(command: EvalCommand, mesh: Mesh | None) -> list[chex.PRNGKey]:
+    keys = episode_keys(command.seed, command.count)
+    return [shared_out(mesh, keys[i : i + BATCH]) for i in range(0, command.count, BATCH)]
 
 
 def _joined(parts: list[Episodes]) -> Episodes:
@@ -198,8 +194,8 @@ def _print_tables(results: dict[str, Result], title: str) -> None:
         interval = bootstrap_mean(result.episodes.act)
         table.add_row(
             name,
-            _seconds(interval.mean),
-            f"{_seconds(interval.low)} to {_seconds(interval.high)}",
+            seconds(interval.mean),
+            f"{seconds(interval.low)} to {seconds(interval.high)}",
             f"{100 * result.moved:.1f} %",
             f"{result.decisions_per_s:,.0f}",
             f"{int(result.episodes.merges.sum()):,}",
@@ -213,7 +209,7 @@ def _print_tables(results: dict[str, Result], title: str) -> None:
     for name in learned:
         table.add_column(name, justify="right")
     for baseline in results:
-        cells = ["" if name == baseline else _percent(_against(results, name, baseline)) for name in learned]
+        cells = ["" if name == baseline else percent(_against(results, name, baseline)) for name in learned]
         if baseline not in learned or len(learned) > 1:
             table.add_row(baseline, *cells)
     console.print(table)
@@ -221,15 +217,6 @@ def _print_tables(results: dict[str, Result], title: str) -> None:
 
 def _against(results: dict[str, Result], name: str, baseline: str) -> Interval:
     return paired_difference(results[name].episodes.act, results[baseline].episodes.act)
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.1f}" if value >= 10.0 else f"{value:.3f}"
-
-
-def _percent(interval: Interval) -> str:
-    mean, low, high = (100.0 * x for x in interval)
-    return f"{mean:+.1f} % [{low:+.1f}, {high:+.1f}]"
 
 
 def _write(
@@ -241,7 +228,7 @@ def _write(
         "dataset": command.dataset,
         "scenario": scenario.name,
         "seed": command.seed,
-        "episodes": command.episodes,
+        "episodes": command.count,
         "checkpoint": checkpoints,
         "policies": {
             name: {
@@ -258,13 +245,13 @@ def _write(
     }
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["episode", "policy", *Episodes._fields])
+    writer.writerow(["episode", "policy", *MEASURES])
     for name, result in results.items():
-        writer.writerows([i, name, *row] for i, row in enumerate(zip(*result.episodes, strict=True)))
+        writer.writerows([i, name, *row] for i, row in enumerate(zip(*result.episodes[: len(MEASURES)], strict=True)))
     folder.mkdir(parents=True, exist_ok=True)
     write_aside(folder / "episodes.csv", text.getvalue())
     try:
-        act_bars(acts, folder / "act.png", f"{command.dataset}, {scenario.name}, {command.episodes} episodes")
+        act_bars(acts, folder / "act.png", f"{command.dataset}, {scenario.name}, {command.count} episodes")
     except ImportError as error:
         console.print(f"no act.png: {error}")
     write_aside(folder / "results.json", json.dumps(summary, indent=2) + "\n")

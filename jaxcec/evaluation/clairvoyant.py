@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 
 from jaxcec.env import Action, CECEnv, EnvParams, EnvState, Observation
-from jaxcec.evaluation.rollout import Apply, Contender, Episodes, deciding, play
+from jaxcec.evaluation.rollout import Episodes, play
 from jaxcec.policies import SearchConfig, follow_placement, search
 
 
 def clairvoyant(
     env: CECEnv,
     env_params: EnvParams,
-    contenders: Sequence[Contender],
+    played: Sequence[Episodes],
     config: SearchConfig,
     keys: chex.PRNGKey,
     search_key: chex.PRNGKey,
@@ -32,23 +31,17 @@ def clairvoyant(
     Args:
         env: the environment.
         env_params: its banks.
-        contenders: whose placements the search starts from. It is never worse than those that send at full rate
-            without hold; of others, only where they place is taken over.
+        played: the same episodes under policies whose placements the search starts from. It is never worse than those
+            that send at full rate without hold; of others, only where they place is taken over.
         config: how wide and how long the search is.
         keys: (episodes,) as `rollout` takes them: equal keys draw equal episodes.
         search_key: draws the changes.
         report: is told the mean ACT so far in s, after each generation.
     """
     states = jax.vmap(env.reset_env, in_axes=(0, None))(keys, env_params)[1]
-    placed = [_placements(env, env_params, contender.apply, contender.params, keys) for contender in contenders]
-    best, _ = search(env, config, env_params, states, jnp.stack(placed, axis=1), search_key, report)
+    placed = jnp.stack([jnp.asarray(episodes.host) for episodes in played], axis=1)
+    best, _ = search(env, config, env_params, states, placed, search_key, report)
     return _replayed(env, env_params, best, keys)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 2))
-def _placements(env: CECEnv, env_params: EnvParams, apply: Apply, params: Any, keys: chex.PRNGKey) -> chex.Array:
-    """(episodes, M, N) i16: where a policy runs everything."""
-    return play(env, env_params, deciding(apply, params, env_params), keys)[1].host
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -56,4 +49,4 @@ def _replayed(env: CECEnv, env_params: EnvParams, placements: chex.Array, keys: 
     def decide(observation: Observation, state: EnvState, keys: chex.PRNGKey) -> Action:
         return jax.vmap(follow_placement, in_axes=(0, 0, None))(placements, state, env_params)
 
-    return play(env, env_params, decide, keys)[0]
+    return play(env, env_params, decide, keys)

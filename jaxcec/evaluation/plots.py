@@ -7,7 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from jaxcec.agents.config import ALGORITHMS
-from jaxcec.evaluation.statistics import Interval
+from jaxcec.evaluation.statistics import Interval, bootstrap_mean
+from jaxcec.evaluation.sweep import AXES, Acts, Point, along
+
+STYLES = {  # of the policies drawn in a sweep: color and marker
+    "le": ("0.6", "v"),
+    "local": ("0.35", "^"),
+    "greedy": ("C4", "s"),
+    "eft": ("C2", "D"),
+    "ddpg": ("C1", "o"),
+    "dtdrlmo": ("C0", "o"),
+    "dtdrlmo-plan": ("C3", "o"),
+    "clairvoyant": ("k", "*"),
+}
+LABELS = {
+    "num_services": "services",
+    "max_microservices": "most microservices of a service",
+    "bandwidth": "mean bandwidth of a link (Mbit/s)",
+}
 
 
 def training_curves(rows: Sequence[Mapping[str, float]], path: Path, references: Mapping[str, float]) -> None:
@@ -69,6 +86,32 @@ def act_bars(acts: Mapping[str, Interval], path: Path, title: str) -> None:
     _save(figure, path)
 
 
+def sweep_figure(acts: Acts, base: Point, path: Path) -> None:
+    """Fig. 4 or 5: ACT along each axis that was swept, with 95 % intervals.
+
+    Args:
+        acts: what was played.
+        base: which dataset and setting, and the value of each axis where another is swept.
+        path: without suffix; PNG and SVG are written.
+    """
+    plt = _pyplot()
+    swept = {axis: played for axis in AXES if len(played := along(acts, base, axis)) > 1}
+    if not swept:
+        return
+    figure, axes = plt.subplots(1, len(swept), figsize=(4.0 * len(swept), 3.6), squeeze=False, layout="constrained")
+    for panel, (axis, played) in zip(axes[0], swept.items(), strict=True):
+        for name, (color, marker) in STYLES.items():
+            shown = {value: bootstrap_mean(by[name]) for value, by in played.items() if name in by}
+            means = [interval.mean for interval in shown.values()]
+            spread = [[i.mean - i.low for i in shown.values()], [i.high - i.mean for i in shown.values()]]
+            line = {"color": color, "marker": marker, "markersize": 4, "linewidth": 1.2, "capsize": 3}
+            panel.errorbar(list(shown), means, yerr=spread, label=name, **line)
+        panel.set(yscale="log", xlabel=LABELS[axis], xticks=list(AXES[axis]), ylabel="ACT (s), 95 % interval")
+    figure.suptitle(f"{base.dataset}, {base.setting}", fontsize=10)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    _save(figure, path.with_suffix(".png"), path.with_suffix(".svg"))
+
+
 def _number(value: Any) -> float | None:
     return None if value is None or value == "" or value != value else float(value)
 
@@ -84,9 +127,16 @@ def _pyplot() -> Any:
     return matplotlib.pyplot
 
 
-def _save(figure: Any, path: Path) -> None:
-    """Write aside, then rename: a figure that is looked at while training goes on is never half-written."""
-    aside = path.with_name(f".{path.name}")
-    figure.savefig(aside, dpi=150, format="png")
-    _pyplot().close(figure)
-    aside.replace(path)
+def _save(figure: Any, *paths: Path) -> None:
+    """Write aside, then rename: a figure that is looked at while training goes on is never half-written.
+
+    Equal figures are equal files: an SVG has neither a date nor random names in it.
+    """
+    plt = _pyplot()
+    for path in paths:
+        aside = path.with_name(f".{path.name}")
+        kind = path.suffix.removeprefix(".")
+        with plt.rc_context({"svg.hashsalt": "jaxcec", "svg.fonttype": "none"}):
+            figure.savefig(aside, dpi=150, format=kind, metadata={"Date": None} if kind == "svg" else None)
+        aside.replace(path)
+    plt.close(figure)

@@ -64,12 +64,16 @@ def _of_random_plans(env: CECEnv, config: PlanConfig) -> Apply:
 
 
 class Episodes(NamedTuple):
-    """What was measured of each episode; (episodes,) each."""
+    """What was measured of each episode; (episodes,) each, and where everything ran."""
 
     act: chex.Array  # s
     decisions: chex.Array
     moved: chex.Array  # decisions for another host than the source's edge node
     merges: chex.Array  # timeline segments merged
+    host: chex.Array | None  # (episodes, M, N) i16; None while they are played
+
+
+MEASURES = Episodes._fields[:-1]  # one number of each episode
 
 
 def episode_keys(seed: int, count: int) -> chex.PRNGKey:
@@ -88,24 +92,19 @@ def rollout(env: CECEnv, env_params: EnvParams, apply: Apply, params: Any, keys:
         params: its parameters.
         keys: (episodes,) each draws its episode, and the policy's own random numbers.
     """
-    return play(env, env_params, deciding(apply, params, env_params), keys)[0]
-
-
-def deciding(apply: Apply, params: Any, env_params: EnvParams) -> Decide:
-    """A policy as `play` takes it."""
 
     def decide(observation: Observation, state: EnvState, key: chex.PRNGKey) -> Action:
         return apply(params, observation, known_world(state, env_params), key)
 
-    return jax.vmap(decide)
+    return play(env, env_params, jax.vmap(decide), keys)
 
 
-def play(env: CECEnv, env_params: EnvParams, decide: Decide, keys: chex.PRNGKey) -> tuple[Episodes, EnvState]:
-    """What `rollout` compiles: the episodes, and their states at the end, whose `host` says what ran where."""
+def play(env: CECEnv, env_params: EnvParams, decide: Decide, keys: chex.PRNGKey) -> Episodes:
+    """What `rollout` compiles."""
     observation, state = jax.vmap(env.reset_env, in_axes=(0, None))(keys, env_params)
     count = keys.shape[0]
     nothing = jnp.zeros(count, jnp.int32)
-    start = Episodes(jnp.zeros(count), nothing, nothing, nothing)
+    start = Episodes(jnp.zeros(count), nothing, nothing, nothing, None)
 
     def running(carry: tuple) -> chex.Array:
         return ~jnp.all(jax.vmap(env.is_terminated)(carry[1]))
@@ -124,11 +123,12 @@ def play(env: CECEnv, env_params: EnvParams, decide: Decide, keys: chex.PRNGKey)
             decisions=done.decisions + decided.astype(jnp.int32),
             moved=done.moved + (decided & (info["host"] != source)).astype(jnp.int32),
             merges=info["merges"],
+            host=None,
         )
         return observation, state, done, index + 1
 
     _, state, done, _ = jax.lax.while_loop(running, step, (observation, state, start, jnp.int32(0)))
-    return done, state
+    return done._replace(host=state.host)
 
 
 def timed_rollout(

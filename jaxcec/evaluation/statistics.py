@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,11 +37,27 @@ def paired_difference(values: np.ndarray, baseline: np.ndarray, seed: int = 0) -
     Raises:
         ValueError: the arrays do not pair, or there are no values.
     """
-    if np.shape(values) != np.shape(baseline):
-        raise ValueError(f"values: got shape {np.shape(values)}; must pair with the baseline's {np.shape(baseline)}")
-    values, baseline = np.asarray(values, np.float64), np.asarray(baseline, np.float64)
-    counts = _resamples(values.size, seed)
-    return _interval(float(values.mean() / baseline.mean()) - 1.0, (counts @ values) / (counts @ baseline) - 1.0)
+    mean, low, high = paired_reduction([(values, baseline)], seed)
+    return Interval(-mean, -high, -low)
+
+
+def paired_reduction(pairs: Sequence[tuple[np.ndarray, np.ndarray]], seed: int = 0) -> Interval:
+    """How much lower values are than baselines, as a share of these, a mean over several pairs of arrays.
+
+    Args:
+        pairs: (n,) values and (n,) baseline each, of one and the same n episodes: these are resampled.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: arrays do not pair, or there are no values.
+    """
+    shapes = {np.shape(x) for pair in pairs for x in pair}
+    if len(shapes) > 1:
+        raise ValueError(f"values: got shapes {sorted(shapes)}; must pair with the baseline")
+    values, baselines = (np.asarray(x, np.float64) for x in zip(*pairs, strict=True))  # (P, n) each
+    counts = _resamples(values.shape[1], seed)
+    resampled = 1.0 - (counts @ values.T) / (counts @ baselines.T)
+    return _interval(float(np.mean(1.0 - values.mean(axis=1) / baselines.mean(axis=1))), resampled.mean(axis=1))
 
 
 def _resamples(size: int, seed: int) -> np.ndarray:
