@@ -22,6 +22,7 @@ from jaxcec.commands.config import guarded, load_config, parse, write_aside
 from jaxcec.commands.console import announced_jobs, console, percent, progress_bar, seconds
 from jaxcec.commands.contenders import all_contenders, chosen
 from jaxcec.commands.runtime import choose_mesh, use_compilation_cache
+from jaxcec.commands.schedule import check_paths, show_schedule
 from jaxcec.commands.sweep import run_sweep
 from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation.clairvoyant import clairvoyant
@@ -42,7 +43,8 @@ class EvalCommand:
     dataset: Literal["synthetic", "alibaba"] = "synthetic"  # where the services' DAGs come from
     config: str = "default"  # name in configs/ or path of a YAML file; its scenario is used, flags override it
     sweep: Literal["services", "microservices", "bandwidth", "all"] | None = None  # Fig. 4 and 5; minutes to an hour
-    episodes: int | None = None  # of the test split, the same for every policy; 256, or 64 at each point of a sweep
+    schedule: tuple[Path, ...] = ()  # .html or .png to draw one episode in; by default eft's and dtdrlmo-plan's
+    episodes: int | None = None  # of the test split, the same for every policy; 256, or 32 at each point of a sweep
     seed: int = 0  # draws the episodes
     policies: tuple[str, ...] = ()  # which to play; by default all, in a sweep all but the slowest two
     checkpoint: Path | None = None  # policy.msgpack or run folder; by default the newest run, else the one shipped
@@ -52,6 +54,7 @@ class EvalCommand:
     out: Path | None = None  # folder for the results, by default runs/<time>-eval-<dataset>; a sweep goes on there
 
     def __post_init__(self) -> None:
+        check_paths(self.schedule)
         for name, least in {"episodes": 1, "seed": 0, "clairvoyant": 0}.items():
             value = getattr(self, name)
             if value is not None and value < least:
@@ -60,7 +63,7 @@ class EvalCommand:
     @property
     def count(self) -> int:
         """Episodes, at each point if there are several."""
-        return self.episodes or (64 if self.sweep else 256)
+        return self.episodes or (32 if self.sweep else 256)
 
     @property
     def generations(self) -> int:
@@ -98,7 +101,9 @@ def _main(arguments: list[str] | None) -> None:
     )
     kind = "sweep" if command.sweep else "eval"
     folder = command.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{kind}-{command.dataset}"
-    if command.sweep:
+    if command.schedule:
+        show_schedule(command, scenario)
+    elif command.sweep:
         run_sweep(command, scenario, folder, mesh)
     else:
         evaluate(command, scenario, folder, mesh)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxcec.agents.config import ALGORITHMS
+from jaxcec.evaluation.schedule import Schedule, bars, resources
 from jaxcec.evaluation.statistics import Interval, bootstrap_mean
 from jaxcec.evaluation.sweep import AXES, Acts, Point, along
 
@@ -110,6 +111,34 @@ def sweep_figure(acts: Acts, base: Point, path: Path) -> None:
     figure.suptitle(f"{base.dataset}, {base.setting}", fontsize=10)
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     _save(figure, path.with_suffix(".png"), path.with_suffix(".svg"))
+
+
+def schedule_figure(schedules: Sequence[Schedule], path: Path, title: str) -> None:
+    """Gantt charts beside each other: what ran on each node and flowed over each link, coloured by service.
+
+    Args:
+        schedules: one episode under each policy.
+        path: PNG to write.
+        title: above all.
+    """
+    plt = _pyplot()
+    rows = resources(schedules)
+    size = (6.5 * len(schedules) + 1.0, 0.28 * len(rows) + 1.4)
+    figure, axes = plt.subplots(1, len(schedules), figsize=size, squeeze=False, sharey=True, sharex=True)
+    for panel, schedule in zip(axes[0], schedules, strict=True):
+        drawn = bars(schedule)
+        slots = {name: 1 + max((bar.slot for bar in drawn if bar.resource == name), default=0) for name in rows}
+        for bar in drawn:
+            height = 0.84 / slots[bar.resource]
+            middle = rows.index(bar.resource) - 0.42 + (bar.slot + 0.5) * height
+            color = plt.cm.tab20(bar.placed.service % 20)
+            panel.barh(middle, bar.end - bar.start, height, bar.start, color=color, edgecolor="white", linewidth=0.2)
+        panel.set(xlabel="s", yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5))
+        panel.set_title(f"{schedule.policy}: ACT {schedule.act:,.1f} s", fontsize=10)
+        panel.tick_params(axis="y", length=0, labelsize=8)
+    figure.suptitle(title, fontsize=10)
+    figure.set_layout_engine("constrained")
+    _save(figure, path)
 
 
 def _number(value: Any) -> float | None:

@@ -1,0 +1,157 @@
+"""A schedule is the episode as it was played, and its page works in a browser."""
+
+import itertools
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from episodes import SMALL
+
+from jaxcec.evaluation.plots import schedule_figure
+from jaxcec.evaluation.rollout import Contender, episode_keys, rollout
+from jaxcec.evaluation.schedule import bars, record, resources
+from jaxcec.evaluation.viewer import save_page
+from jaxcec.policies import BASELINES
+from jaxcec.scenarios import make_env
+
+NAMES = ("eft", "le", "random")
+
+
+@pytest.fixture(scope="module")
+def small():
+    return *make_env(SMALL, "test"), episode_keys(0, 2)[:1]
+
+
+@pytest.fixture(scope="module")
+def schedules(small):
+    env, params, keys = small
+    return [record(env, params, Contender.of_rule(name, BASELINES[name]), keys[0]) for name in NAMES]
+
+
+def test_it_is_the_episode_that_a_rollout_plays(small, schedules):
+    env, params, keys = small
+    for name, schedule in zip(NAMES, schedules, strict=True):
+        played = rollout(env, params, Contender.of_rule(name, BASELINES[name]).apply, None, keys)
+        assert schedule.act == pytest.approx(float(played.act[0]), rel=1e-5)
+        assert len(schedule.placed) == int(played.decisions[0])
+        hosts = {
+            (p.service, p.microservice): p.node + schedule.num_nodes * p.host.startswith("d") for p in schedule.placed
+        }
+        for where, host in hosts.items():
+            assert int(played.host[0][where]) == host
+
+
+def test_every_microservice_is_placed_once_and_nothing_runs_before_its_input_is_there(schedules):
+    for schedule in schedules:
+        assert len({(p.service, p.microservice) for p in schedule.placed}) == len(schedule.placed)
+        for p in schedule.placed:
+            assert (
+                schedule.releases[p.service] - 1e-3 <= p.decided <= p.flow_start <= p.data_ready <= p.start < p.finish
+            )
+            assert bool(p.links) == bool(p.origins)
+        assert min(schedule.completions) > 0.0
+
+
+def test_input_crosses_a_path_from_where_it_lies(schedules):
+    for schedule in schedules:
+        assert len(schedule.links) >= schedule.num_nodes - 1
+        for p in schedule.placed:
+            reached = {p.node}
+            for _ in p.links:
+                joined = [schedule.links[link][:2] for link in p.links]
+                reached |= {node for ends in joined if reached & set(ends) for node in ends}
+            assert set(p.origins) <= reached, "the links of a coflow lead from all its origins to the node"
+    assert any(len(p.links) > 1 for schedule in schedules for p in schedule.placed)
+
+
+def test_bars_of_one_slot_do_not_overlap(schedules):
+    for schedule in schedules:
+        drawn = bars(schedule)
+        assert len(drawn) == len(schedule.placed) + sum(len(p.links) for p in schedule.placed)
+        for resource in {bar.resource for bar in drawn}:
+            assert resource in resources(schedules)
+            for slot in {bar.slot for bar in drawn if bar.resource == resource}:
+                row = sorted((b.start, b.end) for b in drawn if (b.resource, b.slot) == (resource, slot))
+                assert all(end <= start + 2e-3 for (_, end), (start, _) in itertools.pairwise(row))
+
+
+def test_loads_are_those_that_the_policy_saw(small, schedules):
+    env, params, keys = small
+    observation, _ = jax.vmap(env.reset_env, in_axes=(0, None))(keys, params)
+    loads, links = schedules[0].loads, len(schedules[0].links)
+    np.testing.assert_allclose(loads[0, links:], observation.nodes.load[0], rtol=1e-6)
+    np.testing.assert_allclose(loads[0, :links], observation.links.load[0][:links], rtol=1e-6)
+
+
+def test_a_figure_is_drawn(schedules, tmp_path):
+    schedule_figure(schedules[:1], tmp_path / "one.png", "one")
+    schedule_figure(schedules, tmp_path / "three.png", "three")
+    assert (tmp_path / "three.png").stat().st_size > (tmp_path / "one.png").stat().st_size
+
+
+@pytest.fixture(scope="module")
+def page(schedules, tmp_path_factory):
+    """The page of two schedules, opened; any error or request of its own fails the test."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    browser_path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser_path is None:
+        pytest.skip("no Chromium here")
+    path = tmp_path_factory.mktemp("page") / "schedule.html"
+    save_page(schedules[:2], path, "two policies")
+    assert path.stat().st_size < 2_000_000
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1500, "height": 1200})
+        page.wrong = []
+        page.on("pageerror", lambda error: page.wrong.append(str(error)))
+        page.on("console", lambda said: page.wrong.append(said.text) if said.type == "error" else None)
+        page.on("request", lambda asked: page.wrong.append(asked.url) if not asked.url.startswith("file:") else None)
+        page.goto(path.as_uri())
+        page.wait_for_selector("#vis svg")
+        yield page
+        browser.close()
+
+
+def at(page, time):
+    """Move the slider; the topology's numbers and lines of flows then."""
+    slider = page.locator("#slider input")
+    slider.evaluate("(input, time) => { input.value = time; input.dispatchEvent(new Event('input')); }", str(time))
+    page.wait_for_timeout(200)
+    return page.locator("svg.marks").inner_html()
+
+
+def test_the_page_opens_without_error_or_network(page, schedules):
+    text = page.locator("svg.marks").text_content()
+    assert not page.wrong
+    for schedule in schedules[:2]:
+        assert f"{schedule.policy}: ACT {schedule.act:,.1f} s" in text
+    assert "node 0" in text and "two policies" in text
+
+
+def test_the_slider_moves_the_network(page, schedules):
+    placed = schedules[0].placed
+    busy = max(placed, key=lambda p: p.finish - p.start)
+    idle = max(schedule.makespan for schedule in schedules[:2]) + 1.0
+    assert at(page, (busy.start + busy.finish) / 2.0) != at(page, idle)
+    assert not page.wrong
+
+
+def test_hovering_tells_what_a_bar_is_and_a_click_picks_its_service(page):
+    bar = page.locator("svg.marks .mark-rect path").first
+    bar.hover()
+    tooltip = page.locator("#vg-tooltip-element")
+    tooltip.wait_for(state="visible")
+    told = tooltip.inner_text()
+    for name in ("C, load (Mcycles)", "D, input (Mbit)", "B, share of bandwidth", "hold (s)", "wait (s)", "service"):
+        assert name in told
+    faded = "svg.marks .mark-rect path[opacity='0.12']"
+    assert page.locator(faded).count() == 0
+    bar.click()
+    page.wait_for_timeout(200)
+    assert page.locator(faded).count() > 0
+    assert page.locator("svg.marks .mark-rect path[opacity='1']").count() > 0
+    bar.dblclick()
+    page.wait_for_timeout(200)
+    assert page.locator(faded).count() == 0
+    assert not page.wrong
