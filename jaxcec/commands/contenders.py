@@ -47,9 +47,9 @@ def all_contenders(
                     raise
                 tell(f"{name}: not used: {error}")
                 continue
-            tell(f"{name}: {'the policy shipped' if path.parent == PRETRAINED else path} ({run})")
+            sources[name] = f"{'the policy shipped' if path.parent == PRETRAINED else path} ({run})"
+            tell(f"{name}: {sources[name]}")
             contenders.append(Contender.of_agent(name, act(config, env), params))
-            sources[name] = f"{path.parent.name}/{path.name}, {run}"
             break
         else:
             tell(f"{name}: no policy; train one with: python train.py --agent.algorithm {name}")

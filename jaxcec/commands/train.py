@@ -180,8 +180,10 @@ class _Loop:
                 runner, row = chunk
                 self.rows.append(row)
                 progress.update(task, description="training", completed=row["step"], status=_status(self.rows))
-                if not console.is_terminal and "validation_act" in row:
-                    console.print(f"{row['step'] / self.steps:4.0%}  {_status(self.rows)}")
+                if "validation_act" in row:
+                    self._show()
+                    if not console.is_terminal:
+                        console.print(f"{row['step'] / self.steps:4.0%}  {_status(self.rows)}")
                 if any_process(stop.requested):
                     break
                 if any_process(time.monotonic() - saved > SECONDS_BETWEEN_SAVES):
@@ -235,6 +237,10 @@ class _Loop:
 
     def _save(self, runner: RunnerState) -> None:
         save_runner(self.folder / "checkpoints", runner)
+        self._show()
+
+    def _show(self) -> None:
+        """Write how it went so far, for whoever looks while training goes on."""
         if not is_main_process():
             return
         _write_rows(self.folder / "metrics.csv", self.rows)

@@ -87,6 +87,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(run, tiny, tmp_path):
     assert without_clock(last) == without_clock(whole), "bit for bit, whatever the number of chunks"
 
 
+def test_curves_are_drawn_while_training_goes_on(tiny, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(train, "training_curves", lambda rows, path, references: drawn.append(rows[-1]["step"]))
+    train.main(["--config", str(tiny), "--out", str(tmp_path / "run")])
+    assert len(drawn) > 2 and drawn == sorted(drawn) and drawn[0] < drawn[-1] == 24
+
+
 def test_eval_writes_every_policy_paired(run, tiny, tmp_path, capsys):
     arguments = ["--config", str(tiny), "--dataset", "alibaba", "--episodes", "6", "--checkpoint", str(run)]
     evaluate.main([*arguments, "--clairvoyant", "2", "--out", str(tmp_path / "eval")])
@@ -105,7 +112,7 @@ def test_eval_writes_every_policy_paired(run, tiny, tmp_path, capsys):
         name: [float(line.split(",")[2]) for line in lines if line.split(",")[1] == name]
         for name in results["policies"]
     }
-    for name in evaluate.SEARCHED_FROM:
+    for name in act:
         np.testing.assert_array_less(act["clairvoyant"], np.array(act[name]) * (1 + 1e-5))
     assert "12,000 DAG jobs" in capsys.readouterr().out
 
