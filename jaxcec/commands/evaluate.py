@@ -14,21 +14,21 @@ import chex
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from rich.table import Table
 
-from jaxcec.agents.config import ALGORITHMS
 from jaxcec.agents.sharding import replicated, shared_out
 from jaxcec.commands.config import guarded, load_config, parse, write_aside
-from jaxcec.commands.console import announced_jobs, console, percent, progress_bar, seconds
+from jaxcec.commands.console import announced_jobs, console, progress_bar, seconds
 from jaxcec.commands.contenders import all_contenders, chosen
+from jaxcec.commands.report import write_report
 from jaxcec.commands.runtime import choose_mesh, use_compilation_cache
-from jaxcec.commands.schedule import check_paths, show_schedule
+from jaxcec.commands.schedule import check_paths, record_all, show_schedule
 from jaxcec.commands.sweep import run_sweep
+from jaxcec.commands.tables import Result, Results, act_table, against, difference_table
 from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation.clairvoyant import clairvoyant
 from jaxcec.evaluation.plots import act_bars
 from jaxcec.evaluation.rollout import MEASURES, Contender, Episodes, episode_keys, timed_rollout
-from jaxcec.evaluation.statistics import Interval, bootstrap_mean, paired_difference
+from jaxcec.evaluation.statistics import bootstrap_mean
 from jaxcec.policies import SearchConfig
 from jaxcec.scenarios import Scenario, make_env
 
@@ -51,10 +51,16 @@ class EvalCommand:
     trace: str | None = None  # your own batch_task.csv, with --dataset alibaba
     clairvoyant: int | None = None  # generations of a search that knows the future; 0, or 10 of a small one in a sweep
     devices: str = "1"  # that share the episodes: a number (on CPUs, of cores), or all
+    report: Path | None = None  # folder for the results and a page with all of them and a schedule of each policy
     out: Path | None = None  # folder for the results, by default runs/<time>-eval-<dataset>; a sweep goes on there
 
     def __post_init__(self) -> None:
         check_paths(self.schedule)
+        asked = [name for name in ("sweep", "schedule", "report") if getattr(self, name)]
+        if len(asked) > 1:
+            raise ValueError(f"--{asked[0]}, --{asked[1]}: got both; must be given one at a time")
+        if self.report and self.out:
+            raise ValueError(f"--out: got {self.out}; must be left out with --report, which names the folder")
         for name, least in {"episodes": 1, "seed": 0, "clairvoyant": 0}.items():
             value = getattr(self, name)
             if value is not None and value < least:
@@ -69,19 +75,6 @@ class EvalCommand:
     def generations(self) -> int:
         """Of the search that knows the future."""
         return self.clairvoyant if self.clairvoyant is not None else 10 if self.sweep else 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """One policy's episodes and how fast they ran."""
-
-    episodes: Episodes
-    decisions_per_s: float
-
-    @property
-    def moved(self) -> float:
-        """Share of decisions for another host than the source's edge node."""
-        return float(self.episodes.moved.sum() / self.episodes.decisions.sum())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -100,7 +93,9 @@ def _main(arguments: list[str] | None) -> None:
         command.scenario, dataset=command.dataset, trace=command.trace or command.scenario.trace
     )
     kind = "sweep" if command.sweep else "eval"
-    folder = command.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{kind}-{command.dataset}"
+    folder = (
+        command.report or command.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{kind}-{command.dataset}"
+    )
     if command.schedule:
         show_schedule(command, scenario)
     elif command.sweep:
@@ -132,14 +127,17 @@ def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, mesh: Mesh 
     results = _play(env, env_params, contenders, _batches(command, mesh))
     if command.generations:
         results["clairvoyant"] = _search(env, env_params, results, command, mesh)
-    _print_tables(results, f"{command.dataset}, {scenario.name}, {command.count} test episodes")
+    title = f"{command.dataset}, {scenario.name}, {command.count} test episodes"
+    tables = [table for table in (act_table(results, title), difference_table(results)) if table is not None]
+    for table in tables:
+        console.print(table.for_terminal())
     _write(folder, command, scenario, results, sources)
-    console.print(f"written: {folder} holds act.png, episodes.csv and results.json")
+    if command.report:
+        write_report(folder, command, scenario, tables, sources, record_all(command, env, env_params, contenders))
+    console.print(f"written: {folder} holds {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
 
-def _play(
-    env: CECEnv, env_params: EnvParams, contenders: list[Contender], batches: list[chex.PRNGKey]
-) -> dict[str, Result]:
+def _play(env: CECEnv, env_params: EnvParams, contenders: list[Contender], batches: list[chex.PRNGKey]) -> Results:
     """The same episodes under every policy, batch by batch."""
     count = sum(map(len, batches))
     results = {}
@@ -159,9 +157,7 @@ def _play(
     return results
 
 
-def _search(
-    env: CECEnv, env_params: EnvParams, results: dict[str, Result], command: EvalCommand, mesh: Mesh | None
-) -> Result:
+def _search(env: CECEnv, env_params: EnvParams, results: Results, command: EvalCommand, mesh: Mesh | None) -> Result:
     """The same episodes for whoever knows their future; its time is that of the search."""
     config = SearchConfig(generations=command.generations)
     batches = _batches(command, mesh)
@@ -191,41 +187,8 @@ def _joined(parts: list[Episodes]) -> Episodes:
     return Episodes(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _print_tables(results: dict[str, Result], title: str) -> None:
-    table = Table(title=title)
-    for column in ("policy", "ACT (s)", "95 % interval", "moved", "decisions/s", "merges"):
-        table.add_column(column, justify="left" if column == "policy" else "right")
-    for name, result in results.items():
-        interval = bootstrap_mean(result.episodes.act)
-        table.add_row(
-            name,
-            seconds(interval.mean),
-            f"{seconds(interval.low)} to {seconds(interval.high)}",
-            f"{100 * result.moved:.1f} %",
-            f"{result.decisions_per_s:,.0f}",
-            f"{int(result.episodes.merges.sum()):,}",
-        )
-    console.print(table)
-    learned = [name for name in ALGORITHMS if name in results]
-    if not learned:
-        return
-    table = Table(title="ACT against each baseline, paired over episodes, 95 % interval")
-    table.add_column("baseline")
-    for name in learned:
-        table.add_column(name, justify="right")
-    for baseline in results:
-        cells = ["" if name == baseline else percent(_against(results, name, baseline)) for name in learned]
-        if baseline not in learned or len(learned) > 1:
-            table.add_row(baseline, *cells)
-    console.print(table)
-
-
-def _against(results: dict[str, Result], name: str, baseline: str) -> Interval:
-    return paired_difference(results[name].episodes.act, results[baseline].episodes.act)
-
-
 def _write(
-    folder: Path, command: EvalCommand, scenario: Scenario, results: dict[str, Result], checkpoints: dict[str, str]
+    folder: Path, command: EvalCommand, scenario: Scenario, results: Results, checkpoints: dict[str, str]
 ) -> None:
     """The figure, the episodes and the summary; each file is written whole."""
     acts = {name: bootstrap_mean(result.episodes.act) for name, result in results.items()}
@@ -242,7 +205,7 @@ def _write(
                 "decisions_per_s": result.decisions_per_s,
                 "moved": result.moved,
                 "merges": int(result.episodes.merges.sum()),
-                "difference": {other: _against(results, name, other)._asdict() for other in results if other != name},
+                "difference": {other: against(results, name, other)._asdict() for other in results if other != name},
             }
             for name, result in results.items()
         },

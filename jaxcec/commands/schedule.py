@@ -11,8 +11,9 @@ from rich.table import Table
 
 from jaxcec.commands.console import announced_jobs, console, progress_bar, seconds
 from jaxcec.commands.contenders import all_contenders, chosen
+from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation.plots import schedule_figure
-from jaxcec.evaluation.rollout import episode_keys
+from jaxcec.evaluation.rollout import Contender, episode_keys
 from jaxcec.evaluation.schedule import Schedule, record
 from jaxcec.evaluation.viewer import save_page
 from jaxcec.scenarios import Scenario, make_env
@@ -49,20 +50,26 @@ def show_schedule(command: EvalCommand, scenario: Scenario) -> None:
     """
     env, env_params = make_env(scenario, "test", announced_jobs(scenario))
     contenders, _ = all_contenders(command.checkpoint, env, env_params)
-    contenders = chosen(contenders, command.policies or COMPARED)
-    key = episode_keys(command.seed, 1)[0]
-    schedules = []
+    schedules = record_all(command, env, env_params, chosen(contenders, command.policies or COMPARED))
+    print_summary(schedules)
+    title = f"{scenario.dataset}, {scenario.name}: the first test episode of seed {command.seed}"
+    for path in command.schedule:
+        WRITERS[path.suffix](schedules, path, title)
+        console.print(f"written: {path}")
+
+
+def record_all(
+    command: EvalCommand, env: CECEnv, env_params: EnvParams, contenders: Sequence[Contender]
+) -> list[Schedule]:
+    """The first episode of the seed under each policy."""
+    key, schedules = episode_keys(command.seed, 1)[0], []
     with progress_bar() as progress:
         task = progress.add_task("recording", total=len(contenders), status="")
         for contender in contenders:
             progress.update(task, status=contender.name)
             schedules.append(record(env, env_params, contender, key))
             progress.advance(task)
-    print_summary(schedules)
-    title = f"{scenario.dataset}, {scenario.name}: the first test episode of seed {command.seed}"
-    for path in command.schedule:
-        WRITERS[path.suffix](schedules, path, title)
-        console.print(f"written: {path}")
+    return schedules
 
 
 def print_summary(schedules: Sequence[Schedule]) -> None:

@@ -108,6 +108,8 @@ def sweep_figure(acts: Acts, base: Point, path: Path) -> None:
             line = {"color": color, "marker": marker, "markersize": 4, "linewidth": 1.2, "capsize": 3}
             panel.errorbar(list(shown), means, yerr=spread, label=name, **line)
         panel.set(yscale="log", xlabel=LABELS[axis], xticks=list(AXES[axis]), ylabel="ACT (s), 95 % interval")
+        for each in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
+            each(lambda act, _: f"{act:g}" if f"{act:e}"[0] in "1235" else "")
     figure.suptitle(f"{base.dataset}, {base.setting}", fontsize=10)
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     _save(figure, path.with_suffix(".png"), path.with_suffix(".svg"))

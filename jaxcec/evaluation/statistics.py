@@ -38,7 +38,7 @@ def paired_difference(values: np.ndarray, baseline: np.ndarray, seed: int = 0) -
         ValueError: the arrays do not pair, or there are no values.
     """
     mean, low, high = paired_reduction([(values, baseline)], seed)
-    return Interval(-mean, -high, -low)
+    return Interval(0.0 - mean, 0.0 - high, 0.0 - low)  # not -0.0
 
 
 def paired_reduction(pairs: Sequence[tuple[np.ndarray, np.ndarray]], seed: int = 0) -> Interval:

@@ -1,0 +1,69 @@
+"""`eval.py --schedule` and `--report` as a user calls them."""
+
+import pytest
+import yaml
+from test_commands import TINY
+
+from jaxcec.commands import evaluate
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return str(path)
+
+
+def test_a_schedule_is_drawn_and_told(config, tmp_path, capsys):
+    files = [str(tmp_path / name) for name in ("out.html", "out.png")]
+    evaluate.main(["--config", config, "--policies", "le", "eft", "--schedule", *files])
+    told = capsys.readouterr().out
+    for words in ("ACT (s)", "completion times (s)", "edge nodes busy", "le", "eft"):
+        assert words in told
+    page = (tmp_path / "out.html").read_text()
+    assert "eft: ACT" in page and "the first test episode of seed 0" in page
+    assert (tmp_path / "out.png").read_bytes()[:4] == b"\x89PNG"
+    assert {path.name for path in tmp_path.iterdir()} == {"out.html", "out.png"}
+
+
+def test_a_report_holds_everything(config, tmp_path, capsys):
+    folder = tmp_path / "report"
+    asked = ["--config", config, "--policies", "le", "eft", "ddpg", "--episodes", "2", "--report", str(folder)]
+    evaluate.main(asked)
+    page = (folder / "report.html").read_text()
+    for words in (
+        "To repeat it",
+        "jax",
+        "seed of the episodes",
+        "num_services: 2",
+        "policy ddpg",
+        "against each baseline",
+    ):
+        assert words in page
+    assert page.count("data:image/png;base64,") == 1 + 3
+    assert 'src="http' not in page
+    act = next(line for line in page.splitlines() if "<td>eft</td>" in line)
+    assert act.count("<td>") == 6
+    names = {"act.png", "episodes.csv", "results.json", "report.html"}
+    assert {path.name for path in folder.iterdir()} == names | {f"schedule-{p}.png" for p in ("le", "eft", "ddpg")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--schedule", "out.pdf"], "must end in one of .html, .png"),
+        (["--schedule", "nowhere/out.png"], "there is no folder nowhere"),
+        (["--schedule", "out.png", "--sweep", "all"], "--sweep, --schedule: got both"),
+        (["--report", "one", "--out", "other"], "--out: got other"),
+        (["--episodes", "0"], "--episodes: got 0"),
+        (["--episodes", "3", "--devices", "1", "--policies", "nobody"], "--policies: got 'nobody'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    arguments, message, config, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        evaluate.main(["--config", config, *arguments])
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
