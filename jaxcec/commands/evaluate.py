@@ -21,7 +21,7 @@ from jaxcec.commands.console import announced_jobs, console, progress_bar, secon
 from jaxcec.commands.contenders import all_contenders, chosen
 from jaxcec.commands.report import write_report
 from jaxcec.commands.runtime import choose_mesh, use_compilation_cache
-from jaxcec.commands.schedule import check_paths, record_all, show_schedule
+from jaxcec.commands.schedule import record_all, show_schedule
 from jaxcec.commands.sweep import run_sweep
 from jaxcec.commands.tables import Result, Results, act_table, against, difference_table
 from jaxcec.env import CECEnv, EnvParams
@@ -55,7 +55,6 @@ class EvalCommand:
     out: Path | None = None  # folder for the results, by default runs/<time>-eval-<dataset>; a sweep goes on there
 
     def __post_init__(self) -> None:
-        check_paths(self.schedule)
         asked = [name for name in ("sweep", "schedule", "report") if getattr(self, name)]
         if len(asked) > 1:
             raise ValueError(f"--{asked[0]}, --{asked[1]}: got both; must be given one at a time")

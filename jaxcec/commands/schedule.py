@@ -25,19 +25,6 @@ WRITERS: dict[str, Callable[[Sequence[Schedule], Path, str], None]] = {".html": 
 COMPARED = ("eft", "dtdrlmo-plan")
 
 
-def check_paths(paths: Sequence[Path]) -> None:
-    """Refuse what no schedule can be written to.
-
-    Raises:
-        ValueError: another kind of file, or no such folder.
-    """
-    for path in paths:
-        if path.suffix not in WRITERS:
-            raise ValueError(f"--schedule: got {path}; must end in one of {', '.join(WRITERS)}")
-        if not path.parent.is_dir():
-            raise ValueError(f"--schedule: got {path}; there is no folder {path.parent}")
-
-
 def show_schedule(command: EvalCommand, scenario: Scenario) -> None:
     """Record the first episode of the seed under each policy; write the files asked for and print a summary.
 
@@ -46,8 +33,9 @@ def show_schedule(command: EvalCommand, scenario: Scenario) -> None:
         scenario: where.
 
     Raises:
-        ValueError: there is no such policy.
+        ValueError: there is no such policy, or a file of that kind or in that place cannot be written.
     """
+    _check(command.schedule)
     env, env_params = make_env(scenario, "test", announced_jobs(scenario))
     contenders, _ = all_contenders(command.checkpoint, env, env_params)
     schedules = record_all(command, env, env_params, chosen(contenders, command.policies or COMPARED))
@@ -56,6 +44,15 @@ def show_schedule(command: EvalCommand, scenario: Scenario) -> None:
     for path in command.schedule:
         WRITERS[path.suffix](schedules, path, title)
         console.print(f"written: {path}")
+
+
+def _check(paths: Sequence[Path]) -> None:
+    """Refuse what no schedule can be written to."""
+    for path in paths:
+        if path.suffix not in WRITERS:
+            raise ValueError(f"--schedule: got {path}; must end in one of {', '.join(WRITERS)}")
+        if not path.parent.is_dir():
+            raise ValueError(f"--schedule: got {path}; there is no folder {path.parent}")
 
 
 def record_all(
