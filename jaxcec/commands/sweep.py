@@ -61,6 +61,9 @@ def run_sweep(command: EvalCommand, scenario: Scenario, folder: Path, mesh: Mesh
         for point, played in _play_points(command, missing, jobs, mesh):
             acts[point] = played
             write_aside(folder / CSV, to_csv(acts))
+            if not console.is_terminal:
+                there = sum(Point.of(each) in acts for each in points)
+                console.print(f"{there} of {len(points)} points: {', '.join(map(str, point))}")
     except KeyboardInterrupt:
         console.print(f"stopped; to go on, give the same command again with --out {folder}")
         raise SystemExit(130) from None
