@@ -97,20 +97,16 @@ def markdown(acts: Acts, bases: list[Point], policies: tuple[str, ...]) -> str:
             continue
         against = " and ".join("DRL without DT" if name == DRL else name for name in margin.baselines)
         stated = f"{100 * margin.stated:.1f} %" + (f" ({margin.said})" if margin.said else "")
-        cells = [
-            _cell(reached(acts, found[setting], margin, policy), margin) if setting in found else ""
+        ours = {
+            (policy, setting): reached(acts, found[setting], margin, policy) if setting in found else None
             for policy, setting in columns
-        ]
-        lines.append(
-            f"| {margin.figure}, {margin.dataset} | {against} | {margin.where()} | {stated} | {' | '.join(cells)} |"
-        )
+        }
+        short = dict.fromkeys(s for (_, s), share in ours.items() if share is not None and share.mean < margin.stated)
+        why = [f"{s}: {WHY[s, name]}" for s in short for name in margin.baselines if (s, name) in WHY]
+        cells = [_cell(share, margin) for share in ours.values()]
+        row = [f"{margin.figure}, {margin.dataset}", against, margin.where(), stated, *cells, "; ".join(why)]
+        lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
-
-
-def _short(acts: Acts, base: Point, margin: Margin, policy: str) -> bool:
-    """Whether a margin was played and not reached."""
-    ours = reached(acts, base, margin, policy)
-    return ours is not None and ours.mean < margin.stated
 
 
 def _cell(ours: Interval | None, margin: Margin) -> str:

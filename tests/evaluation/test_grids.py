@@ -88,7 +88,10 @@ def test_margins_of_the_paper_are_read_at_their_points():
     table = markdown(acts, [BASE], ("dtdrlmo",)).splitlines()
     assert len(table) == 2 + 9
     row = next(line for line in table if "10 to 40" in line)
-    assert "33.0 %" in row and "50.0 % [50.0, 50.0] reached" in row
+    assert "33.0 %" in row and "50.0 % [50.0, 50.0] reached |  |" in row
+    short = markdown(played({"dtdrlmo": 1.0, "greedy": 1.1}, services), [BASE], ("dtdrlmo",))
+    assert "9.1 % [9.1, 9.1] not reached | calibrated: ours knows" in short
+    assert all(line.count("|") == table[0].count("|") for line in [*table, *short.splitlines()])
 
 
 def test_figures_are_drawn_of_the_axes_that_were_swept(tmp_path):
