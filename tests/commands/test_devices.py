@@ -14,7 +14,7 @@ import pytest
 import yaml
 from test_commands import TINY
 
-from jaxcec.commands import train
+from jaxcec.commands import evaluate, train
 
 ROOT = Path(__file__).parents[2]
 LEARNED = ("reward", "critic_loss", "actor_loss", "twin_error", "twin_reward_error")
@@ -93,6 +93,20 @@ def test_a_checkpoint_goes_on_in_another_layout(one_device, eight_devices, tmp_p
             train.main(["--resume", str(folder), "--total-decisions", "192", "--devices", str(devices)])
         assert len(curve(folders[0])) > len(curve(source))
         assert_same_learning(folders[1], folders[0])
+
+
+def test_two_devices_play_the_episodes_that_one_plays(settings, tmp_path, capsys):
+    asked = ["--config", str(settings), "--policies", "eft", "dtdrlmo", "--episodes"]
+    acts = []
+    for devices in ("1", "2"):
+        evaluate.main([*asked, "4", "--devices", devices, "--out", str(tmp_path / devices)])
+        with (tmp_path / devices / "episodes.csv").open() as file:
+            acts.append([float(row["act"]) for row in csv.DictReader(file)])
+    np.testing.assert_allclose(acts[0], acts[1], rtol=1e-5)
+    with pytest.raises(SystemExit):
+        evaluate.main([*asked, "3", "--devices", "2", "--out", str(tmp_path / "three")])
+    assert "3 episodes cannot be divided equally" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "three").exists()
 
 
 @pytest.mark.parametrize(
