@@ -206,6 +206,14 @@ def hangs_on_the_last_bit(case: Case, records: list[Record]) -> bool:
     return False
 
 
+def decides_between_frames(case: Case, trace: dict[str, np.ndarray]) -> bool:
+    """Is some decision so near to where a frame of the background ends that its rounding says which frame it is in?"""
+    if all(share == case.load[0][0] for row in case.load for share in row):
+        return False  # the frames are all alike
+    times = trace["time"][trace["decided"] & (trace["time"] > 0.0)].astype(np.float64)
+    return bool((np.abs(times - np.round(times / case.frame) * case.frame) <= 4.0 * ROUNDING * times).any())
+
+
 def for_random_cases(check: Callable[[Case], None], exact: bool, background: bool, examples: int) -> None:
     """Call `check` with that many random cases."""
 
@@ -275,6 +283,10 @@ def test_episodes_keep_the_constraints(exact, background, config, examples):
 
     def check(case):
         trace = simulate(case, config)
+        count["episodes"] += 1
+        if not exact and decides_between_frames(case, trace):
+            count["dismissed"] += 1
+            assume(False)
         oracle = case.oracle(ROUNDING)
         for record, (host, eta, eps) in zip(records_of(trace), case.actions, strict=False):
             check_decision(oracle, record, host, eta, eps)
@@ -285,6 +297,7 @@ def test_episodes_keep_the_constraints(exact, background, config, examples):
 
     for_random_cases(check, exact, background, examples)
     assert (count["merges"] > 0) == (config is TINY)
+    assert count["dismissed"] <= 0.02 * count["episodes"], count
 
 
 def check_decision(oracle: Oracle, record: Record, host: int, eta: float, eps: float) -> None:
