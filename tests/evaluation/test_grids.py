@@ -111,3 +111,12 @@ def test_one_episode_is_enough(tmp_path):
     acts = played({"le": 3.0, "dtdrlmo": 1.0}, [BASE._replace(bandwidth=b) for b in (2.0, 5.0)], episodes=1)
     sweep_figure(acts, BASE, tmp_path / "figure")
     assert "66.7 % [66.7, 66.7]" in markdown(acts, [BASE], ("dtdrlmo",))
+
+
+def test_nothing_played_is_no_figure_and_a_table_that_says_so(tmp_path):
+    (tmp_path / "sweep.csv").write_text(to_csv({}))
+    acts = from_csv(tmp_path / "sweep.csv")
+    assert not acts
+    sweep_figure(acts, BASE, tmp_path / "figure")
+    assert {path.name for path in tmp_path.iterdir()} == {"sweep.csv"}
+    assert markdown(acts, [BASE], ("dtdrlmo",)).count("not played") == 9
