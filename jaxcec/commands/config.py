@@ -18,6 +18,7 @@ import tyro
 import yaml
 
 from jaxcec.agents.config import AgentConfig
+from jaxcec.evaluation.files import write_aside
 from jaxcec.scenarios import Scenario
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -66,7 +67,7 @@ def load_config(name_or_path: str) -> TrainConfig:
 
 def save_config(config: TrainConfig, path: Path) -> None:
     """Write every setting as YAML that `load_config` reads back."""
-    write_aside(path, yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False))
+    write_aside(path, yaml.safe_dump(plain(dataclasses.asdict(config)), sort_keys=False))
 
 
 def from_mapping(cls: type[T], content: Any, where: str) -> T:
@@ -105,10 +106,11 @@ def _convert(where: str, value: Any, kind: Any) -> Any:
     raise ValueError(f"{where}: got {value!r}; must be of type {name}")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """What YAML can say: it has lists, no tuples."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def parse(cls: type[T], arguments: Sequence[str] | None, description: str, base: Callable[[str], T]) -> T:
@@ -134,10 +136,3 @@ def guarded(main: Callable[[], None]) -> None:
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-
-
-def write_aside(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    aside = path.with_name(f".{path.name}")
-    aside.write_text(text)
-    aside.replace(path)

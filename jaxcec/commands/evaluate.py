@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxcec.agents.sharding import replicated, shared_out
-from jaxcec.commands.config import guarded, load_config, parse, write_aside
+from jaxcec.commands.config import guarded, load_config, parse
 from jaxcec.commands.console import announced_jobs, console, progress_bar, seconds
 from jaxcec.commands.contenders import all_contenders, chosen
 from jaxcec.commands.report import write_report
@@ -26,6 +26,7 @@ from jaxcec.commands.sweep import run_sweep
 from jaxcec.commands.tables import Result, Results, act_table, against, difference_table
 from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation.clairvoyant import clairvoyant
+from jaxcec.evaluation.files import write_aside
 from jaxcec.evaluation.plots import act_bars
 from jaxcec.evaluation.rollout import MEASURES, Contender, Episodes, episode_keys, timed_rollout
 from jaxcec.evaluation.statistics import bootstrap_mean
@@ -116,7 +117,9 @@ def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, mesh: Mesh 
         ValueError: the folder is not empty, or there is no such policy.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"--out: {folder} is there and not an empty folder; name another one")
+        raise ValueError(
+            f"{'--report' if command.report else '--out'}: {folder} is there and not an empty folder; name another one"
+        )
     env, env_params = make_env(scenario, "test", announced_jobs(scenario))
     contenders, sources = all_contenders(command.checkpoint, env, env_params)
     contenders = chosen(contenders, command.policies)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import jax
 import yaml
 
+from jaxcec.commands.config import plain
 from jaxcec.commands.console import console
 from jaxcec.commands.tables import Cells
 from jaxcec.evaluation.plots import schedule_figure
@@ -56,7 +57,7 @@ def write_report(
             "command": shlex.join(["python", "eval.py", *sys.argv[1:]]),
             "facts": _facts(command, sources),
             "tables": [table._asdict() for table in tables],
-            "settings": yaml.safe_dump(_plain(dataclasses.asdict(scenario)), sort_keys=False),
+            "settings": yaml.safe_dump(plain(dataclasses.asdict(scenario)), sort_keys=False),
         }
         save_report(folder / "report.html", f"{command.dataset}, {scenario.name}", parts, figures)
     except ImportError as error:
@@ -73,8 +74,3 @@ def _facts(command: EvalCommand, sources: dict[str, str]) -> list[tuple[str, str
         *((name, version(name)) for name in PACKAGES),
         *((f"policy {name}", source) for name, source in sources.items()),
     ]
-
-
-def _plain(settings: dict) -> dict:
-    """YAML has lists, no tuples."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}

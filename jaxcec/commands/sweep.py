@@ -16,12 +16,12 @@ from jax.sharding import Mesh
 from rich.progress import Progress, TaskID
 
 from jaxcec.agents.sharding import replicated, shared_out
-from jaxcec.commands.config import write_aside
 from jaxcec.commands.console import announced_jobs, console, progress_bar, seconds
 from jaxcec.commands.contenders import all_contenders, chosen
 from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation import margins, plots
 from jaxcec.evaluation.clairvoyant import clairvoyant
+from jaxcec.evaluation.files import write_aside
 from jaxcec.evaluation.rollout import Contender, episode_keys, rollout
 from jaxcec.evaluation.statistics import bootstrap_mean
 from jaxcec.evaluation.sweep import Acts, Point, from_csv, grid, to_csv, with_paper_setting

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxcec.agents.config import ALGORITHMS
-from jaxcec.evaluation.schedule import Schedule, bars, resources
+from jaxcec.evaluation.schedule import Schedule, bars, resources, slot_counts
 from jaxcec.evaluation.statistics import Interval, bootstrap_mean
 from jaxcec.evaluation.sweep import AXES, Acts, Point, along
 
@@ -129,7 +129,7 @@ def schedule_figure(schedules: Sequence[Schedule], path: Path, title: str) -> No
     figure, axes = plt.subplots(1, len(schedules), figsize=size, squeeze=False, sharey=True, sharex=True)
     for panel, schedule in zip(axes[0], schedules, strict=True):
         drawn = bars(schedule)
-        slots = {name: 1 + max((bar.slot for bar in drawn if bar.resource == name), default=0) for name in rows}
+        slots = slot_counts(drawn)
         for bar in drawn:
             height = 0.84 / slots[bar.resource]
             middle = rows.index(bar.resource) - 0.42 + (bar.slot + 0.5) * height

@@ -8,6 +8,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from jaxcec.evaluation.files import write_aside
+
 
 def save_report(path: Path, title: str, parts: Mapping[str, Any], figures: Sequence[tuple[str, Path]]) -> None:
     """Write the page; figures are in it, so it may be sent as one file.
@@ -29,6 +31,4 @@ def save_report(path: Path, title: str, parts: Mapping[str, Any], figures: Seque
     text = resources.files("jaxcec.evaluation").joinpath("report.html.j2").read_text()
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(text)
     shown = [(caption, base64.b64encode(figure.read_bytes()).decode()) for caption, figure in figures]
-    aside = path.with_name(f".{path.name}")
-    aside.write_text(template.render(title=title, figures=shown, **parts))
-    aside.replace(path)
+    write_aside(path, template.render(title=title, figures=shown, **parts))

@@ -202,6 +202,14 @@ def bars(schedule: Schedule) -> list[Bar]:
     ]
 
 
+def slot_counts(drawn: Sequence[Bar]) -> dict[str, int]:
+    """How many slots each resource's bars need."""
+    counts: dict[str, int] = {}
+    for bar in drawn:
+        counts[bar.resource] = max(counts.get(bar.resource, 0), bar.slot + 1)
+    return counts
+
+
 def resources(schedules: Sequence[Schedule]) -> list[str]:
     """All nodes, then the devices and links that some schedule uses, in the order of a chart from above."""
     first = schedules[0]

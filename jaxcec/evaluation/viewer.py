@@ -10,7 +10,8 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from jaxcec.evaluation.schedule import Placed, Schedule, bars, resources
+from jaxcec.evaluation.files import write_aside
+from jaxcec.evaluation.schedule import Placed, Schedule, bars, resources, slot_counts
 
 WIDTH = 620  # of one policy's charts
 BAND = 26  # height of a resource's row
@@ -45,10 +46,7 @@ def save_page(schedules: Sequence[Schedule], path: Path, title: str) -> None:
         page = _chart(schedules, title).to_html(inline=True, embed_options={"renderer": "svg"})
     page = page.replace("<head>", f"<head>\n{_STYLE}", 1)
     head, body, rest = page.rpartition("<body>")  # the last: the drawing code in the head has such words, too
-    page = f"{head}{body}\n{_SLIDER}{rest}"
-    aside = path.with_name(f".{path.name}")
-    aside.write_text(page)
-    aside.replace(path)
+    write_aside(path, f"{head}{body}\n{_SLIDER}{rest}")
 
 
 def _chart(schedules: Sequence[Schedule], title: str) -> Any:
@@ -97,7 +95,7 @@ def _gantt(schedule: Schedule, schedules: Sequence[Schedule], service: Any) -> A
     alt = _altair()
     rows = resources(schedules)
     drawn = bars(schedule)
-    slots = {name: 1 + max((bar.slot for bar in drawn if bar.resource == name), default=0) for name in rows}
+    slots = slot_counts(drawn)
     numbers = {(p.service, p.microservice): number for number, p in enumerate(schedule.placed)}
     values = []
     for bar in drawn:

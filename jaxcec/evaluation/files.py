@@ -1,0 +1,12 @@
+"""Files that are never half-written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def write_aside(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    aside = path.with_name(f".{path.name}")
+    aside.write_text(text)
+    aside.replace(path)
