@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal, get_args
 
-ALGORITHMS = ("dtdrlmo-plan", "dtdrlmo", "ddpg", "ppo", "dqn")
-NETWORKS = ("per-node", "flat")
+Algorithm = Literal["dtdrlmo-plan", "dtdrlmo", "ddpg", "ppo", "dqn"]
+Network = Literal["per-node", "flat"]
+ALGORITHMS: tuple[str, ...] = get_args(Algorithm)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,8 +16,8 @@ class AgentConfig:
     known mechanism and learns the load of others (`dtdrlmo-plan`). Beside it PPO and DQN.
     """
 
-    algorithm: str = "dtdrlmo"  # one of ALGORITHMS
-    network: str = "per-node"  # one of NETWORKS: scorer shared by all nodes, or one vector as in the paper
+    algorithm: Algorithm = "dtdrlmo"  # DDPG with a twin that simulates, a learned one or none; PPO; double DQN
+    network: Network = "per-node"  # scorer shared by all nodes, or one vector as in the paper
     hidden: tuple[int, ...] = (64, 64)  # units of the hidden layers of every network
     actor_learning_rate: float = 3e-5
     critic_learning_rate: float = 5e-4
@@ -50,7 +52,7 @@ class AgentConfig:
 
     def __post_init__(self) -> None:
         _check_choice("algorithm", self.algorithm, ALGORITHMS)
-        _check_choice("network", self.network, NETWORKS)
+        _check_choice("network", self.network, get_args(Network))
         if not self.hidden or any(units < 1 for units in self.hidden):
             raise ValueError(f"agent.hidden: got {self.hidden}; must be at least one positive integer")
         rates = ("actor_learning_rate", "critic_learning_rate", "twin_learning_rate")

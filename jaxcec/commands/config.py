@@ -70,6 +70,11 @@ def save_config(config: TrainConfig, path: Path) -> None:
     write_aside(path, yaml.safe_dump(plain(dataclasses.asdict(config)), sort_keys=False))
 
 
+def save_scenario(scenario: Scenario, path: Path) -> None:
+    """Write the settings of a scenario alone, as `load_config` reads them."""
+    write_aside(path, yaml.safe_dump({"scenario": plain(dataclasses.asdict(scenario))}, sort_keys=False))
+
+
 def from_mapping(cls: type[T], content: Any, where: str) -> T:
     """A dataclass from nested mappings; keys must be fields, values of the fields' types."""
     if not isinstance(content, dict):
@@ -91,6 +96,8 @@ def from_mapping(cls: type[T], content: Any, where: str) -> T:
 
 def _convert(where: str, value: Any, kind: Any) -> Any:
     """A YAML value as a field's type; nothing is converted silently but an integer to a float."""
+    if typing.get_origin(kind) is typing.Literal:
+        kind = str  # which of them, the dataclass checks
     if kind == str | None:
         if value is None or isinstance(value, str):
             return value

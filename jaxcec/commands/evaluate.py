@@ -16,10 +16,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxcec.agents.sharding import replicated, shared_out
-from jaxcec.commands.config import guarded, load_config, parse
+from jaxcec.commands.config import guarded, load_config, parse, save_scenario
 from jaxcec.commands.console import announced_jobs, console, progress_bar, seconds
-from jaxcec.commands.contenders import all_contenders, chosen
-from jaxcec.commands.report import write_report
+from jaxcec.commands.contenders import contenders_for
+from jaxcec.commands.report import repeat, write_report
 from jaxcec.commands.runtime import choose_mesh, use_compilation_cache
 from jaxcec.commands.schedule import record_all, show_schedule
 from jaxcec.commands.sweep import run_sweep
@@ -48,6 +48,7 @@ class EvalCommand:
     episodes: int | None = None  # of the test split, the same for every policy; 256, or 32 at each point of a sweep
     seed: int = 0  # draws the episodes
     policies: tuple[str, ...] = ()  # which to play; by default all, in a sweep all but the slowest two
+    policy: tuple[str, ...] = ()  # your own, as MODULE:FUNCTION, from an observation and a key to an Action
     checkpoint: Path | None = None  # policy.msgpack or run folder; by default the newest run, else the one shipped
     trace: str | None = None  # your own batch_task.csv, with --dataset alibaba
     clairvoyant: int | None = None  # generations of a search that knows the future; 0, or 10 of a small one in a sweep
@@ -121,8 +122,7 @@ def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, mesh: Mesh 
             f"{'--report' if command.report else '--out'}: {folder} is there and not an empty folder; name another one"
         )
     env, env_params = make_env(scenario, "test", announced_jobs(scenario))
-    contenders, sources = all_contenders(command.checkpoint, env, env_params)
-    contenders = chosen(contenders, command.policies)
+    contenders, sources = contenders_for(command, env, env_params)
     if mesh is not None:
         env_params = replicated(mesh, env_params)
         contenders = [contender._replace(params=replicated(mesh, contender.params)) for contender in contenders]
@@ -200,6 +200,7 @@ def _write(
         "seed": command.seed,
         "episodes": command.count,
         "checkpoint": checkpoints,
+        "repeat": repeat(command, folder),
         "policies": {
             name: {
                 "act": acts[name].mean,
@@ -219,6 +220,7 @@ def _write(
     for name, result in results.items():
         writer.writerows([i, name, *row] for i, row in enumerate(zip(*result.episodes[: len(MEASURES)], strict=True)))
     folder.mkdir(parents=True, exist_ok=True)
+    save_scenario(scenario, folder / "config.yaml")
     write_aside(folder / "episodes.csv", text.getvalue())
     try:
         act_bars(acts, folder / "act.png", f"{command.dataset}, {scenario.name}, {command.count} episodes")

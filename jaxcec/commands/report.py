@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import platform
 import shlex
-import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +27,15 @@ if TYPE_CHECKING:
 PACKAGES = ("jaxcec", "jax", "flax", "numpy")
 
 
+def repeat(command: EvalCommand, folder: Path) -> str:
+    """The command that plays the same again, with the settings that an evaluation left in its folder."""
+    words = ["python", "eval.py", "--config", str(folder / "config.yaml"), "--dataset", command.dataset]
+    words += ["--episodes", str(command.count), "--seed", str(command.seed), "--clairvoyant", str(command.generations)]
+    for flag, values in {"--policies": command.policies, "--policy": command.policy}.items():
+        words += [flag, *values] if values else []
+    return shlex.join(words + (["--checkpoint", str(command.checkpoint)] if command.checkpoint else []))
+
+
 def write_report(
     folder: Path,
     command: EvalCommand,
@@ -48,13 +56,13 @@ def write_report(
     """
     episode = f"first test episode of seed {command.seed}"
     try:
+        figures = [("ACT of every policy", folder / "act.png")]
         for schedule in schedules:
-            schedule_figure([schedule], folder / f"schedule-{schedule.policy}.png", episode)
-        figures = [("ACT of every policy", folder / "act.png")] + [
-            (f"{schedule.policy}: the {episode}", folder / f"schedule-{schedule.policy}.png") for schedule in schedules
-        ]
+            path = folder / f"schedule-{schedule.policy.replace(':', '-')}.png"
+            schedule_figure([schedule], path, episode)
+            figures.append((f"{schedule.policy}: the {episode}", path))
         parts = {
-            "command": shlex.join(["python", "eval.py", *sys.argv[1:]]),
+            "command": repeat(command, folder),
             "facts": _facts(command, sources),
             "tables": [table._asdict() for table in tables],
             "settings": yaml.safe_dump(plain(dataclasses.asdict(scenario)), sort_keys=False),

@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from jaxcec.commands.console import announced_jobs, console, progress_bar, seconds
-from jaxcec.commands.contenders import all_contenders, chosen
+from jaxcec.commands.contenders import contenders_for
 from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation.plots import schedule_figure
 from jaxcec.evaluation.rollout import Contender, episode_keys
@@ -37,8 +37,8 @@ def show_schedule(command: EvalCommand, scenario: Scenario) -> None:
     """
     _check(command.schedule)
     env, env_params = make_env(scenario, "test", announced_jobs(scenario))
-    contenders, _ = all_contenders(command.checkpoint, env, env_params)
-    schedules = record_all(command, env, env_params, chosen(contenders, command.policies or COMPARED))
+    contenders, _ = contenders_for(command, env, env_params, by_default=COMPARED.__contains__)
+    schedules = record_all(command, env, env_params, contenders)
     print_summary(schedules)
     title = f"{scenario.dataset}, {scenario.name}: the first test episode of seed {command.seed}"
     for path in command.schedule:

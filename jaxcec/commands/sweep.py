@@ -17,7 +17,7 @@ from rich.progress import Progress, TaskID
 
 from jaxcec.agents.sharding import replicated, shared_out
 from jaxcec.commands.console import announced_jobs, console, progress_bar, seconds
-from jaxcec.commands.contenders import all_contenders, chosen
+from jaxcec.commands.contenders import contenders_for
 from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation import margins, plots
 from jaxcec.evaluation.clairvoyant import clairvoyant
@@ -52,7 +52,7 @@ def run_sweep(command: EvalCommand, scenario: Scenario, folder: Path, mesh: Mesh
     """
     bases = with_paper_setting(scenario) if command.config == "default" else [scenario]
     points, jobs = grid(bases, command.sweep or "all"), announced_jobs(scenario)
-    contenders, sources = _contenders(command, *make_env(points[0], "test", jobs), console.print)
+    contenders, sources = contenders_for(command, *make_env(points[0], "test", jobs), _quick)
     acts = _begun(folder, _settings(command, bases, contenders, sources))
     missing = [point for point in points if Point.of(point) not in acts]
     if len(missing) < len(points):
@@ -84,7 +84,7 @@ def _play_points(
             env, env_params = make_env(point, "test", jobs)
             if env.config != shape:
                 jax.clear_caches()  # what is compiled for one shape does not serve the next
-                shape, contenders = env.config, _contenders(command, env, env_params, lambda _: None)[0]
+                shape, contenders = env.config, contenders_for(command, env, env_params, _quick, lambda _: None)[0]
             report = _reporter(progress, task, point, len(contenders) + search.generations)
             yield Point.of(point), play_point(env, env_params, contenders, search, keys, mesh, report)
             progress.update(task, completed=sum(map(_work, points[: index + 1])))
@@ -118,13 +118,8 @@ def play_point(
     return {name: np.asarray(episodes.act) for name, episodes in played.items()}
 
 
-def _contenders(
-    command: EvalCommand, env: CECEnv, env_params: EnvParams, tell: Callable[[str], None]
-) -> tuple[list[Contender], dict[str, str]]:
-    """Those asked for; by default all but the slow ones."""
-    contenders, sources = all_contenders(command.checkpoint, env, env_params, tell)
-    names = command.policies or [contender.name for contender in contenders if contender.name not in SLOW]
-    return chosen(contenders, names), sources
+def _quick(name: str) -> bool:
+    return name not in SLOW
 
 
 def _settings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -30,7 +31,8 @@ PROCESSES = {
     # machines, two of them nearly idle, over 8 days. Spread between machines, slow and fast movement in time.
     "alibaba": LoadProcess(mean=0.353, components=((0.120, np.inf), (0.099, 12_300.0), (0.064, 135.0))),
 }
-KINDS = ("none", *PROCESSES)
+Kind = Literal["none", "ar1", "alibaba"]
+KINDS: tuple[str, ...] = get_args(Kind)
 
 
 def draw_background(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import zipfile
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from jaxcec.scenarios.dag import Dag, check_demand
 from jaxcec.scenarios.sampling import truncated_normal
 from jaxcec.scenarios.seeds import SPLITS, check_choice, hash_split
 
-RUNTIMES = ("registered", "corrected")
+Runtime = Literal["registered", "corrected"]
 _HOUR = Path(__file__).parent / "data" / "alibaba_hour.npz"
 
 
@@ -125,7 +126,7 @@ def job_dags(
         ValueError: for an impossible argument, if the split has too few jobs that fit, or if the corrected run time is
             asked for of a table without start times.
     """
-    check_choice("runtime", runtime, RUNTIMES)
+    check_choice("runtime", runtime, get_args(Runtime))
     check_demand(demand)
     fitting = table.split(split)
     fitting = fitting[table.sizes[fitting] <= max_microservices]

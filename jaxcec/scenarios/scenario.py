@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal, get_args
 
 import chex
 import jax
@@ -10,15 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcec.env import CECEnv, EnvConfig, EnvParams, make_dags, make_network
+from jaxcec.env.types import Reward
 from jaxcec.scenarios.alibaba import LoadReport, load_batch_tasks
 from jaxcec.scenarios.arrivals import draw_arrivals
-from jaxcec.scenarios.background import KINDS, draw_background
+from jaxcec.scenarios.background import KINDS, Kind, draw_background
 from jaxcec.scenarios.dag import Dag, synthetic_dag
-from jaxcec.scenarios.job_table import RUNTIMES, JobTable, alibaba_hour, job_dags
+from jaxcec.scenarios.job_table import JobTable, Runtime, alibaba_hour, job_dags
 from jaxcec.scenarios.seeds import check_choice, split_rng
 from jaxcec.scenarios.topology import most_links, synthetic_topology
 
-DATASETS = ("synthetic", "alibaba", "both")
+Dataset = Literal["synthetic", "alibaba", "both"]
 PAPER_SETTINGS = {"name": "paper", "load": 0.5, "reward": "ready-to-finish"}  # where section V departs from `Scenario`
 
 
@@ -27,11 +29,9 @@ class Scenario:
     """Settings of section V.A. `calibrated`, the default, differs from `paper` in the load alone: see docs/model.md."""
 
     name: str = "calibrated"  # said in results
-    dataset: str = (
-        "synthetic"  # one of DATASETS: where the services' DAGs come from; both: each episode from one or other
-    )
+    dataset: Dataset = "synthetic"  # where the services' DAGs come from; both: each episode from one or other
     trace: str | None = None  # the user's own batch_task.csv; None is the hour that ships with the package
-    runtime: str = "registered"  # one of RUNTIMES: a job's run times as in the paper, or corrected for waiting
+    runtime: Runtime = "registered"  # a job's run times as in the paper, or corrected for waiting
     num_services: int = 20  # M, per episode
     max_microservices: int = 50  # N, per service
     num_nodes: int = 8  # V, edge nodes
@@ -43,11 +43,11 @@ class Scenario:
     data: float = 500.0  # Mbit, mean of a microservice's input, sd 80 %
     demand: tuple[float, float] = (0.25, 0.75)  # share of a node's cpu and memory that a microservice holds, uniform
     arrival_rate: float = 0.02  # services/s
-    background: str = "ar1"  # one of background.KINDS: load of other tenants
+    background: Kind = "ar1"  # load of other tenants
     frame: float = 10.0  # s, how long that load stays the same
     link_breakpoints: int = 126  # that the links' timeline holds
     host_breakpoints: int = 94  # that each host's timeline holds
-    reward: str = "act"  # one of env.types.REWARDS
+    reward: Reward = "act"  # s per decision: minus the increase of ACT, of expected ACT, or Eq. 14
     num_topologies: int = 256  # rows of the bank, of each split
     num_dags: int = 1024  # likewise
     num_patterns: int = 1024  # likewise, arrival patterns
@@ -56,10 +56,10 @@ class Scenario:
     seed: int = 0  # of all banks
 
     def __post_init__(self) -> None:
-        check_choice("scenario.dataset", self.dataset, DATASETS)
+        check_choice("scenario.dataset", self.dataset, get_args(Dataset))
         if self.trace is not None and self.dataset == "synthetic":
             raise ValueError(f"scenario.trace: got {self.trace!r}; needs scenario.dataset alibaba, not {self.dataset}")
-        check_choice("scenario.runtime", self.runtime, RUNTIMES)
+        check_choice("scenario.runtime", self.runtime, get_args(Runtime))
         check_choice("scenario.background", self.background, KINDS)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -109,7 +109,7 @@ def make_env(scenario: Scenario, split: str, jobs: JobTable | None = None) -> tu
     """
     config = scenario.env_config()
     if scenario.dataset == "both":
-        synthetic, alibaba = (dataclasses.replace(scenario, dataset=name) for name in DATASETS[:2])
+        synthetic, alibaba = (dataclasses.replace(scenario, dataset=name) for name in get_args(Dataset)[:2])
         params = _either(make_env(synthetic, split)[1], make_env(alibaba, split, jobs)[1])
         return CECEnv(config, params), params
     rng = split_rng(scenario.seed, split, "topology")

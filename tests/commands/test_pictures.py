@@ -44,7 +44,7 @@ def test_a_report_holds_everything(config, tmp_path, capsys):
     assert 'src="http' not in page
     act = next(line for line in page.splitlines() if "<td>eft</td>" in line)
     assert act.count("<td>") == 6
-    names = {"act.png", "episodes.csv", "results.json", "report.html"}
+    names = {"config.yaml", "act.png", "episodes.csv", "results.json", "report.html"}
     assert {path.name for path in folder.iterdir()} == names | {f"schedule-{p}.png" for p in ("le", "eft", "ddpg")}
 
 

@@ -1,0 +1,74 @@
+"""`eval.py --policy` and the command that an evaluation says repeats it."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+import yaml
+from test_commands import TINY
+
+from jaxcec.commands import evaluate
+
+OWN = """
+import jax.numpy as jnp
+from jaxcec.env import Action
+
+def stay(observation, key):
+    node = jnp.argmax(observation.service.source).astype(jnp.int32)
+    return Action(host=node, bandwidth=jnp.float32(1.0), hold=jnp.float32(0.0))
+
+def a_number(observation, key):
+    return jnp.argmax(observation.service.source)
+"""
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A folder with settings and a module of the user's own, where the command is given."""
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    (tmp_path / "own_policies.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def acts(folder):
+    policies = json.loads((folder / "results.json").read_text())["policies"]
+    return {name: policy["act"] for name, policy in policies.items()}
+
+
+def test_an_own_policy_stands_in_the_table(home, capsys):
+    asked = ["--policies", "local", "--policy", "own_policies:stay", "--episodes", "3", "--out", "out"]
+    evaluate.main(["--config", "tiny.yaml", *asked])
+    act = acts(home / "out")
+    assert list(act) == ["local", "own_policies:stay"]
+    assert act["own_policies:stay"] == act["local"], "it is the same rule"
+    assert "own_policies:stay" in capsys.readouterr().out
+
+
+def test_an_evaluation_says_how_to_repeat_it(home):
+    asked = ["--policies", "le", "eft", "--policy", "own_policies:stay", "--episodes", "3", "--seed", "4"]
+    evaluate.main(["--config", "tiny.yaml", "--scenario.bandwidth", "3", *asked, "--out", "one"])
+    words = shlex.split(json.loads((home / "one" / "results.json").read_text())["repeat"])
+    assert words[:2] == ["python", "eval.py"]
+    evaluate.main([*words[2:], "--out", "two"])
+    assert acts(home / "one") == acts(home / "two")
+    assert (home / "one" / "episodes.csv").read_bytes() == (home / "two" / "episodes.csv").read_bytes()
+    assert np.ptp(list(acts(home / "one").values())) > 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("nowhere:stay", "--policy: got 'nowhere:stay'; must be MODULE:FUNCTION, but No module named 'nowhere'"),
+        ("own_policies:go", "has no attribute 'go'"),
+        ("own_policies", "--policy: got 'own_policies'; must be MODULE:FUNCTION"),
+        (":stay", "--policy: got ':stay'; must be MODULE:FUNCTION"),
+        ("own_policies:a_number", "must give an Action of scalars"),
+    ],
+)
+def test_what_is_no_policy_is_refused(home, policy, message, capsys):
+    with pytest.raises(SystemExit):
+        evaluate.main(["--config", "tiny.yaml", "--policies", "eft", "--policy", policy, "--out", "out"])
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (home / "out").exists()
