@@ -45,7 +45,8 @@ class CECEnv:
     Observation: `Observation`, a pytree of float32. Action: `Action(host, bandwidth, hold)`.
     Reward: `EnvConfig.reward`, in s. Terminates when every microservice of the episode is decided.
 
-    Environments of equal config are equal and share one compilation. All methods are pure and may be vmapped.
+    Environments of one class and equal config are equal and share one compilation. All methods are pure and may be
+    vmapped.
     """
 
     name = "CEC"
@@ -55,7 +56,7 @@ class CECEnv:
         self._default_params = default_params
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, CECEnv) and self.config == other.config
+        return type(other) is type(self) and self.config == other.config
 
     def __hash__(self) -> int:
         return hash(self.config)
