@@ -246,6 +246,25 @@ def test_step_is_traced_once_for_equal_envs_and_any_numbers(small, monkeypatch):
     assert len(traces) == 2, "another config is another environment"
 
 
+def test_a_subclass_is_another_environment(small):
+    """Else a program compiled for one would run for the other."""
+    env, params = small
+
+    class Idle(CECEnv):
+        def step_env(self, key, state, action, params):
+            observation, state, reward, terminated, info = super().step_env(key, state, action, params)
+            return observation, state, 0.0 * reward, terminated, info
+
+    same, other = CECEnv(env.config), Idle(env.config)
+    assert env == same and env != other and other != env and other == Idle(env.config)
+
+    def first_reward(env):
+        return env.step_env(KEY, env.reset(KEY, params)[1], action_of(0, 1.0, 0.0), params)[2]
+
+    compiled = jax.jit(first_reward, static_argnums=0)
+    assert compiled(env) != 0.0 and compiled(other) == 0.0
+
+
 def test_equal_envs_use_each_their_own_default_params(small):
     env, params = small
     faster = params.replace(network=params.network.replace(speed=params.network.speed * 2.0))
