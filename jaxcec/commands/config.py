@@ -21,7 +21,9 @@ from jaxcec.agents.config import AgentConfig
 from jaxcec.evaluation.files import write_aside
 from jaxcec.scenarios import Scenario
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+_PACKAGE = Path(__file__).parents[1]
+_PLACES = (_PACKAGE / "configs", _PACKAGE.parent / "configs")  # as installed; beside the package, as in the repository
+CONFIGS = next(folder for folder in _PLACES if folder.is_dir())
 T = TypeVar("T")
 
 

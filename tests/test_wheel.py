@@ -1,0 +1,84 @@
+"""What is shipped: the files of sdist and wheel, and the wheel at work outside of the repository."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = ("jaxcec", "configs", "pyproject.toml", "README.md", "LICENSE")
+BESIDE_THE_CODE = {
+    "py.typed",
+    *(f"configs/{name}.yaml" for name in ("default", "paper", "smoke")),
+    *(f"agents/pretrained/{name}.msgpack" for name in ("ddpg", "dtdrlmo", "dtdrlmo-plan")),
+    "agents/pretrained/README.md",
+    "evaluation/report.html.j2",
+    "scenarios/data/alibaba_hour.npz",
+    "scenarios/data/README.md",
+}
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory):
+    """Folder with an sdist, and the wheel built from that sdist; built from a copy, so that none of it stays here."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    for name in SOURCES:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, source / name)
+    shutil.rmtree(source / "jaxcec.egg-info", ignore_errors=True)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, source]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+def code():
+    """Every module of the tree, as the wheel names it."""
+    return {str(path.relative_to(ROOT)) for path in (ROOT / "jaxcec").rglob("*.py")}
+
+
+def test_the_wheel_holds_the_package_and_its_files_and_nothing_else(dist):
+    with zipfile.ZipFile(next(dist.glob("*.whl"))) as archive:
+        shipped = {name for name in archive.namelist() if not name.startswith("jaxcec-")}
+    assert shipped == code() | {f"jaxcec/{name}" for name in BESIDE_THE_CODE}
+
+
+def test_the_sdist_holds_what_a_wheel_is_built_from(dist):
+    with tarfile.open(next(dist.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert names >= code() | {"pyproject.toml", "README.md", "LICENSE", "configs/default.yaml"}
+
+
+@pytest.mark.slow
+def test_the_wheel_works_outside_of_the_repository(dist, tmp_path):
+    """In a fresh virtual environment, with the core dependencies alone, from an empty folder."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    programs, empty = tmp_path / "venv" / "bin", tmp_path / "empty"
+    empty.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+
+    def run(program, *arguments):
+        command = [programs / program, *arguments]
+        done = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run("python", "-m", "pip", "install", "--quiet", next(dist.glob("*.whl")))
+    where = run("python", "-c", "import jaxcec.env; print(jaxcec.env.__file__)")
+    assert where.startswith(str(tmp_path / "venv"))
+    run("jaxcec-train", "--config", "smoke", "--out", "run")
+    assert {path.name for path in (empty / "run").iterdir()} >= {"config.yaml", "metrics.csv", "policy.msgpack"}
+    policies = ("--policies", "eft", "dtdrlmo", "--checkpoint", "run")
+    table = run("jaxcec-eval", "--config", "smoke", "--episodes", "4", *policies, "--out", "ev")
+    assert "dtdrlmo" in table and (empty / "ev" / "results.json").is_file()
+    shipped = run("jaxcec-eval", "--dataset", "alibaba", "--episodes", "2", "--policies", "eft", "dtdrlmo-plan")
+    assert "the policy shipped" in shipped
+    assert "--total-decisions" in run("python", "-m", "jaxcec.train", "--help")
+    assert "--checkpoint" in run("python", "-m", "jaxcec.eval", "--help")
