@@ -1,7 +1,4 @@
-"""The package's front door, and the README's code."""
-
-import re
-from pathlib import Path
+"""The package's front door."""
 
 import jax
 import pytest
@@ -9,7 +6,6 @@ import pytest
 import jaxcec
 from jaxcec.scenarios import PAPER_SETTINGS, Scenario
 
-ROOT = Path(__file__).parents[1]
 SMALL = {"num_topologies": 2, "num_dags": 20, "num_patterns": 2, "num_traces": 2, "num_frames": 8}
 
 
@@ -30,9 +26,3 @@ def test_the_paper_s_file_and_the_registered_scenario_agree():
     from jaxcec.commands.config import load_config
 
     assert load_config("paper").scenario == Scenario(**PAPER_SETTINGS)
-
-
-@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
-def test_the_readme_s_code_runs(block):
-    with jax.numpy_dtype_promotion("standard"):
-        exec(block, {})
