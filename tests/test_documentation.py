@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,7 +79,7 @@ def stop(*_, **__):
 
 
 def parse_python(words: list[str], monkeypatch) -> None:
-    """Let a script or module of ours read its command line, and no more."""
+    """Let a script or module of ours read its command line, and no more; the current folder is empty."""
     script, arguments = words[0], words[1:]
     if script == "-m" and arguments[0] in ("jaxcec.train", "jaxcec.eval"):
         script, arguments = f"{arguments[0].removeprefix('jaxcec.')}.py", arguments[1:]
@@ -87,6 +88,9 @@ def parse_python(words: list[str], monkeypatch) -> None:
     assert (ROOT / script).is_file()
     if script in ("train.py", "eval.py"):
         main = MAINS[script.removesuffix(".py")]
+        for name in (word for word in arguments if word.endswith(".yaml")):  # of a run that the reader has
+            Path(name).parent.mkdir(parents=True)
+            shutil.copy(ROOT / "configs" / "smoke.yaml", name)
         monkeypatch.setattr(main, "use_compilation_cache", stop)
         with pytest.raises(SystemExit if "--help" in arguments else Parsed) as left:
             main.main(arguments)
@@ -103,7 +107,8 @@ def parse_python(words: list[str], monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_commands_have_the_flags_they_are_given(command, monkeypatch):
+def test_commands_have_the_flags_they_are_given(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     words = [FILLED.get(word, word) for word in shlex.split(command)]
     if words[0] == "python":
         parse_python(words[1:], monkeypatch)
