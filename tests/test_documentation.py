@@ -3,7 +3,6 @@
 import argparse
 import ast
 import importlib
-import importlib.util
 import re
 import shlex
 import shutil
@@ -22,7 +21,7 @@ PAGES += sorted((ROOT / "jaxcec").rglob("README.md"))
 LANGUAGES = {"python", "sh", "text", "yaml", "bibtex"}
 OPTIONAL = {"altair", "brax", "envelope", "gymnasium", "gymnax", "matplotlib", "polars", "rejax", "stoa"}
 # What a reader is to fill in.
-FILLED = {"ALGORITHM": "ddpg", "SEED": "1", "DATASET": "alibaba", "ID": "0", "DEVICE": "cpu"}
+FILLED = {"ALGORITHM": "ddpg", "SEED": "1", "DATASET": "alibaba"}
 PROGRAMS = {"pip", "pytest", "ruff", "mypy", "tox", "mkdocs", "."}
 MAINS = {"train": train, "eval": evaluate}
 CHEAP = ("--config smoke", "--schedule", "import_time.py", "--help")
