@@ -7,6 +7,7 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.devices()  # made now: a command under test, run first, would make only those it is asked for
 
 
 @pytest.fixture(scope="module", autouse=True)
