@@ -3,3 +3,4 @@
 from jaxcec.env.adapters.views import ContinuousView as ContinuousView
 from jaxcec.env.adapters.views import DiscreteView as DiscreteView
 from jaxcec.env.adapters.views import FlatView as FlatView
+from jaxcec.env.adapters.views import make_view as make_view

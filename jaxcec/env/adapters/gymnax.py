@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from jaxcec import make, registered_envs
-from jaxcec.env.adapters.views import ContinuousView, DiscreteView, FlatView
+from jaxcec import registered_envs
+from jaxcec.env.adapters.views import ContinuousView, DiscreteView, FlatView, make_view
 from jaxcec.env.spaces import Box, Discrete
 from jaxcec.env.types import EnvParams
 
@@ -43,26 +43,19 @@ class GymnaxContinuous(_GymnaxSpaces, ContinuousView):
     """ContinuousView with gymnax's spaces."""
 
 
-VIEWS = {"discrete": GymnaxDiscrete, "continuous": GymnaxContinuous}
-
-
 def register() -> None:
     """Make every id of `jaxcec.registered_envs` known to gymnax, as `CEC-` and the id. May be called again.
 
-    `gymnax.make` then takes `view` ("discrete", the default, or "continuous"), `split`, `reward_scale`, and fields of
-    `jaxcec.scenarios.Scenario`.
+    `gymnax.make` then takes the further arguments of `jaxcec.env.adapters.make_view`.
     """
     for env_id in registered_envs:
         if f"CEC-{env_id}" not in gymnax.registered_envs:
             gymnax.register(f"CEC-{env_id}", partial(_make, env_id))
 
 
-def _make(
-    env_id: str, view: str = "discrete", split: str = "train", reward_scale: float = 0.01, **changes: Any
-) -> FlatView:
-    if view not in VIEWS:
-        raise ValueError(f"view: got {view!r}; must be one of {', '.join(VIEWS)}")
-    return VIEWS[view](make(env_id, split, **changes)[0], reward_scale=reward_scale)
+def _make(env_id: str, **settings: Any) -> FlatView:
+    view = make_view(env_id, **settings)
+    return {DiscreteView: GymnaxDiscrete, ContinuousView: GymnaxContinuous}[type(view)](**vars(view))
 
 
 def _convert(space: Box | Discrete) -> Any:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import partial
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcec import make
 from jaxcec.env.env import LEAST_BANDWIDTH, CECEnv
 from jaxcec.env.observe import flatten, observation_size
 from jaxcec.env.spaces import Box, Discrete
@@ -186,6 +188,29 @@ class ContinuousView(FlatView):
         """Scores, bandwidth, hold."""
         del params
         return Box(-1.0, 1.0, (self.num_actions,))
+
+
+VIEWS: dict[str, type[FlatView]] = {"discrete": DiscreteView, "continuous": ContinuousView}
+
+
+def make_view(
+    env_id: str, view: str = "discrete", split: str = "train", reward_scale: float = 0.01, **changes: Any
+) -> FlatView:
+    """A view of a registered environment.
+
+    Args:
+        env_id: one of `jaxcec.registered_envs`.
+        view: `discrete` or `continuous`.
+        split: `train` or `test`.
+        reward_scale: 1/s.
+        changes: fields of `jaxcec.scenarios.Scenario` to set otherwise.
+
+    Raises:
+        ValueError: an unknown id, view or split, or a wrong value.
+    """
+    if view not in VIEWS:
+        raise ValueError(f"view: got {view!r}; must be one of {', '.join(VIEWS)}")
+    return VIEWS[view](make(env_id, split, **changes)[0], reward_scale=reward_scale)
 
 
 def _encode(observation: Observation) -> chex.Array:
