@@ -1,0 +1,217 @@
+"""Views of CECEnv for learners that know one observation vector and one kind of action."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from functools import partial
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcec import make
+from jaxcec.env.env import LEAST_BANDWIDTH, CECEnv
+from jaxcec.env.observe import flatten, observation_size
+from jaxcec.env.spaces import Box, Discrete
+from jaxcec.env.types import Action, EnvParams, EnvState, Info, Observation
+
+HIGHEST = float(np.log1p(np.finfo(np.float32).max))  # no logarithm of a float32 is above it
+
+
+@dataclasses.dataclass(frozen=True)
+class FlatView:
+    """What the views share: CECEnv's contract with a flat observation, a scaled reward and another action.
+
+    Observation: (V (K + 12) + 4 E + K + 11,) float32, `log1p(flatten(observation))`: raw values
+    reach from 0 to 1e4.
+    Reward: CECEnv's in s times `reward_scale`. All that `info` says of the decision stays in s.
+
+    Views of equal settings are equal and share one compilation. All methods are pure and may be vmapped.
+    """
+
+    env: CECEnv
+    _: dataclasses.KW_ONLY
+    reward_scale: float = 0.01  # 1/s; rewards of minus hundreds of s are too large for most learners' defaults
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.reward_scale < math.inf:
+            raise ValueError(f"reward_scale: got {self.reward_scale}; must be positive and finite")
+
+    @property
+    def name(self) -> str:
+        """CECEnv's, and what kind of action it takes."""
+        return f"{self.env.name}-{type(self).__name__}"
+
+    @property
+    def default_params(self) -> EnvParams:
+        """The environment's."""
+        return self.env.default_params
+
+    @property
+    def num_actions(self) -> int:
+        """Choices of a discrete action, length of a continuous one."""
+        raise NotImplementedError
+
+    def decision(self, action: chex.Array) -> Action:
+        """CECEnv's action for one of the view's."""
+        raise NotImplementedError
+
+    def action_space(self, params: EnvParams | None = None) -> Box | Discrete:
+        """The view's own actions."""
+        raise NotImplementedError
+
+    def observation_space(self, params: EnvParams | None = None) -> Box:
+        """Non-negative float32."""
+        del params
+        c = self.env.config
+        return Box(0.0, HIGHEST, (observation_size(c.num_nodes, c.max_links, c.num_resources),))
+
+    def reset(self, key: chex.PRNGKey, params: EnvParams | None = None) -> tuple[chex.Array, EnvState]:
+        """Draw an episode, as CECEnv does."""
+        return self.reset_env(key, self.default_params if params is None else params)
+
+    def step(
+        self, key: chex.PRNGKey, state: EnvState, action: chex.Array, params: EnvParams | None = None
+    ) -> tuple[chex.Array, EnvState, chex.Array, chex.Array, chex.Array, Info]:
+        """One decision; a finished episode is followed by a newly drawn one.
+
+        Returns:
+            CECEnv's six values; the observation and `info["final_observation"]` flat, the reward scaled.
+        """
+        return self._step(key, state, action, self.default_params if params is None else params)
+
+    @partial(jax.jit, static_argnums=0)
+    def _step(
+        self, key: chex.PRNGKey, state: EnvState, action: chex.Array, params: EnvParams
+    ) -> tuple[chex.Array, EnvState, chex.Array, chex.Array, chex.Array, Info]:
+        seen, state, reward, terminated, truncated, info = self.env.step(key, state, self.decision(action), params)
+        info |= {"final_observation": _encode(info["final_observation"])}
+        return _encode(seen), state, self.reward_scale * reward, terminated, truncated, info
+
+    @partial(jax.jit, static_argnums=0)
+    def reset_env(self, key: chex.PRNGKey, params: EnvParams) -> tuple[chex.Array, EnvState]:
+        """`reset` with params given."""
+        seen, state = self.env.reset_env(key, params)
+        return _encode(seen), state
+
+    @partial(jax.jit, static_argnums=0)
+    def step_env(
+        self, key: chex.PRNGKey, state: EnvState, action: chex.Array, params: EnvParams
+    ) -> tuple[chex.Array, EnvState, chex.Array, chex.Array, Info]:
+        """One decision without time limit or auto-reset: CECEnv's five values, flat and scaled."""
+        seen, state, reward, terminated, info = self.env.step_env(key, state, self.decision(action), params)
+        return _encode(seen), state, self.reward_scale * reward, terminated, info
+
+    def observe(
+        self, key: chex.PRNGKey, state: EnvState, action: chex.Array | None = None, params: EnvParams | None = None
+    ) -> chex.Array:
+        """The flat observation of a state (key and action are not used)."""
+        del action
+        return _encode(self.env.observe(key, state, None, params))
+
+    def is_terminated(self, state: EnvState, params: EnvParams | None = None) -> chex.Array:
+        """() bool: every microservice is decided."""
+        del params
+        return self.env.is_terminated(state)
+
+    def is_truncated(self, state: EnvState, params: EnvParams) -> chex.Array:
+        """() bool: the episode has had `max_steps_in_episode` decisions."""
+        return self.env.is_truncated(state, params)
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscreteView(FlatView):
+    """Choose the edge node alone, as DQN or a categorical PPO does.
+
+    Action: () int, the edge node 0..V-1, clipped. Share of bandwidth and hold are always the same.
+    """
+
+    bandwidth: float = 1.0  # eta in [1e-3, 1]
+    hold: float = 0.0  # s, eps
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not LEAST_BANDWIDTH <= self.bandwidth <= 1.0:
+            raise ValueError(f"bandwidth: got {self.bandwidth}; must be in [{LEAST_BANDWIDTH}, 1]")
+        if not 0.0 <= self.hold < math.inf:
+            raise ValueError(f"hold: got {self.hold}; must be at least 0 s and finite")
+
+    @property
+    def num_actions(self) -> int:
+        """V."""
+        return self.env.config.num_nodes
+
+    def decision(self, action: chex.Array) -> Action:
+        """That edge node, with the bandwidth and hold of this view."""
+        node = jnp.clip(action, 0, self.num_actions - 1).astype(jnp.int32)
+        return Action(host=node, bandwidth=jnp.float32(self.bandwidth), hold=jnp.float32(self.hold))
+
+    def action_space(self, params: EnvParams | None = None) -> Discrete:
+        """Edge nodes."""
+        del params
+        return Discrete(self.num_actions)
+
+
+@dataclasses.dataclass(frozen=True)
+class ContinuousView(FlatView):
+    """Edge node, bandwidth and hold from one vector, as SAC, TD3 and DDPG give it.
+
+    Action: (V + 2,) float32 in [-1, 1]: a score for each edge node, the highest is chosen (on a tie the first); then
+    eta, from -1 for 1e-3 to 1 for 1; then eps, from -1 for 0 s to 1 for `max_hold`. These two are clipped.
+    """
+
+    max_hold: float = 30.0  # s
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 <= self.max_hold < math.inf:
+            raise ValueError(f"max_hold: got {self.max_hold}; must be at least 0 s and finite")
+
+    @property
+    def num_actions(self) -> int:
+        """V + 2."""
+        return self.env.config.num_nodes + 2
+
+    def decision(self, action: chex.Array) -> Action:
+        """The edge node of the highest score, and the last two entries as shares of their ranges."""
+        share = (1.0 + jnp.clip(action[-2:].astype(jnp.float32), -1.0, 1.0)) / 2.0
+        return Action(
+            host=jnp.argmax(action[:-2]).astype(jnp.int32),
+            bandwidth=LEAST_BANDWIDTH * (1.0 - share[0]) + share[0],  # exact at both ends
+            hold=self.max_hold * share[1],
+        )
+
+    def action_space(self, params: EnvParams | None = None) -> Box:
+        """Scores, bandwidth, hold."""
+        del params
+        return Box(-1.0, 1.0, (self.num_actions,))
+
+
+VIEWS: dict[str, type[FlatView]] = {"discrete": DiscreteView, "continuous": ContinuousView}
+
+
+def make_view(
+    env_id: str, view: str = "discrete", split: str = "train", reward_scale: float = 0.01, **changes: Any
+) -> FlatView:
+    """A view of a registered environment.
+
+    Args:
+        env_id: one of `jaxcec.registered_envs`.
+        view: `discrete` or `continuous`.
+        split: `train` or `test`.
+        reward_scale: 1/s.
+        changes: fields of `jaxcec.scenarios.Scenario` to set otherwise.
+
+    Raises:
+        ValueError: an unknown id, view or split, or a wrong value.
+    """
+    if view not in VIEWS:
+        raise ValueError(f"view: got {view!r}; must be one of {', '.join(VIEWS)}")
+    return VIEWS[view](make(env_id, split, **changes)[0], reward_scale=reward_scale)
+
+
+def _encode(observation: Observation) -> chex.Array:
+    return jnp.log1p(flatten(observation))
