@@ -65,7 +65,7 @@ def test_python_blocks_run(block, tmp_path, monkeypatch):
         for name in {name.partition(".")[0] for name in names} & OPTIONAL:
             pytest.importorskip(name, exc_type=ImportError)
     if not hasattr(jax, "device_put_replicated"):
-        monkeypatch.setattr(jax, "device_put_replicated", None, raising=False)  # a block puts it back: not for the others
+        monkeypatch.setattr(jax, "device_put_replicated", None, raising=False)  # for one block alone
     monkeypatch.chdir(tmp_path)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # JAX as a reader has it
         exec(block, {"__name__": "__main__"})
