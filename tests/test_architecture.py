@@ -15,8 +15,8 @@ ALLOWED = {
     "env/adapters": {"make", "registered_envs"},  # what the package registers
     "scenarios": {"env"},
     "policies": {"env"},
-    "agents": {"env", "policies"},
-    "evaluation": {"env", "policies", "agents", "scenarios"},
+    "agents": {"env", "policies", "files"},
+    "evaluation": {"env", "policies", "agents", "scenarios", "files"},
 }
 # rich is not among them: flax.linen imports it.
 EXTRAS = ["matplotlib", "polars", "tyro", "orbax", "jaxcec.env.adapters"]

@@ -6,7 +6,9 @@ Neither executes code when it is read.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,42 +22,83 @@ from jaxcec.agents.ddpg import AgentParams, init_params
 from jaxcec.agents.features import Features, encode
 from jaxcec.agents.train import RunnerState
 from jaxcec.env import EnvConfig, Observation
+from jaxcec.files import write_aside
 
 _FORMAT = "jaxcec-policy-1"
+_CHECKSUM = ".sha256"  # ending of the file beside a checkpoint
+_KEPT = 3  # checkpoints of a run
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 def save_runner(folder: Path, runner: RunnerState) -> None:
-    """Write everything that training goes on from; the checkpoint before it is removed once this one is whole."""
+    """Write everything that training goes on from, aside and then renamed, and beside it a checksum.
+
+    The newest three are kept; older ones are removed once this one is whole.
+    """
+    step = int(runner.step)
     with _manager(folder) as manager:
-        manager.save(int(runner.step), args=ocp.args.StandardSave(runner))
+        manager.save(step, args=ocp.args.StandardSave(runner))
+        kept = {str(step) for step in manager.all_steps()}
+    if jax.process_index() > 0:
+        return
+    write_aside(_checksum_file(folder, step), _checksum(folder / str(step)))
+    for file in folder.glob(f"*{_CHECKSUM}"):
+        if file.stem not in kept:
+            file.unlink()
 
 
-def load_runner(folder: Path, like: RunnerState) -> RunnerState:
-    """Read the newest checkpoint.
+def load_runner(folder: Path, like: RunnerState, tell: Callable[[str], None]) -> RunnerState | None:
+    """Read the newest checkpoint that is whole; None if there never was one.
 
     Args:
         folder: where `save_runner` wrote.
         like: arrays or shapes of the runner that is expected, `jax.eval_shape(init_runner, ...)`.
+        tell: is told of each checkpoint that is damaged, and passed over.
 
     Raises:
-        ValueError: there is none, or it is of other shapes.
+        ValueError: all are damaged, or the newest whole one is of other shapes.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no checkpoint here; expected the folder of a run that was saved")
+        return None
     with _manager(folder) as manager:
-        if manager.latest_step() is None:
-            raise ValueError(f"{folder}: no checkpoint here; expected the folder of a run that was saved")
-        try:
-            return manager.restore(manager.latest_step(), args=ocp.args.StandardRestore(like))
-        except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise ValueError(f"{folder}: the checkpoint does not fit this run's settings: {first}") from None
+        steps = sorted(manager.all_steps(), reverse=True)
+        for step in steps:
+            if not _is_whole(folder, step):
+                tell(f"{folder / str(step)}: damaged, its checksum is another; renamed, and the one before is used")
+                (folder / str(step)).rename(folder / f"{step}.damaged")
+                continue
+            try:
+                return manager.restore(step, args=ocp.args.StandardRestore(like))
+            except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+                first = str(error).strip().splitlines()[0]
+                raise ValueError(f"{folder}: the checkpoint does not fit this run's settings: {first}") from None
+    if steps:
+        raise ValueError(f"{folder}: every checkpoint is damaged; train again into another folder")
+    return None
 
 
 def _manager(folder: Path) -> ocp.CheckpointManager:
-    options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+    options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, enable_async_checkpointing=False)
     return ocp.CheckpointManager(folder.resolve(), options=options)
+
+
+def _checksum_file(folder: Path, step: int) -> Path:
+    return folder / f"{step}{_CHECKSUM}"
+
+
+def _is_whole(folder: Path, step: int) -> bool:
+    """Whether a checkpoint is as it was written; one without checksum was renamed when whole, and then the run died."""
+    file = _checksum_file(folder, step)
+    return not file.is_file() or file.read_text() == _checksum(folder / str(step))
+
+
+def _checksum(folder: Path) -> str:
+    """SHA-256 of all files below a folder, with their names."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            digest.update(f"{path.relative_to(folder)} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def save_policy(path: Path, config: AgentConfig, params: AgentParams, sizes: EnvConfig, run: str) -> None:
@@ -77,9 +120,7 @@ def save_policy(path: Path, config: AgentConfig, params: AgentParams, sizes: Env
         "num_resources": sizes.num_resources,
     }
     content = {"header": json.dumps(header), "params": serialization.to_state_dict(jax.device_get(params))}
-    aside = path.with_name(f".{path.name}")
-    aside.write_bytes(serialization.msgpack_serialize(content))
-    aside.replace(path)
+    write_aside(path, serialization.msgpack_serialize(content))
 
 
 def load_policy(path: Path, observation: Observation) -> tuple[AgentConfig, AgentParams, str]:

@@ -126,9 +126,23 @@ def collect(
 def update_step(
     env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, _: None
 ) -> tuple[RunnerState, Metrics]:
-    """One iteration over all environments: decide and learn, by Algorithm 2 unless on policy."""
-    if config.on_policy:
-        return _update_on_policy(env, params, config, runner)
+    """One iteration over all environments: decide and learn, by Algorithm 2 unless on policy.
+
+    What was learned counts if it is finite, and so is every metric: else the agent stays as it was, and the metric
+    `finite` is 0.
+    """
+    learn = _update_on_policy if config.on_policy else _update_off_policy
+    after, metrics = learn(env, params, config, runner)
+    numbers = [x for x in jax.tree.leaves((after.agent, metrics)) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in numbers]))
+    agent = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after.agent, runner.agent)
+    return after.replace(agent=agent), metrics | {"finite": finite.astype(jnp.float32)}
+
+
+def _update_off_policy(
+    env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState
+) -> tuple[RunnerState, Metrics]:
+    """One decision in every environment, then updates on what the replay buffer holds."""
     runner, metrics = collect(env, params, config, runner, None)
     key, key_updates = jax.random.split(runner.key)
 

@@ -18,7 +18,7 @@ import tyro
 import yaml
 
 from jaxcec.agents.config import AgentConfig
-from jaxcec.evaluation.files import write_aside
+from jaxcec.files import write_aside
 from jaxcec.scenarios import Scenario
 
 _PACKAGE = Path(__file__).parents[1]

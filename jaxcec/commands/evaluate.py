@@ -26,10 +26,10 @@ from jaxcec.commands.sweep import run_sweep
 from jaxcec.commands.tables import Result, Results, act_table, against, difference_table
 from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation.clairvoyant import clairvoyant
-from jaxcec.evaluation.files import write_aside
 from jaxcec.evaluation.plots import act_bars
 from jaxcec.evaluation.rollout import MEASURES, Contender, Episodes, episode_keys, timed_rollout
 from jaxcec.evaluation.statistics import bootstrap_mean
+from jaxcec.files import write_aside
 from jaxcec.policies import SearchConfig
 from jaxcec.scenarios import Scenario, make_env
 

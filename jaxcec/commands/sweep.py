@@ -21,10 +21,10 @@ from jaxcec.commands.contenders import contenders_for
 from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation import margins, plots
 from jaxcec.evaluation.clairvoyant import clairvoyant
-from jaxcec.evaluation.files import write_aside
 from jaxcec.evaluation.rollout import Contender, episode_keys, rollout
 from jaxcec.evaluation.statistics import bootstrap_mean
 from jaxcec.evaluation.sweep import Acts, Point, from_csv, grid, to_csv, with_paper_setting
+from jaxcec.files import write_aside
 from jaxcec.policies import SearchConfig
 from jaxcec.scenarios import Scenario, make_env
 from jaxcec.scenarios.job_table import JobTable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import chex
+import filelock
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,13 +29,12 @@ from jaxcec.commands.config import TrainConfig, guarded, load_config, parse, sav
 from jaxcec.commands.console import announced_jobs, console, progress_bar
 from jaxcec.commands.runtime import any_process, choose_mesh, is_main_process, join_processes, use_compilation_cache
 from jaxcec.env import Action, CECEnv, EnvParams, Observation, World
-from jaxcec.evaluation.files import write_aside
 from jaxcec.evaluation.plots import training_curves
 from jaxcec.evaluation.rollout import episode_keys, rollout
+from jaxcec.files import write_aside
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios import make_env
 
-SECONDS_BETWEEN_SAVES = 300.0
 VALIDATIONS = 8  # in a run
 VALIDATION_EPISODES = 64  # of the training banks: the test split is for eval.py alone
 CHUNKS_BETWEEN_VALIDATIONS = 8
@@ -48,6 +49,7 @@ class TrainCommand:
     config: str = "default"  # name in configs/ or path of a YAML file; flags override it
     out: Path | None = None  # run folder to make; by default runs/<time>-<algorithm>
     resume: Path | None = None  # run folder to go on with; its settings hold, but for --total-decisions
+    save_every: float = 300.0  # s between checkpoints
     devices: str = "1"  # that share the environments: a number (on CPUs, of cores), or all
     coordinator: str | None = None  # HOST:PORT of the first of several processes; auto under Slurm and the like
     num_processes: int | None = None  # with --coordinator: how many there are
@@ -75,7 +77,7 @@ def _main(arguments: list[str] | None) -> None:
             raise ValueError(f"--out: {folder} is not empty; name another folder, or --resume {folder}")
     console.quiet = not is_main_process()
     with _StopFlag() as stop:
-        train(config, folder, resume=command.resume is not None, stop=stop, mesh=mesh)
+        train(config, folder, command.resume is not None, stop, mesh, command.save_every)
 
 
 def _resumed(command: TrainCommand) -> TrainConfig:
@@ -88,30 +90,70 @@ def _resumed(command: TrainCommand) -> TrainConfig:
     return saved
 
 
-def train(config: TrainConfig, folder: Path, resume: bool, stop: _StopFlag, mesh: Mesh | None = None) -> None:
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Make a run folder, and keep it from other runs as long as this process lives."""
+    if not is_main_process():
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(folder / ".lock", blocking=False):
+            yield
+    except filelock.Timeout:
+        raise ValueError(f"{folder}: another run is at work in it; wait for it, or name another folder") from None
+
+
+def train(
+    config: TrainConfig, folder: Path, resume: bool, stop: _StopFlag, mesh: Mesh | None, save_every: float
+) -> None:
     """Train into a run folder: config.yaml, metrics.csv, curves.png, policy.msgpack, checkpoints/.
 
     Args:
         config: the run.
-        folder: made if need be.
-        resume: go on from the newest checkpoint in it.
+        folder: where to.
+        resume: go on from the newest checkpoint in it; if there is none yet, from the start.
         stop: once it is requested, the chunk at hand is the last.
-        mesh: the devices that share the environments; by default there is one.
+        mesh: the devices that share the environments; None for one.
+        save_every: s between checkpoints.
+
+    Raises:
+        ValueError: a checkpoint is damaged or does not fit; or numbers in training are no longer finite.
     """
     env, env_params = make_env(config.scenario, "train", announced_jobs(config.scenario))
-    steps = -(-config.total_decisions // config.num_envs)
+    with _alone(folder):
+        loop, runner = _begin(config, folder, env, env_params, resume, mesh, save_every)
+        stopped = loop.run(runner, stop)
+    if stopped:
+        console.print(f"stopped and saved; go on with: python train.py --resume {folder}")
+    else:
+        console.print(f"done: {folder} holds config.yaml, metrics.csv, curves.png, policy.msgpack and checkpoints/")
+
+
+def _begin(
+    config: TrainConfig,
+    folder: Path,
+    env: CECEnv,
+    env_params: EnvParams,
+    resume: bool,
+    mesh: Mesh | None,
+    save_every: float,
+) -> tuple[_Loop, RunnerState]:
+    """The loop, and what it goes on from."""
     key, validation_keys = jax.random.key(config.seed), episode_keys(config.seed, VALIDATION_EPISODES)
     if mesh is not None:
         env_params, key, validation_keys = replicated(mesh, (env_params, key, validation_keys))
     rows: list[dict[str, Any]] = []
+    runner = None
     if resume:
         like = jax.eval_shape(lambda k: init_runner(env, env_params, config.agent, config.num_envs, k), key)
-        runner = load_runner(folder / "checkpoints", placed(mesh or env_mesh(jax.devices()[:1]), like))
-        rows = [row for row in _read_rows(folder / "metrics.csv") if row["step"] <= int(runner.step)]
-        console.print(f"resuming {folder} at {int(runner.step) * config.num_envs:,} decisions")
-    else:
+        like = placed(mesh or env_mesh(jax.devices()[:1]), like)
+        runner = load_runner(folder / "checkpoints", like, console.print)
+        console.print(f"resuming {folder} at {int(runner.step) * config.num_envs if runner else 0:,} decisions")
+    if runner is None:
         runner = init_runner(env, env_params, config.agent, config.num_envs, key, mesh)
-        folder.mkdir(parents=True, exist_ok=True)
+    elif (folder / "metrics.csv").is_file():
+        rows = [row for row in _read_rows(folder / "metrics.csv") if row["step"] <= int(runner.step)]
     if is_main_process():
         save_config(config, folder / "config.yaml")
     references = _references(env, env_params, validation_keys)
@@ -119,12 +161,7 @@ def train(config: TrainConfig, folder: Path, resume: bool, stop: _StopFlag, mesh
     console.print(
         f"{config.agent.algorithm} on {config.scenario.dataset}/{config.scenario.name}; validation ACT: {known}"
     )
-    loop = _Loop(config, folder, env, env_params, mesh, validation_keys, references, rows, steps)
-    stopped = loop.run(runner, stop)
-    if stopped:
-        console.print(f"stopped and saved; go on with: python train.py --resume {folder}")
-    else:
-        console.print(f"done: {folder} holds config.yaml, metrics.csv, curves.png, policy.msgpack and checkpoints/")
+    return _Loop(config, folder, env, env_params, mesh, validation_keys, references, rows, save_every), runner
 
 
 def _references(env: CECEnv, env_params: EnvParams, keys: chex.PRNGKey) -> dict[str, float]:
@@ -152,21 +189,22 @@ class _Loop:
         validation_keys: chex.PRNGKey,
         references: dict[str, float],
         rows: list[dict[str, Any]],
-        steps: int,
+        save_every: float,
     ):
         self.config, self.folder, self.env, self.env_params = config, folder, env, env_params
         self.mesh, self.validation_keys = mesh, validation_keys
-        self.references, self.rows, self.steps = references, rows, steps
+        self.references, self.rows = references, rows
+        self.steps = -(-config.total_decisions // config.num_envs)
+        self.save_every, self.saved = save_every, time.monotonic()
         self.actor = act(config.agent, env)
         # All chunks are of one length, for each length is compiled; the last may go a little beyond what was asked.
         iteration = config.agent.steps_per_iteration
-        self.chunk = iteration * max(1, steps // (VALIDATIONS * CHUNKS_BETWEEN_VALIDATIONS * iteration))
+        self.chunk = iteration * max(1, self.steps // (VALIDATIONS * CHUNKS_BETWEEN_VALIDATIONS * iteration))
 
     def run(self, start: RunnerState, stop: _StopFlag) -> bool:
         """Train to the end; true if it was interrupted. Either way the run is saved."""
-        saved, runner = time.monotonic(), start
         with progress_bar() as progress:
-            runner = self._evolve(runner, stop, progress)
+            runner = self._evolve(start, stop, progress)
             if any_process(stop.requested):
                 self._save(runner)
                 return True
@@ -187,9 +225,7 @@ class _Loop:
                         console.print(f"{row['step'] / self.steps:4.0%}  {_status(self.rows)}")
                 if any_process(stop.requested):
                     break
-                if any_process(time.monotonic() - saved > SECONDS_BETWEEN_SAVES):
-                    self._save(runner)
-                    saved = time.monotonic()
+                self._save_now_and_then(runner)
             progress.update(task, description="saving")
             self._save(runner)
         return int(runner.step) < self.steps
@@ -205,6 +241,7 @@ class _Loop:
             progress.update(task, completed=generation + 1, status=f"ACT {float(act):.0f} s")
             if any_process(stop.requested):
                 break
+            self._save_now_and_then(runner)
         return runner
 
     def _chunks(self, runner: RunnerState) -> Iterator[tuple[RunnerState, dict[str, Any]]]:
@@ -213,7 +250,9 @@ class _Loop:
         while done < self.steps:
             begin = time.perf_counter()
             runner, metrics = train_chunk(self.env, self.env_params, self.config.agent, runner, self.chunk, self.mesh)
-            row = _summarise(jax.device_get(metrics))
+            metrics = jax.device_get(metrics)
+            self._check(metrics["finite"], done)
+            row = _summarise(metrics)
             row["decisions_per_s"] = self.chunk * self.config.num_envs / (time.perf_counter() - begin)
             done += self.chunk
             often = (done // self.chunk) % CHUNKS_BETWEEN_VALIDATIONS == 0
@@ -236,9 +275,23 @@ class _Loop:
         what += f", {int(runner.step) * self.config.num_envs:,} decisions"
         save_policy(self.folder / "policy.msgpack", self.config.agent, runner.agent.policy, self.env.config, what)
 
+    def _check(self, finite: np.ndarray, done: int) -> None:
+        """Refuse to go on from what is not finite."""
+        if not finite.all():
+            step = done + (int(finite.argmin()) + 1) * self.config.agent.steps_per_iteration
+            raise ValueError(
+                f"step {step}: a loss, a reward or a parameter is no finite number; {self.folder} holds the policy and"
+                " the checkpoints of before; try lower learning rates or reward_scale"
+            )
+
+    def _save_now_and_then(self, runner: RunnerState) -> None:
+        if any_process(time.monotonic() - self.saved > self.save_every):
+            self._save(runner)
+            self.saved = time.monotonic()
+
     def _save(self, runner: RunnerState) -> None:
+        self._show()  # first: whoever goes on leaves out the rows after the checkpoint, but cannot make up missing ones
         save_runner(self.folder / "checkpoints", runner)
-        self._show()
 
     def _show(self) -> None:
         """Write how it went so far, for whoever looks while training goes on."""
@@ -291,7 +344,11 @@ def _validations(rows: list[dict[str, Any]]) -> list[float]:
 def _summarise(metrics: dict[str, np.ndarray]) -> dict[str, Any]:
     """Means over a chunk; ACT over the episodes that ended in it, empty if none did."""
     episodes = float(metrics["episodes"].sum())
-    row = {name: float(np.mean(metrics[name])) for name in metrics if name not in ("episodes", "act_sum", "merges")}
+    row = {
+        name: float(np.mean(metrics[name]))
+        for name in metrics
+        if name not in ("episodes", "act_sum", "merges", "finite")
+    }
     return row | {
         "episodes": int(episodes),
         "act": float(metrics["act_sum"].sum()) / episodes if episodes else "",

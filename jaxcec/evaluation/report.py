@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jaxcec.evaluation.files import write_aside
+from jaxcec.files import write_aside
 
 
 def save_report(path: Path, title: str, parts: Mapping[str, Any], figures: Sequence[tuple[str, Path]]) -> None:

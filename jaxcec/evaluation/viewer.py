@@ -10,8 +10,8 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from jaxcec.evaluation.files import write_aside
 from jaxcec.evaluation.schedule import Placed, Schedule, bars, resources, slot_counts
+from jaxcec.files import write_aside
 
 WIDTH = 620  # of one policy's charts
 BAND = 26  # height of a resource's row
