@@ -5,6 +5,7 @@ Neither executes code when it is read.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -65,7 +66,8 @@ def load_runner(folder: Path, like: RunnerState, tell: Callable[[str], None]) ->
         for step in steps:
             if not _is_whole(folder, step):
                 tell(f"{folder / str(step)}: damaged, its checksum is another; renamed, and the one before is used")
-                (folder / str(step)).rename(folder / f"{step}.damaged")
+                with contextlib.suppress(FileNotFoundError):  # another process may have been first
+                    (folder / str(step)).rename(folder / f"{step}.damaged")
                 continue
             try:
                 return manager.restore(step, args=ocp.args.StandardRestore(like))

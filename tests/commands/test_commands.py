@@ -1,10 +1,6 @@
 """train.py and eval.py as a user calls them: run folders, resuming, refusals."""
 
 import json
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +9,6 @@ import yaml
 from jaxcec.commands import evaluate, train
 from jaxcec.commands.config import TrainConfig, load_config, save_config
 
-ROOT = Path(__file__).parents[2]
 TINY = {
     "scenario": {
         "name": "tiny",
@@ -224,16 +219,3 @@ def test_an_existing_run_is_not_overwritten(run, tiny, capsys):
         train.main(["--config", str(tiny), "--out", str(run)])
     assert exit_info.value.code == 2 and "--resume" in capsys.readouterr().err
     assert (run / "metrics.csv").read_bytes() == before
-
-
-@pytest.mark.slow
-def test_ctrl_c_saves_and_says_how_to_go_on(tiny, tmp_path):
-    command = [sys.executable, str(ROOT / "train.py"), "--config", str(tiny), "--out", str(tmp_path / "run")]
-    process = subprocess.Popen([*command, "--total-decisions", "4000000"], stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    for line in process.stdout:
-        if "validation ACT" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    rest = process.communicate(timeout=300)[0]
-    assert process.returncode == 0 and f"--resume {tmp_path / 'run'}".replace("\n", "") in rest.replace("\n", "")
-    assert (tmp_path / "run" / "policy.msgpack").is_file()

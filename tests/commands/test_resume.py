@@ -1,0 +1,172 @@
+"""What a run leaves when it is stopped, killed, or short of room, and what is made of it."""
+
+import csv
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import filelock
+import pytest
+import yaml
+from test_commands import TINY
+
+from jaxcec.commands import train
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, tmp_path_factory):
+    """A run that nothing interrupted, saved after every chunk."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    train.main(["--config", tiny, "--save-every", "0", "--out", str(folder)])
+    return folder
+
+
+@pytest.fixture
+def run(whole, tmp_path):
+    return Path(shutil.copytree(whole, tmp_path / "run"))
+
+
+def metrics(folder):
+    """Every row but for its speed."""
+    with (folder / "metrics.csv").open() as file:
+        return [{k: v for k, v in row.items() if k != "decisions_per_s"} for row in csv.DictReader(file)]
+
+
+def steps(folder):
+    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit())
+
+
+def damage(folder, step):
+    """Change one byte in the middle of a checkpoint's largest file."""
+    files = [path for path in (folder / "checkpoints" / str(step)).rglob("*") if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+
+
+def test_the_newest_three_checkpoints_are_kept_with_their_checksums(whole):
+    assert steps(whole) == [22, 23, 24]
+    checksums = {path.name for path in (whole / "checkpoints").glob("*.sha256")}
+    assert checksums == {f"{step}.sha256" for step in steps(whole)}
+
+
+def test_a_damaged_checkpoint_is_passed_over(run, whole, capsys):
+    damage(run, 24)
+    damage(run, 23)
+    train.main(["--resume", str(run)])
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.count("damaged, its checksum is another") == 2 and "at 88 decisions" in told
+    assert metrics(run) == metrics(whole), "bit for bit what an uninterrupted run has"
+    assert {path.name for path in (run / "checkpoints").glob("*.damaged")} == {"23.damaged", "24.damaged"}
+
+
+def test_where_all_are_damaged_nothing_is_made_up(run, capsys):
+    for step in steps(run):
+        damage(run, step)
+    with pytest.raises(SystemExit):
+        train.main(["--resume", str(run)])
+    assert "every checkpoint is damaged" in capsys.readouterr().err
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(run, whole):
+    for path in run.iterdir():
+        if path.name != "config.yaml":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    train.main(["--resume", str(run)])
+    assert metrics(run) == metrics(whole)
+
+
+def test_two_runs_cannot_share_a_folder(run, whole, capsys):
+    with filelock.FileLock(run / ".lock"), pytest.raises(SystemExit):
+        train.main(["--resume", str(run), "--total-decisions", "192"])
+    assert "another run is at work in it" in capsys.readouterr().err
+    assert metrics(run) == metrics(whole)
+
+
+@pytest.mark.parametrize("out", ["in_the_way/run", "/proc/run"])
+def test_where_nothing_can_be_written_one_line_says_so(out, tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in_the_way").write_text("a file")
+    with pytest.raises(SystemExit) as left:
+        train.main(["--config", tiny, "--out", out])
+    assert left.value.code == 2
+    assert out.split("/")[-2] in capsys.readouterr().err
+
+
+def test_what_is_not_finite_stops_training_and_is_not_saved(tiny, tmp_path, capsys):
+    folder = tmp_path / "run"
+    asked = ["--config", tiny, "--save-every", "0", "--out", str(folder)]
+    with pytest.raises(SystemExit) as left:
+        train.main([*asked, "--agent.reward-scale", "1e30", "--agent.evolution", "0"])
+    assert left.value.code == 2
+    assert "step 3: a loss, a reward or a parameter is no finite number" in " ".join(capsys.readouterr().err.split())
+    assert (folder / "policy.msgpack").is_file() and not (folder / "checkpoints").exists()
+
+
+def start(*arguments, **options):
+    command = [sys.executable, str(ROOT / "train.py"), *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, **pipes, **options)
+
+
+def at_work(*arguments):
+    """A run that has begun to train."""
+    process = start(*arguments)
+    next((line for line in process.stdout if "validation ACT" in line), None)
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(number, tiny, tmp_path):
+    process = at_work("--config", tiny, "--out", tmp_path / "run", "--total-decisions", 4_000_000)
+    process.send_signal(number)
+    rest = process.communicate(timeout=300)[0]
+    assert process.returncode == 0 and f"--resume {tmp_path / 'run'}" in rest.replace("\n", "")
+    assert (tmp_path / "run" / "policy.msgpack").is_file()
+
+
+@pytest.mark.slow
+def test_a_run_killed_twenty_times_ends_as_if_it_had_not_been(tiny, tmp_path):
+    whole, killed, rng = tmp_path / "whole", tmp_path / "killed", random.Random(0)
+    train.main(["--config", tiny, "--out", str(whole), "--total-decisions", "20000"])
+    arguments = ("--config", tiny, "--out", killed, "--total-decisions", 20_000)
+    reached = []
+    for _ in range(20):
+        process = at_work(*arguments, "--save-every", 0.2)
+        time.sleep(rng.uniform(0.0, 3.0))
+        assert process.poll() is None, "it must be at work when it is killed"
+        process.kill()
+        process.communicate()
+        arguments = ("--resume", killed)
+        reached.append(max(steps(killed), default=0) if (killed / "checkpoints").is_dir() else 0)
+    assert len(set(reached)) > 3, f"checkpoints at {reached}"
+    train.main(["--resume", str(killed)])
+    assert metrics(killed) == metrics(whole)
+
+
+@pytest.mark.slow
+def test_without_room_the_run_stops_and_what_it_had_is_whole(tiny, tmp_path):
+    """A limit on the size of files, for a disk that fills up: larger writes fail likewise, half-way."""
+    folder = tmp_path / "run"
+    limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))}
+    process = start("--config", tiny, "--out", folder, "--save-every", 0, **limit)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 2 and "error: " in output, output
+    train.main(["--resume", str(folder)])
+    assert int(metrics(folder)[-1]["step"]) == 24
