@@ -42,7 +42,7 @@ def inputs_at_nodes(
     Returns:
         (V,) Mbit.
     """
-    nodes = jnp.arange(num_nodes)
+    nodes = jnp.arange(num_nodes, dtype=jnp.int32)
     located = preds[:, None] & ((hosts.astype(jnp.int32) % num_nodes)[:, None] == nodes[None, :])  # (N, V)
     count = jnp.sum(located, axis=0).astype(jnp.float32)
     entry = (nodes == source).astype(jnp.float32)

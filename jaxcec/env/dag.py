@@ -104,7 +104,7 @@ def commit(state: EnvState, decision: Decision, host: chex.Array, finish: chex.A
     """
     i, j, active = decision.service, decision.microservice, decision.active
     successors = dags.preds[decision.dag, :, j]
-    here = jnp.arange(successors.shape[0]) == j
+    here = jnp.arange(successors.shape[0], dtype=jnp.int32) == j
     pending = jnp.where(here, jnp.int16(-1), decision.pending - successors.astype(jnp.int16))
     ready = jnp.where(successors, jnp.maximum(decision.ready, finish), decision.ready)
     candidates = jnp.where(pending == 0, ready, jnp.inf)

@@ -117,7 +117,9 @@ def _observe_nodes(situation: Situation, state: EnvState, params: EnvParams) -> 
     tables = host_timelines(situation, nodes)
     route = routing.words(params.network.route, topology)
     nominal = params.network.bottleneck[topology].swapaxes(0, 1)
-    flow, execution = place(situation, nodes, tables, route, jnp.ones(num_nodes), jnp.zeros(num_nodes))
+    flow, execution = place(
+        situation, nodes, tables, route, jnp.ones(num_nodes, jnp.float32), jnp.zeros(num_nodes, jnp.float32)
+    )
     duration = decision.load / situation.speed[nodes]
     offered = situation.bandwidth * (1.0 - situation.link_load)
 
@@ -163,7 +165,7 @@ def path_ahead(decision: Decision, params: EnvParams, topology: chex.Array) -> c
     in_degree = dags.in_degree[decision.dag, successor].astype(jnp.float32)
     share = dags.data[decision.dag, successor] / jnp.maximum(in_degree, 1.0)
     siblings = dags.preds[decision.dag, successor] & (decision.pending < 0)
-    at_node = decision.host.astype(jnp.int32)[None] % num_nodes == jnp.arange(num_nodes)[:, None]
+    at_node = decision.host.astype(jnp.int32)[None] % num_nodes == jnp.arange(num_nodes, dtype=jnp.int32)[:, None]
     outputs = jnp.sum(siblings[None] & at_node, axis=1).astype(jnp.float32)
     moving = share / network.bottleneck[topology]  # (V, V) s, from and to
     gathering = jnp.max(outputs[:, None] * moving, axis=0)
@@ -216,7 +218,7 @@ def _observe_service(decision: Decision, state: EnvState, params: EnvParams, num
         slack=jnp.maximum(completion - age, 0.0),
         expected=jnp.maximum(expected - age, 0.0),
         others=jnp.sum(present, dtype=jnp.int32) - 1,
-        source=jnp.arange(num_nodes) == decision.source,
+        source=jnp.arange(num_nodes, dtype=jnp.int32) == decision.source,
     )
 
 

@@ -116,7 +116,9 @@ def reserve(
 
     last = order[-2 * _SPARE : -1]
     begin, origin = split(last, times[last])
-    least = jnp.where(jnp.arange(_SPARE + 1) <= merges, charge(timeline.free[:, origin], begin), jnp.inf).min(axis=1)
+    least = jnp.where(
+        jnp.arange(_SPARE + 1, dtype=jnp.int32) <= merges, charge(timeline.free[:, origin], begin), jnp.inf
+    ).min(axis=1)
     order, into, gone = _merge_last(order, merges)
     if timeline.order is None:
         column = order
@@ -164,7 +166,7 @@ def compacted(timeline: Timeline, num_breakpoints: int) -> Timeline:
     if num_breakpoints + _SPARE >= size:
         return timeline
     live = jnp.sum(jnp.isfinite(timeline.times), dtype=jnp.int32)
-    last, place = num_breakpoints - 1, jnp.arange(num_breakpoints + _SPARE)
+    last, place = num_breakpoints - 1, jnp.arange(num_breakpoints + _SPARE, dtype=jnp.int32)
     column = order[jnp.where(place < last, place, jnp.where(place == last, jnp.maximum(live - 1, last), size - 1))]
     times = jnp.where(place <= last, timeline.times[column], jnp.inf)
     merged = (live > num_breakpoints) & (timeline.times >= times[last - 1]) & (timeline.times < times[last])
@@ -225,7 +227,7 @@ def _drop_past(times: chex.Array, order: chex.Array, now: chex.Array) -> tuple[c
 
 def _insert(order: chex.Array, position: chex.Array, add: chex.Array) -> tuple[chex.Array, chex.Array]:
     """Move the last column, an unused one, to a position; returns the order and that column, or -1 if not to `add`."""
-    index = jnp.arange(order.size)
+    index = jnp.arange(order.size, dtype=jnp.int32)
     moved = jnp.where(index == position, order[-1], jnp.roll(order, 1))
     return jnp.where(add & (index >= position), moved, order), jnp.where(add, order[-1], -1)
 
@@ -239,6 +241,6 @@ def _merge_last(order: chex.Array, merges: chex.Array) -> tuple[chex.Array, chex
     into, *rest = (order[i] for i in range(-2 * _SPARE, 0))
     # the last breakpoint first, then what is unused
     turns = [jnp.stack([rest[i % 3] for i in range(first, first + 3)]) for first in range(3)]
-    gone = jnp.where(jnp.arange(_SPARE) < merges, turns[0][:_SPARE], -1)
+    gone = jnp.where(jnp.arange(_SPARE, dtype=jnp.int32) < merges, turns[0][:_SPARE], -1)
     last = jnp.where(merges == 0, turns[0], jnp.where(merges == 1, turns[1], turns[2]))
     return jnp.concatenate([order[: -2 * _SPARE], into[None], last]), jnp.where(merges > 0, into, -1), gone

@@ -1,0 +1,79 @@
+"""The edges of what can be asked: the smallest instances, numbers of every size, long horizons, 64-bit JAX."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracle import Oracle
+from rounding import late, ring
+
+from jaxcec.env import Action, build_instance
+
+KEY = jax.random.key(0)
+ROUNDING = 1e-6  # relative to the finish, as for random instances
+
+
+def service(release=0.0, source=0, size=1, load=100.0, data=10.0, demand=0.5):
+    """A chain of microservices."""
+    return {
+        "release": release,
+        "source": source,
+        "preds": [[j - 1] if j else [] for j in range(size)],
+        "load": [load] * size,
+        "data": [data] * size,
+        "demand": [[demand, demand]] * size,
+    }
+
+
+def played(instance, hosts):
+    """Every decision's finish in s by the simulator and by the oracle, for hosts taken in turn."""
+    env, params = build_instance(**instance)
+    step = jax.jit(env.step_env)
+    _, state = env.reset(KEY, params)
+    oracle, found, expected = Oracle(instance), [], []
+    while oracle.current() is not None:
+        host = hosts[len(found) % len(hosts)]
+        action = Action(jnp.int32(host), jnp.float32(1.0), jnp.float32(0.0))
+        seen, state, reward, terminated, info = step(KEY, state, action, params)
+        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((seen, reward, info)))
+        found.append(float(info["finish"]))
+        expected.append(oracle.decide(host, 1.0, 0.0).finish)
+    assert terminated
+    np.testing.assert_allclose(info["act"], oracle.act(), rtol=ROUNDING, atol=ROUNDING * max(expected))
+    return np.array(found), np.array(expected)
+
+
+ALONE = {"links": [], "node_speed": [10.0], "device_speed": [5.0], "capacity": [[1.0, 1.0]]}
+EXTREMES = {
+    "one node, no link, one service, one microservice": (ALONE | {"services": [service()]}, [0]),
+    "only its device": (ALONE | {"services": [service(size=3)]}, [1]),
+    "nothing to do": (ring(3, [service(load=0.0, data=0.0, demand=0.0, size=2)]), [0, 1, 2]),
+    "all at one instant": (ring(3, [service(source=i % 3, size=2) for i in range(20)]), [0, 1, 2]),
+    "very small loads": (ring(3, [service(load=1e-9, data=1e-9, size=3) for _ in range(3)]), [1, 2, 0]),
+    "very large loads": (ring(3, [service(load=1e12, data=1e9, size=3) for _ in range(3)]), [1, 2, 0]),
+    "loads of all sizes": (ring(3, [service(load=10.0**k, data=10.0**-k) for k in range(-2, 4)]), [1, 2, 0]),
+    "links of hardly any capacity": (ring(3, [service(size=3)], bandwidth=1e-9), [1, 2, 0]),
+    "nodes of hardly any speed": (ring(3, [service(size=3)], speed=1e-9), [1, 2, 0]),
+}
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_the_edges_agree_with_the_oracle(name):
+    found, expected = played(*EXTREMES[name])
+    np.testing.assert_allclose(found, expected, rtol=ROUNDING, atol=0.0)
+
+
+@pytest.mark.parametrize("release", [1e2, 1e4, 1e6])
+def test_long_horizons_lose_no_more_than_a_few_roundings(release):
+    """At a million seconds two float32 differ by 0.0625 s: that, and not the number of decisions, is what is lost."""
+    found, expected = played(late(release), [0, 1, 2, 3])
+    rounding = np.spacing(np.float32(expected.max()))
+    assert 0.0 < np.abs(found - expected).max() <= 8.0 * rounding
+
+
+def test_64_bit_jax_computes_the_same_bits():
+    """Every array of the simulator names its type: who enables 64 bits for ends of their own changes nothing."""
+    found, _ = played(late(1e4), [0, 1, 2, 3])
+    with jax.enable_x64(True):
+        again, _ = played(late(1e4), [0, 1, 2, 3])
+    np.testing.assert_array_equal(found, again)

@@ -1,0 +1,33 @@
+"""Instances by which to see what float32 loses on long horizons."""
+
+import random
+
+
+def ring(nodes, services, bandwidth=10.0, speed=10.0):
+    """Nodes in a circle."""
+    return {
+        "links": [(i, (i + 1) % nodes, bandwidth) for i in range(nodes)],
+        "node_speed": [speed] * nodes,
+        "device_speed": [speed] * nodes,
+        "capacity": [[1.0, 1.0]] * nodes,
+        "services": services,
+    }
+
+
+def late(release):
+    """Eight chains of five microservices on four nodes, the first released at a given s, of no round numbers."""
+    rng = random.Random(0)
+    return ring(
+        4,
+        [
+            {
+                "release": release + rng.uniform(0.0, 20.0),
+                "source": rng.randrange(4),
+                "preds": [[j - 1] if j else [] for j in range(5)],
+                "load": [rng.uniform(10.0, 100.0) for _ in range(5)],
+                "data": [rng.uniform(1.0, 50.0) for _ in range(5)],
+                "demand": [[rng.uniform(0.2, 0.9), 0.3] for _ in range(5)],
+            }
+            for _ in range(8)
+        ],
+    )
