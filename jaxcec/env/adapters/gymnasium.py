@@ -40,7 +40,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         params: the banks; by default the view's.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012  # Gymnasium's own form
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012  # Gymnasium's own form
 
     def __init__(self, view: FlatView, num_envs: int, params: EnvParams | None = None):
         self.view, self.num_envs = view, num_envs
@@ -87,7 +87,7 @@ class GymnasiumEnv(gymnasium.Env):
         params: the banks; by default the view's.
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012  # Gymnasium's own form
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # Gymnasium's own form
 
     def __init__(self, view: FlatView, params: EnvParams | None = None):
         self.view = view
