@@ -19,7 +19,7 @@ ALLOWED = {
     "evaluation": {"env", "policies", "agents", "scenarios", "files"},
 }
 # rich is not among them: flax.linen imports it.
-EXTRAS = ["matplotlib", "polars", "tyro", "orbax", "jaxcec.env.adapters"]
+EXTRAS = ["matplotlib", "polars", "gymnasium", "tyro", "orbax", "jaxcec.env.adapters"]
 
 
 def modules_imported(source: str, module: str) -> set[str]:

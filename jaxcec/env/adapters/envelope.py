@@ -84,4 +84,4 @@ def _info(
 def _convert(space: Box | Discrete) -> envelope.Space:
     if isinstance(space, Discrete):
         return envelope.Discrete(n=jnp.int32(space.n))
-    return envelope.Continuous.from_shape(jnp.float32(space.low), jnp.float32(space.high), space.shape)
+    return envelope.Continuous.from_shape(space.low, space.high, space.shape)

@@ -7,7 +7,7 @@ envs = gymnasium.make_vec("jaxcec/calibrated-v0", num_envs=64, view="continuous"
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import chex
 import jax
@@ -40,7 +40,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         params: the banks; by default the view's.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012  # Gymnasium's own form
 
     def __init__(self, view: FlatView, num_envs: int, params: EnvParams | None = None):
         self.view, self.num_envs = view, num_envs
@@ -87,7 +87,7 @@ class GymnasiumEnv(gymnasium.Env):
         params: the banks; by default the view's.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # Gymnasium's own form
 
     def __init__(self, view: FlatView, params: EnvParams | None = None):
         self.view = view
