@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracle import Oracle
-from rounding import late, ring
+from rounding_cases import late, ring
 
 from jaxcec.env import Action, build_instance
 
