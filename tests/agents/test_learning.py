@@ -1,7 +1,9 @@
 """The parts of learning one by one, on transitions made by hand or by formula; then a whole tiny training run."""
 
+import dataclasses
 import operator
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -323,3 +325,26 @@ def test_training_with_one_seed_gives_identical_metrics(training):
             assert np.isfinite(a[name]).all()
             np.testing.assert_array_equal(a[name], b[name])
         assert (a["critic_loss"] != c["critic_loss"]).all()
+
+
+def run(config: AgentConfig, step: int = 0):
+    """A tiny runner before and after two iterations, which begin at a step, and their metrics."""
+    env, params = make_env(TINY, "train")
+    with jax.numpy_dtype_promotion("standard"):
+        runner = train.init_runner(env, params, config, ENVS, KEY)
+        runner, _ = train.warm_up(env, params, config, runner.replace(step=jnp.uint32(step)), 2)
+        before = jax.tree.map(jnp.copy, runner)  # what is handed in is donated
+        return before, *train.train_chunk(env, params, config, runner, 2)
+
+
+def test_the_counter_of_decisions_goes_past_31_bits():
+    _, after, metrics = run(TRAINING, step=2**31 - 3)
+    assert int(after.step) == 2**31 + 1
+    assert np.isfinite(metrics["critic_loss"]).all()
+
+
+def test_what_is_not_finite_is_told_and_not_learned():
+    before, after, metrics = run(dataclasses.replace(TRAINING, reward_scale=1e30))
+    np.testing.assert_array_equal(metrics["finite"], [0.0, 0.0])
+    chex.assert_trees_all_equal(after.agent, before.agent)
+    assert int(after.step) == int(before.step) + 2, "it goes on deciding; whoever runs it stops it"

@@ -1,0 +1,91 @@
+"""Training and evaluation for as long as one likes: do memory and speed stay as they are?
+
+    python benchmarks/soak.py --minutes 60 --out soak.json
+
+Chunks of full DTDRLMO training at 4096 environments, every tenth followed by 64 validation episodes. Reported are resident
+memory and decisions/s of the first and of the last tenth of the time, after two minutes of warming up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from harness import Row, processor, report, versions
+from rich.progress import Progress
+
+from jaxcec.agents.act import act
+from jaxcec.agents.config import AgentConfig
+from jaxcec.agents.train import init_runner, train_chunk, warm_up
+from jaxcec.evaluation.rollout import episode_keys, rollout
+from jaxcec.scenarios import Scenario, make_env
+
+CHUNK = 8  # decisions in every environment
+VALIDATE_EVERY = 10  # chunks
+WARMING = 120.0  # s
+
+
+def resident() -> float:
+    """MiB of memory that this process holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
+def soak(minutes: float, num_envs: int) -> list[Row]:
+    """One row a chunk: seconds since the start, MiB, decisions/s of training."""
+    env, params = make_env(Scenario(dataset="both", reward="expected-act"), "train")
+    config = AgentConfig(evolution=0)
+    runner, _ = warm_up(
+        env, params, config, init_runner(env, params, config, num_envs, jax.random.key(0)), config.warmup_steps
+    )
+    rows, begin = [], time.perf_counter()
+    with Progress() as progress:
+        task = progress.add_task("soaking", total=60.0 * minutes)
+        while (now := time.perf_counter() - begin) < 60.0 * minutes:
+            runner, metrics = train_chunk(env, params, config, runner, CHUNK)
+            finite = np.asarray(metrics["finite"])  # waits until it is done
+            speed = CHUNK * num_envs / (time.perf_counter() - begin - now)
+            assert finite.all()
+            rows.append({"s": now, "mib": resident(), "decisions_per_s": speed})
+            if len(rows) % VALIDATE_EVERY == 0:
+                keys = episode_keys(len(rows), 64)
+                rollout(env, params, act(config, env), runner.agent.policy, keys).act.block_until_ready()
+            progress.update(task, completed=now)
+    assert int(runner.step) == config.warmup_steps + CHUNK * len(rows)
+    return rows
+
+
+def tenths(rows: list[Row]) -> list[Row]:
+    """Medians of the first and of the last tenth of the rows, and the most memory and the least speed in each."""
+    part = max(len(rows) // 10, 1)
+    return [
+        {
+            "tenth": name,
+            "chunks": part,
+            "mib": float(np.median([row["mib"] for row in chosen])),
+            "most_mib": max(row["mib"] for row in chosen),
+            "decisions_per_s": float(np.median([row["decisions_per_s"] for row in chosen])),
+            "worst": min(row["decisions_per_s"] for row in chosen),
+        }
+        for name, chosen in {"first": rows[:part], "last": rows[-part:]}.items()
+    ]
+
+
+def main() -> None:
+    """Soak and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--num-envs", type=int, default=4096)
+    parser.add_argument("--out", help="file for the figures")
+    arguments = parser.parse_args()
+    rows = [row for row in soak(arguments.minutes, arguments.num_envs) if row["s"] > WARMING]
+    columns = {"tenth": "", "chunks": "", "mib": ",.0f", "most_mib": ",.0f", "decisions_per_s": ",.0f", "worst": ",.0f"}
+    setting = {"cpu": processor()} | versions("jax", "jaxlib") | {"minutes": arguments.minutes}
+    report(setting, tenths(rows), columns, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
