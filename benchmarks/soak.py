@@ -2,8 +2,8 @@
 
     python benchmarks/soak.py --minutes 60 --out soak.json
 
-Chunks of full DTDRLMO training at 4096 environments, every tenth followed by 64 validation episodes. Reported are resident
-memory and decisions/s of the first and of the last tenth of the time, after two minutes of warming up.
+Chunks of full DTDRLMO training at 4096 environments, every tenth followed by 64 validation episodes. Reported are
+resident memory and decisions/s of the first and of the last tenth of the time, after two minutes of warming up.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = [row for row in soak(arguments.minutes, arguments.num_envs) if row["s"] > WARMING]
     columns = {"tenth": "", "chunks": "", "mib": ",.0f", "most_mib": ",.0f", "decisions_per_s": ",.0f", "worst": ",.0f"}
-    setting = {"cpu": processor()} | versions("jax", "jaxlib") | {"minutes": arguments.minutes}
+    setting = {"device": processor(), "versions": versions("jax", "jaxlib"), "minutes": arguments.minutes}
     report(setting, tenths(rows), columns, arguments.out)
 
 
