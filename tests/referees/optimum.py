@@ -1,9 +1,9 @@
 """The least sum of completion times of an instance, proved by CP-SAT: the simulator's model as an integer programme.
 
 Variables are the host of each microservice and when its flow and its execution start; every flow is sent at full rate.
-Links and hosts are cumulative resources. There is no order of decisions, and anything may wait as long as it pleases.
+Links and hosts are cumulative resources. There is no order of decisions, and flows and executions may wait at will.
 
-All times must be whole seconds: `exact` instances have loads, data, speeds and bandwidths that see to it.
+All durations must be whole seconds: loads, data, speeds and bandwidths must see to it.
 """
 
 import itertools
@@ -15,6 +15,8 @@ from oracle import shortest_route
 from ortools.sat.python import cp_model
 
 Microservice = tuple[int, int]  # service, index in it
+UNIT = 64  # of a link's bandwidth: shares are whole multiples of 1 / UNIT
+FEW = 10  # s
 
 
 class Optimum(NamedTuple):
@@ -25,7 +27,7 @@ class Optimum(NamedTuple):
     host: dict[Microservice, int]
     flow_start: dict[Microservice, int]
     start: dict[Microservice, int]
-    wait: int  # sum of what executions wait for, their input being there: the least that any optimum has
+    wait: int  # sum of what executions wait for, their input being there
     seconds: float  # that the proof took
 
 
@@ -45,7 +47,7 @@ class Programme:
         nodes = range(self.num_nodes)
         self.routes = {(a, b): shortest_route(instance["links"], a, b) for a in nodes for b in nodes}
         services = instance["services"]
-        # Beyond the cost of running everything at its source, one after the other, nothing in an optimum ends.
+        # Run one after the other at their sources, no service takes longer than all of them; an optimum costs no more.
         alone = sum(load / self.speed[s["source"]] for s in services for load in s["load"])
         self.horizon = math.ceil(max(s["release"] for s in services) + len(services) * alone)
         self.running = [[] for _ in self.speed]  # (interval, demand of each kind) by host
@@ -75,7 +77,7 @@ class Programme:
         model.add(start >= flow_start + duration)
         self.wait.append(start - flow_start - duration)
 
-        durations = [whole(Fraction(service["load"][j]) / speed) for speed in self.speed]
+        durations = [whole(Fraction(service["load"][j]) / Fraction(speed)) for speed in self.speed]
         model.add(finish == start + sum(d * run for d, run in zip(durations, runs, strict=True)))
         for h, (duration, run) in enumerate(zip(durations, runs, strict=True)):
             demand = [min(r, c) for r, c in zip(service["demand"][j], self.capacity[h], strict=True)]
@@ -83,7 +85,7 @@ class Programme:
             self.running[h].append((interval, demand))
 
     def _flow(self, what: Microservice, service: dict) -> tuple[cp_model.IntVar, cp_model.IntVar]:
-        """Is there a flow, and how long does it take: a table over the nodes that hold the input and the one that it is brought to."""
+        """Is there a flow, and how long does it take: a table over where the input is and where it goes."""
         preds = [(what[0], k) for k in service["preds"][what[1]]]
         nodes = range(self.num_nodes)
         rows = []
@@ -92,14 +94,12 @@ class Programme:
             duration, *usage = self._coflow(service["data"][what[1]], holders, places[-1])
             rows.append((*places, duration > 0, duration, *usage))
         moves, duration = self.model.new_bool_var(""), self._instant()
-        usage = [self._instant(self.unit) for _ in range(self.num_links)]
+        usage = [self._instant(UNIT) for _ in range(self.num_links)]
         ends = [*(self.node[pred] for pred in preds), self.node[what]]
         self.model.add_allowed_assignments([*ends, moves, duration, *usage], rows)
         end = self._instant()
         self.flowing.append((self.model.new_interval_var(self.flow_start[what], duration, end, ""), usage))
         return moves, duration
-
-    unit = 64  # of a link's bandwidth: shares are whole multiples of 1 / unit
 
     def _coflow(self, data: int, holders: tuple[int, ...], target: int) -> list[int]:
         """Its duration at full rate, and its share of each link in units."""
@@ -108,7 +108,7 @@ class Programme:
             for e in self.routes[holder, target]:
                 alone[e] += Fraction(data, len(holders)) / self.instance["links"][e][2]
         longest = max(alone)
-        return [whole(longest), *(whole(self.unit * x / longest) if longest else 0 for x in alone)]
+        return [whole(longest), *(whole(UNIT * x / longest) if longest else 0 for x in alone)]
 
     def _respect_capacities(self) -> None:
         for h, capacity in enumerate(self.capacity):
@@ -117,7 +117,7 @@ class Programme:
                 self.model.add_cumulative(intervals, [demand[kind] for demand in demands], most)
         intervals, usages = zip(*self.flowing, strict=True)
         for e in range(self.num_links):
-            self.model.add_cumulative(intervals, [usage[e] for usage in usages], self.unit)
+            self.model.add_cumulative(intervals, [usage[e] for usage in usages], UNIT)
 
     def _completion(self, i: int, service: dict) -> cp_model.LinearExpr:
         last = self._instant()
@@ -129,17 +129,19 @@ class Programme:
 
 
 def solve(instance: dict, seconds: float) -> Optimum:
-    """The optimum, if it is proved in so many seconds, and among the optima one whose executions wait least."""
+    """The optimum, if it is proved in so many seconds, and of the optima then found in a few one of least wait."""
     programme, solver = Programme(instance), cp_model.CpSolver()
     solver.parameters.num_workers, solver.parameters.max_time_in_seconds = 2, seconds
     model = programme.model
     model.minimize(programme.total)
     status, took = solver.solve(model), solver.wall_time
     total, proved = round(solver.objective_value), status == cp_model.OPTIMAL
-    for variable in [*programme.flow_start.values(), *programme.finish.values(), *itertools.chain(*programme.runs.values())]:
+    runs = itertools.chain(*programme.runs.values())
+    for variable in [*programme.flow_start.values(), *programme.start.values(), *runs]:
         model.add_hint(variable, solver.value(variable))
     model.add(programme.total == total)
     model.minimize(sum(programme.wait))
+    solver.parameters.max_time_in_seconds = FEW
     solver.solve(model)
     return Optimum(
         total=total,
@@ -150,6 +152,17 @@ def solve(instance: dict, seconds: float) -> Optimum:
         wait=round(solver.objective_value),
         seconds=took,
     )
+
+
+def total_of(instance: dict, host: dict, flow_start: dict, start: dict) -> int | None:
+    """The sum of completion times of a schedule, or None if it breaks a constraint."""
+    programme, solver = Programme(instance), cp_model.CpSolver()
+    for what, runs in programme.runs.items():
+        programme.model.add(runs[host[what]] == 1)
+        programme.model.add(programme.flow_start[what] == flow_start[what])
+        programme.model.add(programme.start[what] == start[what])
+    solved = solver.solve(programme.model) == cp_model.OPTIMAL
+    return solver.value(programme.total) if solved else None
 
 
 def whole(value: Fraction) -> int:

@@ -59,7 +59,7 @@ def draw_instance(rng: random.Random) -> dict:
     def service() -> dict:
         size = rng.randint(1, N)
         return {
-            "release": rng.uniform(0, 60),
+            "release": rng.uniform(0, 20),
             "source": rng.randrange(V),
             "preds": [sorted(rng.sample(range(j), min(j, rng.randint(0, 3)))) for j in range(size)],
             "load": [rng.uniform(50, 1000) for _ in range(size)],
@@ -77,9 +77,10 @@ def draw_instance(rng: random.Random) -> dict:
 
 
 def draw_actions(rng: random.Random, count: int) -> list[tuple[int, float, float]]:
-    """Host, mostly an edge node; share of bandwidth, often less than 1; hold, often more than 0."""
+    """Host, often one of two nodes, which fill up; share of bandwidth, often below 1; hold, often above 0."""
+    popular = rng.sample(range(V), 2)
     return [
-        (rng.randrange(V) if rng.random() < 0.8 else rng.randrange(2 * V), *rng.choice([(1.0, 0.0), (eta, hold)]))
+        (rng.choice([rng.choice(popular), rng.randrange(2 * V)]), *rng.choice([(1.0, 0.0), (eta, hold)]))
         for eta, hold in [(rng.uniform(0.1, 1), rng.uniform(0, 30)) for _ in range(count)]
     ]
 
