@@ -128,11 +128,19 @@ class Programme:
         return self.model.new_int_var(0, self.horizon if most is None else most, "")
 
 
-def solve(instance: dict, seconds: float) -> Optimum:
-    """The optimum, if it is proved in so many seconds, and of the optima then found in a few one of least wait."""
+def solve(instance: dict, seconds: float, waits: bool = True) -> Optimum:
+    """The optimum, if it is proved in so many seconds, and of the optima then found in a few one of least wait.
+
+    Args:
+        instance: see `Programme`.
+        seconds: for the proof.
+        waits: whether an execution may start later than its input is there.
+    """
     programme, solver = Programme(instance), cp_model.CpSolver()
     solver.parameters.num_workers, solver.parameters.max_time_in_seconds = 2, seconds
     model = programme.model
+    if not waits:
+        model.add(sum(programme.wait) == 0)
     model.minimize(programme.total)
     status, took = solver.solve(model), solver.wall_time
     total, proved = round(solver.objective_value), status == cp_model.OPTIMAL

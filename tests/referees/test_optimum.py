@@ -160,8 +160,7 @@ def test_the_simulator_follows_an_optimum(solved):
     Proof: as long as all decisions agree, the next one is taken when the optimum's predecessors end; the flow, held
     until it starts in the optimum, fits there beside those committed, and so does the execution: it starts then or at
     an earlier moment that fits. The environment's schedules at eta = 1 are therefore exactly the solutions in which
-    every execution starts as soon after its input as its host can run it beside those decided before. One of no wait
-    at all is among them.
+    every execution starts as soon after its input as its host can run it beside those decided before.
     """
     reached = 0
     for case in solved:
@@ -169,11 +168,24 @@ def test_the_simulator_follows_an_optimum(solved):
         _, start, total = held_as(case.env, case.params, optimum.host, optimum.flow_start)
         apart = [what for what in start if start[what] != optimum.start[what]]
         if apart:
-            assert optimum.wait
             assert start[apart[0]] < optimum.start[apart[0]]
         assert abs(total - optimum.total) <= EXACT or apart
         reached += abs(total - optimum.total) <= EXACT
-    print(f"{reached} of {len(solved)} optima reached, {sum(not case.optimum.wait for case in solved)} without a wait")
+    print(f"{reached} of {len(solved)} optima reached")
+
+
+def test_the_simulator_reaches_the_optimum_of_those_who_never_wait_for_a_host(solved):
+    """They are among the environment's schedules, so their optimum is no less than its own: a bound from above."""
+    gaps = []
+    for case in solved:
+        prompt = solve(case.instance, seconds=300, waits=False)
+        assert prompt.proved
+        _, start, total = held_as(case.env, case.params, prompt.host, prompt.flow_start)
+        assert start == prompt.start
+        assert total == pytest.approx(prompt.total, abs=EXACT)
+        gaps.append(prompt.total / case.optimum.total - 1)
+    equal = sum(gap == 0 for gap in gaps)
+    print(f"{equal} of {len(gaps)} equal the optimum, {np.mean(gaps):.1%} above it, at most {max(gaps):.1%}")
 
 
 # The second service is short and comes a second after a long one, at the same node: moving either takes a minute.
