@@ -1,0 +1,214 @@
+"""Schedules of the simulator, replayed in SimGrid: does everything finish when the simulator says?
+
+SimGrid (Casanova et al., JPDC 2014) is told sizes, the platform, when each flow and execution starts, and the rate each
+flow asks for, computed here from sizes and nominal bandwidths. It is not told when anything ends, and nothing is
+reserved in it: links are shared max-min fairly up to the rates asked for, cores equally among threads. So what is
+over-booked slows down and ends late. An execution also waits there for its own flows, and flows run over explicit
+routes of several links.
+
+How the two models are made one:
+
+- links: CM02 without latency, latency and bandwidth factors, TCP window (gamma), weight of short links (weight-S) and
+  cross-traffic; one shared link for both directions, as in the simulator; routes from `tests/oracle.py`;
+- a coflow: one flow from each node that holds a part of the input, capped at size / tau, tau = G / eta;
+- resources: a microservice that holds R of C of a host's cpu runs as R x 4 threads on C x 4 cores, and as many
+  again for memory, each thread with all its cycles; the model knows no slower execution, so one is an over-booking;
+- other tenants: none. Theirs is elastic load in the model, which yields to what is reserved.
+"""
+
+import dataclasses
+import json
+import random
+import subprocess
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from episodes import rollout
+from oracle import Oracle, Record, shortest_route
+
+from jaxcec.env import Action, EnvConfig, build_instance
+
+PYTHON = "/usr/bin/python3"  # whose distribution has the module; it is no part of the tests' own environment
+SCRIPT = Path(__file__).with_name("simgrid_replay.py")
+V, M, N = 8, 4, 8
+CONFIG = EnvConfig(V, max_links=12, num_services=M, max_microservices=N, link_breakpoints=96, host_breakpoints=64)
+CORES = 4  # that make one unit of a resource
+SCALE = 1e6  # bytes in a Mbit, flops in a Mcycle: sizes are whole bytes in SimGrid
+TOLERANCE = 1e-3  # of how long the flow or the execution lasts
+KEY = jax.random.key(0)
+
+
+def has_simgrid() -> bool:
+    try:
+        return not subprocess.run([PYTHON, "-c", "import simgrid"], capture_output=True).returncode
+    except OSError:
+        return False
+
+
+pytestmark = pytest.mark.skipif(not has_simgrid(), reason=f"{PYTHON} has no simgrid: apt-get install python3-simgrid")
+
+
+def draw_instance(rng: random.Random) -> dict:
+    """Services on a sparse network, whose paths have several links; demands in whole cores."""
+    tree = {(rng.randrange(max(0, b - 2), b), b) for b in range(1, V)}
+    more = {tuple(sorted(rng.sample(range(V), 2))) for _ in range(3)} - tree
+
+    def service() -> dict:
+        size = rng.randint(1, N)
+        return {
+            "release": rng.uniform(0, 20),
+            "source": rng.randrange(V),
+            "preds": [sorted(rng.sample(range(j), min(j, rng.randint(0, 3)))) for j in range(size)],
+            "load": [rng.uniform(50, 1000) for _ in range(size)],
+            "data": [rng.choice([0, rng.uniform(50, 1000)]) for _ in range(size)],
+            "demand": [[rng.randint(1, 8) / CORES, rng.randint(0, 8) / CORES] for _ in range(size)],
+        }
+
+    return {
+        "links": [(a, b, rng.uniform(1, 19)) for a, b in sorted(tree | more)],
+        "node_speed": [rng.uniform(4, 76) for _ in range(V)],
+        "device_speed": [rng.uniform(6, 14) for _ in range(V)],
+        "capacity": [[rng.randint(2, 4), rng.randint(2, 4)] for _ in range(V)],
+        "services": [service() for _ in range(M)],
+    }
+
+
+def draw_actions(rng: random.Random, count: int) -> list[tuple[int, float, float]]:
+    """Host, often one of two nodes, which fill up; share of bandwidth, often below 1; hold, often above 0."""
+    popular = rng.sample(range(V), 2)
+    return [
+        (rng.choice([rng.choice(popular), rng.randrange(2 * V)]), *rng.choice([(1.0, 0.0), (eta, hold)]))
+        for eta, hold in [(rng.uniform(0.1, 1), rng.uniform(0, 30)) for _ in range(count)]
+    ]
+
+
+def simulate(instance: dict, actions: list[tuple[int, float, float]]) -> list[Record]:
+    """The simulator's schedule."""
+    env, params = build_instance(**instance, config=CONFIG)
+    host, eta, hold = (np.array(column) for column in zip(*actions, strict=True))
+    actions = Action(jnp.asarray(host, jnp.int32), jnp.asarray(eta, jnp.float32), jnp.asarray(hold, jnp.float32))
+    _, trace, _ = rollout(env, params, env.reset_env(KEY, params)[1], actions)
+    trace = {name: np.asarray(values)[np.asarray(trace["decided"])] for name, values in trace.items()}
+    assert trace["merges"].max() == 0
+    names = [field.name for field in dataclasses.fields(Record) if not field.name.endswith("_reward")]
+    return [Record(**{name: trace[name][i].item() for name in names}) for i in range(len(trace["time"]))]
+
+
+def flows_of(oracle: Oracle, record: Record, eta: float) -> list[dict]:
+    """What carries a microservice's input: a flow from each node that holds some of it, all at G / eta."""
+    service, target = oracle.services[record.service], record.host % V
+    preds, data = service["preds"][record.microservice], service["data"][record.microservice]
+    holders = [oracle.records[record.service, k].host % V for k in preds] or [service["source"]]
+    volume = oracle.coflow(record.service, record.microservice, record.host)
+    duration = max(x / bandwidth for x, (_, _, bandwidth) in zip(volume, oracle.links, strict=True)) / eta
+    parts = {node: data * holders.count(node) / len(holders) for node in sorted(set(holders) - {target})}
+    return [
+        {"source": node, "bytes": round(part * SCALE), "rate": part * SCALE / duration, "start": record.flow_start}
+        for node, part in parts.items()
+        if part > 0
+    ]
+
+
+def replay(instance: dict, actions: list[tuple[int, float, float]], records: list[Record]) -> dict:
+    """What SimGrid makes of the starts in a schedule: the finish of each flow and of each execution, s."""
+    oracle, tasks = Oracle(instance), []
+    for record, (_, eta, _) in zip(records, actions, strict=False):
+        flows = flows_of(oracle, record, eta)
+        oracle.records[record.service, record.microservice] = record
+        task = {"node": record.host % V, "host": record.host, "start": record.start, "flows": flows}
+        task["flops"] = instance["services"][record.service]["load"][record.microservice] * SCALE
+        task["threads"] = [round(r * CORES) for r in oracle.demand(record.service, record.microservice, record.host)]
+        tasks.append(task)
+    case = {
+        "links": [bandwidth * SCALE for _, _, bandwidth in instance["links"]],
+        "routes": [[a, b, shortest_route(oracle.links, a, b)] for a in range(V) for b in range(V) if a != b],
+        "hosts": [
+            [speed * SCALE, [round(c * CORES) for c in capacity]]
+            for speed, capacity in zip(oracle.speed, oracle.capacity, strict=True)
+        ],
+        "microservices": tasks,
+    }
+    done = subprocess.run([PYTHON, SCRIPT], input=json.dumps(case), capture_output=True, text=True, timeout=60)
+    assert not done.returncode, done.stderr
+    return json.loads(done.stdout)
+
+
+def errors(records: list[Record], replayed: dict) -> tuple[list[float], list[float]]:
+    """Of each flow and of each execution, how far apart the two finishes are, as a share of how long it lasts."""
+    flows = [
+        abs(finish - record.data_ready) / (record.data_ready - record.flow_start)
+        for record, finishes in zip(records, replayed["flows"], strict=True)
+        for finish in finishes
+    ]
+    executions = [
+        abs(finish - record.finish) / (record.finish - record.start)
+        for record, finish in zip(records, replayed["executions"], strict=True)
+    ]
+    return flows, executions
+
+
+def check(instance: dict, actions: list, records: list[Record]) -> tuple[list[float], list[float]]:
+    """Assert that SimGrid finishes everything when the schedule says, and nothing starts before its input exists."""
+    replayed = replay(instance, actions, records)
+    flows, executions = errors(records, replayed)
+    assert max(flows, default=0.0) <= TOLERANCE
+    assert max(executions) <= TOLERANCE
+    finish = {(r.service, r.microservice): end for r, end in zip(records, replayed["executions"], strict=True)}
+    for record in records:
+        for k in instance["services"][record.service]["preds"][record.microservice]:
+            assert finish[record.service, k] <= record.flow_start * (1 + 1e-4)
+    return flows, executions
+
+
+def test_everything_finishes_when_the_simulator_says():
+    flows, executions = [], []
+    for seed in range(100):
+        rng = random.Random(seed)
+        instance, actions = draw_instance(rng), draw_actions(rng, M * N)
+        found = check(instance, actions, simulate(instance, actions))
+        flows += found[0]
+        executions += found[1]
+    print(f"{len(flows)} flows within {max(flows):.1e}, {len(executions)} executions within {max(executions):.1e}")
+
+
+# Four services whose only input goes over two links to one node: each waits for links and cores of the one before it.
+LINE = {
+    "links": [(v, v + 1, 10) for v in range(V - 1)],
+    "node_speed": [10] * V,
+    "device_speed": [5] * V,
+    "capacity": [[2, 2]] * V,
+    "services": [
+        {"release": 0, "source": 0, "preds": [[]], "load": [100], "data": [100], "demand": [[2, 1]]} for _ in range(3)
+    ]
+    + [{"release": 0, "source": 0, "preds": [[], [0]], "load": [100] * 2, "data": [100] * 2, "demand": [[2, 1]] * 2}],
+}
+
+
+@pytest.fixture(scope="module")
+def line():
+    """Actions and the schedule: flows during [0, 10), [10, 20), ..., executions during [10, 20), [20, 30), ..."""
+    actions = [(2, 1.0, 0.0)] * (M * N)
+    records = simulate(LINE, actions)
+    check(LINE, actions, records)
+    return actions, records
+
+
+@pytest.mark.parametrize(
+    ("index", "forged"),
+    [
+        pytest.param(1, {"flow_start": 0.0, "data_ready": 10.0}, id="link over-booked"),
+        pytest.param(0, {"start": 15.0, "finish": 25.0}, id="host over-booked"),
+        pytest.param(1, {"start": 18.0, "finish": 28.0}, id="execution before its input"),
+        pytest.param(4, {"flow_start": 45.0}, id="flow before its predecessor ends"),
+        pytest.param(1, {"data_ready": 20.1}, id="wrong arrival"),
+        pytest.param(1, {"finish": 30.1}, id="wrong finish"),
+    ],
+)
+def test_a_wrong_schedule_is_caught(line, index, forged):
+    actions, records = line
+    wrong = [*records[:index], dataclasses.replace(records[index], **forged), *records[index + 1 :]]
+    with pytest.raises(AssertionError):
+        check(LINE, actions, wrong)
