@@ -22,7 +22,7 @@ LANGUAGES = {"python", "sh", "text", "yaml", "bibtex"}
 OPTIONAL = {"altair", "brax", "envelope", "gymnasium", "gymnax", "matplotlib", "polars", "rejax", "stable_baselines3"}
 # What a reader is to fill in.
 FILLED = {"ALGORITHM": "ddpg", "SEED": "1", "DATASET": "alibaba"}
-PROGRAMS = {"pip", "pytest", "ruff", "mypy", "tox", "mkdocs", "."}
+PROGRAMS = {"apt-get", "pip", "pytest", "ruff", "mypy", "tox", "mkdocs", "."}
 MAINS = {"train": train, "eval": evaluate}
 CHEAP = ("--config smoke", "--schedule", "import_time.py", "--help")
 
