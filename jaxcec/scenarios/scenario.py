@@ -15,7 +15,7 @@ from jaxcec.env.types import Reward
 from jaxcec.scenarios.alibaba import LoadReport, load_batch_tasks
 from jaxcec.scenarios.arrivals import draw_arrivals
 from jaxcec.scenarios.background import KINDS, Kind, draw_background
-from jaxcec.scenarios.dag import Dag, synthetic_dag
+from jaxcec.scenarios.dag import Dag, check_demand, synthetic_dag
 from jaxcec.scenarios.job_table import JobTable, Runtime, alibaba_hour, job_dags
 from jaxcec.scenarios.seeds import check_choice, split_rng
 from jaxcec.scenarios.topology import most_links, synthetic_topology
@@ -70,6 +70,12 @@ class Scenario:
                 raise ValueError(f"scenario.{field.name}: got {value}; must be at least 1")
             elif isinstance(value, float) and not 0.0 < value < float("inf"):
                 raise ValueError(f"scenario.{field.name}: got {value}; must be positive and finite")
+        check_demand(self.demand)
+        least, largest = self.neighbours
+        if not 1 <= least <= largest:
+            raise ValueError(
+                f"scenario.neighbours: got {self.neighbours}; must be (least, largest) with 1 <= least <= largest"
+            )
         self.env_config()  # checks the rest
 
     def env_config(self) -> EnvConfig:
