@@ -175,15 +175,16 @@ def _read(path: Path) -> tuple[dict[str, Any], Any]:
 def _config(path: Path, header: dict[str, Any]) -> AgentConfig:
     try:
         values = header["config"] | {"hidden": tuple(header["config"]["hidden"])}
-        config = AgentConfig(**values)
         for field in dataclasses.fields(AgentConfig):
-            kind, value = type(field.default), getattr(config, field.name)
+            kind, value = type(field.default), values.get(field.name, field.default)
             if type(value) is not kind and not (kind is float and type(value) is int):
                 raise TypeError(f"{field.name} is no {kind.__name__}")
+            values[field.name] = kind(value)
+        config = AgentConfig(**values)
         if any(type(units) is not int or units > _WIDEST for units in config.hidden):
             raise ValueError(f"hidden must be integers up to {_WIDEST}")
         return config
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: written by another version of jaxcec ({error}); train again") from None
 
 

@@ -68,8 +68,8 @@ class Scenario:
                     raise ValueError(f"scenario.seed: got {value}; must be at least 0")
             elif isinstance(value, int) and value < 1:
                 raise ValueError(f"scenario.{field.name}: got {value}; must be at least 1")
-            elif isinstance(value, float) and not 0.0 < value < float("inf"):
-                raise ValueError(f"scenario.{field.name}: got {value}; must be positive and finite")
+            elif isinstance(value, float) and not 1e-9 <= value <= 1e15:  # float32 can bear what follows from them
+                raise ValueError(f"scenario.{field.name}: got {value}; must be positive and finite, from 1e-9 to 1e15")
         check_demand(self.demand)
         least, largest = self.neighbours
         if not 1 <= least <= largest:

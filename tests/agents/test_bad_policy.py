@@ -38,6 +38,8 @@ BAD = {
     "units that are text": (settings(hidden=["64"]), "written by another version"),
     "units without end": (settings(hidden=[10**12]), "hidden must be integers up to 65536"),
     "a rate that is text": (settings(discount="0.9"), "written by another version"),
+    "an integer beyond float32": (settings(entropy=10**40), "entropy: got 1e.40; must be finite and at most 1e30"),
+    "a number beyond float32": (settings(reward_scale=1e308), "reward_scale: got 1e.308; must be finite and at most"),
     "a switch that is a number": (settings(learn_flow=1), "learn_flow is no bool"),
     "not finite": (networks(lambda leaf: leaf * np.float32(np.nan)), "hold numbers that are not finite"),
     "doubles": (networks(lambda leaf: leaf.astype(np.float64)), "do not fit this scenario"),

@@ -26,6 +26,8 @@ BOMB = "a: &a [0,0,0,0,0,0,0,0,0]\n" + "".join(
         (f"scenario: {{load: 1{'0' * 400}}}", r"scenario.load: got 10000.*; must be from -9007199254740992 to 9007"),
         (f"num_envs: {2**60}", "num_envs: got 1152921504606846976; must be from"),
         ("agent: {actor_learning_rate: .inf}", "agent.actor_learning_rate: got inf; must be finite"),
+        ("scenario: {load: 1.0e+300}", r"scenario.load: got 1e\+300; must be positive and finite, from 1e-9 to 1e15"),
+        ("agent: {entropy: 1.0e+300}", r"agent.entropy: got 1e\+300; must be finite and at most 1e30"),
         ("scenario: {demand: [0.5, .nan]}", r"demand: got \(0.5, nan\); must be \(low, high\)"),
         ("scenario: {neighbours: [3, 2]}", r"scenario.neighbours: got \(3, 2\); must be \(least, largest\)"),
         (f"{BOMB}seed: *i", "a: unknown key"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jaxcec.agents.checkpoint import PRETRAINED, load_policy, policy_algorithm
 from jaxcec.env import build_instance
 
-EXAMPLES = pytest.mark.parametrize("examples", [12, pytest.param(1000, marks=pytest.mark.slow)])
+EXAMPLES = pytest.mark.parametrize("examples", [12, pytest.param(400, marks=pytest.mark.slow)])
 GOOD = (PRETRAINED / "ddpg.msgpack").read_bytes()
 CONTENT = serialization.msgpack_restore(GOOD)
 HEADER = json.loads(CONTENT["header"])

@@ -77,10 +77,10 @@ def test_a_duration_below_half_a_second_counts_as_raised(load):
 
 
 def test_a_deep_job_in_no_order_is_loaded_in_a_moment(load):
-    tasks = 20_000
+    tasks = 60_000
     start = time.perf_counter()
     table, _ = load([row(f"M{i}_{i + 1}") for i in range(1, tasks)] + [row(f"M{tasks}")])
-    assert table.job_preds(0)[:2] == [[1], [2]] and time.perf_counter() - start < 10
+    assert table.job_preds(0)[:2] == [[1], [2]] and time.perf_counter() - start < 15
     with pytest.raises(ValueError, match="'cyclic': 1"):
         load([row(f"M{i}_{i % tasks + 1}") for i in range(1, tasks + 1)])
 
