@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from flax import serialization
 
@@ -27,6 +28,7 @@ from jaxcec.files import write_aside
 
 _FORMAT = "jaxcec-policy-1"
 _CHECKSUM = ".sha256"  # ending of the file beside a checkpoint
+_WIDEST = 2**16  # units of a hidden layer
 _KEPT = 3  # checkpoints of a run
 PRETRAINED = Path(__file__).parent / "pretrained"
 
@@ -142,11 +144,11 @@ def load_policy(path: Path, observation: Observation) -> tuple[AgentConfig, Agen
         "num_resources": observation.microservice.demand.shape[-1],
     }
     for name, size in sizes.items():
-        if header[name] != size and (config.network == "flat" or name == "num_resources"):
-            raise ValueError(f"{path}: trained for {name} = {header[name]}, but the scenario has {size}")
+        if header.get(name) != size and (config.network == "flat" or name == "num_resources"):
+            raise ValueError(f"{path}: trained for {name} = {header.get(name)!r}, but the scenario has {size}")
     features: Features = jax.eval_shape(encode, observation)
     like = jax.eval_shape(lambda key, f: init_params(config, key, f), jax.random.key(0), features)
-    return config, _restore(path, like, state), header["run"]
+    return config, _restore(path, like, state), str(header.get("run"))
 
 
 def policy_algorithm(path: Path) -> str:
@@ -174,17 +176,28 @@ def _read(path: Path) -> tuple[dict[str, Any], Any]:
 
 def _config(path: Path, header: dict[str, Any]) -> AgentConfig:
     try:
-        return AgentConfig(**(header["config"] | {"hidden": tuple(header["config"]["hidden"])}))
-    except (TypeError, KeyError, ValueError) as error:
+        values = header["config"] | {"hidden": tuple(header["config"]["hidden"])}
+        for field in dataclasses.fields(AgentConfig):
+            kind, value = type(field.default), values.get(field.name, field.default)
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise TypeError(f"{field.name} is no {kind.__name__}")
+            values[field.name] = kind(value)
+        config = AgentConfig(**values)
+        if any(type(units) is not int or units > _WIDEST for units in config.hidden):
+            raise ValueError(f"hidden must be integers up to {_WIDEST}")
+        return config
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: written by another version of jaxcec ({error}); train again") from None
 
 
 def _restore(path: Path, like: AgentParams, state: Any) -> AgentParams:
     try:
         params = serialization.from_state_dict(like, state)
-    except (ValueError, KeyError, AttributeError) as error:
+        fits = jax.tree.map(lambda x, y: (x.shape, x.dtype) == (y.shape, y.dtype), like, params)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: its networks do not fit its settings ({error})") from None
-    fits = jax.tree.map(lambda x, y: x.shape == y.shape, like, params)
     if not all(jax.tree.leaves(fits)):
         raise ValueError(f"{path}: its networks do not fit this scenario's observations; train again")
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+        raise ValueError(f"{path}: damaged, its networks hold numbers that are not finite; train again")
     return jax.tree.map(jnp.asarray, params)

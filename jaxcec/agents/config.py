@@ -53,6 +53,10 @@ class AgentConfig:
     def __post_init__(self) -> None:
         _check_choice("algorithm", self.algorithm, ALGORITHMS)
         _check_choice("network", self.network, get_args(Network))
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not abs(value) <= 1e30:  # beyond it float32 ends
+                raise ValueError(f"agent.{field.name}: got {value}; must be finite and at most 1e30 in size")
         if not self.hidden or any(units < 1 for units in self.hidden):
             raise ValueError(f"agent.hidden: got {self.hidden}; must be at least one positive integer")
         rates = ("actor_learning_rate", "critic_learning_rate", "twin_learning_rate")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import reprlib
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -25,6 +26,9 @@ _PACKAGE = Path(__file__).parents[1]
 _PLACES = (_PACKAGE / "configs", _PACKAGE.parent / "configs")  # as installed; beside the package, as in the repository
 CONFIGS = next(folder for folder in _PLACES if folder.is_dir())
 T = TypeVar("T")
+_SHOWN = reprlib.Repr()  # of a value in a message: its beginning, however large or nested it is
+_SHOWN.maxlevel = 3
+_LARGEST = 2**53  # of an integer setting: every one up to it is a float as well
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +49,19 @@ class TrainConfig:
             raise ValueError(f"seed: got {self.seed}; must be at least 0")
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain values alone, and no key twice, of which PyYAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.YAMLError(f"key {key.value!r} given twice, {str(key.start_mark).strip()}")
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load_config(name_or_path: str) -> TrainConfig:
     """Read `configs/NAME.yaml` or the file at a path.
 
@@ -58,11 +75,11 @@ def load_config(name_or_path: str) -> TrainConfig:
         known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
         raise ValueError(f"--config: got {name_or_path!r}; must be a YAML file or one of {known}")
     try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid YAML: {error}") from None
+        content = yaml.load(path.read_bytes(), _Loader)
+    except Exception as error:  # PyYAML raises whatever Python does for a bad date, a bad number or deep nesting
+        raise ValueError(f"{path}: not valid YAML: {type(error).__name__}: {error}") from None
     try:
-        return from_mapping(TrainConfig, content or {}, "")
+        return from_mapping(TrainConfig, {} if content is None else content, "")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -80,7 +97,7 @@ def save_scenario(scenario: Scenario, path: Path) -> None:
 def from_mapping(cls: type[T], content: Any, where: str) -> T:
     """A dataclass from nested mappings; keys must be fields, values of the fields' types."""
     if not isinstance(content, dict):
-        raise ValueError(f"{where or 'the file'}: got {content!r}; must be a mapping of settings")
+        raise ValueError(f"{where or 'the file'}: got {_SHOWN.repr(content)}; must be a mapping of settings")
     types = typing.get_type_hints(cls)
     values = {}
     for key, value in content.items():
@@ -107,12 +124,17 @@ def _convert(where: str, value: Any, kind: Any) -> Any:
         items, inner = typing.get_args(kind), value
         if isinstance(inner, list) and (items[-1] is Ellipsis or len(items) == len(inner)):
             return tuple(_convert(f"{where}[{i}]", item, items[0]) for i, item in enumerate(inner))
-    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+    elif isinstance(value, bool):
+        if kind is bool:
+            return value
+    elif isinstance(value, int) and not -_LARGEST <= value <= _LARGEST:
+        raise ValueError(f"{where}: got {_SHOWN.repr(value)}; must be from {-_LARGEST} to {_LARGEST}")
+    elif kind is float and isinstance(value, int | float):
         return float(value)
-    elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+    elif isinstance(value, kind):
         return value
     name = kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
-    raise ValueError(f"{where}: got {value!r}; must be of type {name}")
+    raise ValueError(f"{where}: got {_SHOWN.repr(value)}; must be of type {name}")
 
 
 def plain(value: Any) -> Any:

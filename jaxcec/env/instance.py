@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +18,9 @@ from jaxcec.env.types import Arrivals, Background, EnvConfig, EnvParams
 
 _SERVICE_FIELDS = ("release", "source", "preds", "load", "data", "demand")
 _ENOUGH_BREAKPOINTS = 512
+_SHOWN = reprlib.Repr()  # of a value in a message: its beginning, however large or nested it is
+_SHOWN.maxlevel = 3
+_LEAST, _MOST = 1e-6, 1e15  # of numbers: the times that follow from them stay far from the ends of float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +67,7 @@ def build_instance(
         ValueError: a bad value; the message names the field, the value and what is allowed.
     """
     topology = _check_topology(links, node_speed, device_speed, capacity)
-    dags = [_check_service(i, service, topology) for i, service in enumerate(services)]
+    dags = [_check_service(i, service, topology) for i, service in enumerate(_list("services", services))]
     if not dags:
         raise ValueError("services: got none; at least one is needed")
     config = _check_config(config, topology, dags)
@@ -87,33 +90,36 @@ def build_instance(
 def _check_topology(links: Sequence, node_speed: Any, device_speed: Any, capacity: Any) -> _Topology:
     speed = _numbers("node_speed", node_speed, 1, above=0.0)
     count = len(speed)
+    if not count:
+        raise ValueError("node_speed: got none; at least one edge node is needed")
     device = _numbers("device_speed", device_speed, 1, above=0.0, length=count)
     resources = _numbers("capacity", capacity, 2, above=0.0, length=count)
     seen: set[frozenset[int]] = set()
     checked = []
-    for i, link in enumerate(links):
-        if len(link) != 3:
-            raise ValueError(f"links[{i}]: got {link!r}; must be (a, b, Mbit/s)")
-        a, b = (_node(f"links[{i}]", end, count) for end in link[:2])
+    for i, link in enumerate(_list("links", links)):
+        ends = _list(f"links[{i}]", link)
+        if len(ends) != 3:
+            raise ValueError(f"links[{i}]: got {_SHOWN.repr(link)}; must be (a, b, Mbit/s)")
+        a, b = (_node(f"links[{i}]", end, count) for end in ends[:2])
         if a == b or frozenset((a, b)) in seen:
             raise ValueError(f"links[{i}]: got ({a}, {b}); must join two different nodes not joined before")
         seen.add(frozenset((a, b)))
-        checked.append((a, b, float(_numbers(f"links[{i}] bandwidth", link[2], 0, above=0.0))))
+        checked.append((a, b, float(_numbers(f"links[{i}] bandwidth", ends[2], 0, above=0.0))))
     return _Topology(checked, speed, device, resources)
 
 
 def _check_service(i: int, service: Mapping[str, Any], topology: _Topology) -> _Dag:
     where = f"services[{i}]"
+    if not isinstance(service, Mapping):
+        raise ValueError(f"{where}: got {_SHOWN.repr(service)}; must be a mapping of {', '.join(_SERVICE_FIELDS)}")
     missing = [name for name in _SERVICE_FIELDS if name not in service]
     unknown = [name for name in service if name not in _SERVICE_FIELDS]
     if missing or unknown:
         raise ValueError(f"{where}: missing {missing}, unknown {unknown}; fields are {', '.join(_SERVICE_FIELDS)}")
     _numbers(f"{where}.release", service["release"], 0)
     _node(f"{where}.source", service["source"], len(topology.node_speed))
-    preds = [list(before) for before in service["preds"]]
-    for j, before in enumerate(preds):
-        for k in before:
-            _node(f"{where}.preds[{j}]", k, len(preds), "a microservice")
+    rows = [_list(f"{where}.preds[{j}]", row) for j, row in enumerate(_list(f"{where}.preds", service["preds"]))]
+    preds = [[_node(f"{where}.preds[{j}]", k, len(rows), "a microservice") for k in row] for j, row in enumerate(rows)]
     demand = _numbers(f"{where}.demand", service["demand"], 2, length=len(preds))
     least = topology.capacity.min(axis=0)
     if demand.shape[1] != len(least):
@@ -138,6 +144,8 @@ def _check_config(config: EnvConfig | None, topology: _Topology, dags: Sequence[
         "max_microservices": max(len(dag.preds) for dag in dags),
         "num_resources": topology.capacity.shape[1],
     }
+    if config is not None and not isinstance(config, EnvConfig):
+        raise ValueError(f"config: got {_SHOWN.repr(config)}; must be an EnvConfig or None")
     if config is None:
         return EnvConfig(**needed, link_breakpoints=breakpoints, host_breakpoints=breakpoints)
     for name, value in needed.items():
@@ -149,28 +157,41 @@ def _check_config(config: EnvConfig | None, topology: _Topology, dags: Sequence[
 
 
 def _numbers(where: str, value: Any, ndim: int, above: float | None = None, length: int | None = None) -> np.ndarray:
-    """Finite float64 array of a given rank, at least 0, or greater than `above`."""
+    """Finite float64 array of a given rank, at least 0 or greater than `above`, and of a size float32 can bear."""
     try:
         array = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"{where}: got {value!r}; must be {_SHAPES[ndim]}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{where}: got {_SHOWN.repr(value)}; must be {_SHAPES[ndim]}") from None
     if array.ndim != ndim or (length is not None and len(array) != length):
         expected = _SHAPES[ndim] + ("" if length is None else f" of length {length}")
         raise ValueError(f"{where}: got an array of shape {array.shape}; must be {expected}")
     bad = ~np.isfinite(array) | (array < 0.0 if above is None else array <= above)
-    if bad.any():
-        index = "".join(f"[{i}]" for i in np.argwhere(bad)[0]) if ndim else ""
-        bound = "at least 0" if above is None else f"greater than {above:g}"
-        raise ValueError(f"{where}{index}: got {array[bad].flat[0]:g}; must be finite and {bound}")
+    extreme = (array > _MOST) | ((array != 0.0) & (array < _LEAST))
+    for wrong, bound in (
+        (bad, "at least 0" if above is None else f"greater than {above:g}"),
+        (extreme, f"{'0 or ' if above is None else ''}from {_LEAST:g} to {_MOST:g}"),
+    ):
+        if wrong.any():
+            index = "".join(f"[{i}]" for i in np.argwhere(wrong)[0]) if ndim else ""
+            raise ValueError(f"{where}{index}: got {array[wrong].flat[0]:g}; must be finite and {bound}")
     return array
 
 
 _SHAPES = ("a number", "a list of numbers", "a list of lists of numbers")
 
 
+def _list(where: str, value: Any) -> list[Any]:
+    try:
+        return list(value)
+    except TypeError:
+        raise ValueError(f"{where}: got {_SHOWN.repr(value)}; must be a list") from None
+
+
 def _node(where: str, value: Any, count: int, what: str = "an edge node") -> int:
-    if isinstance(value, bool) or not math.isfinite(value) or int(value) != value or not 0 <= value < count:
-        raise ValueError(
-            f"{where}: got {value!r}; must be an {what} from 0 to {count - 1}".replace("an micro", "a micro")
-        )
-    return int(value)
+    try:
+        node = -1 if isinstance(value, bool) or int(value) != value else int(value)
+    except (TypeError, ValueError, OverflowError):
+        node = -1
+    if not 0 <= node < count:
+        raise ValueError(f"{where}: got {_SHOWN.repr(value)}; must be {what} from 0 to {count - 1}")
+    return node

@@ -29,6 +29,7 @@ LAYOUTS = {
     )
 }
 _LONGEST_GAP = 300.0  # s between two rows over which a load is held; a longer gap is a hole
+_MOST_CELLS = 500_000_000  # machines x frames, 4 GB: the whole trace at 10 s has 280 million
 _LONGEST_LAG = 4 * 3600.0  # s, of the autocorrelation that is fitted
 
 
@@ -44,13 +45,24 @@ def usage_grid(path: str | Path, frame: float) -> tuple[list[str], np.ndarray]:
 
     Raises:
         ImportError: without polars.
-        ValueError: for a damaged file (see `read_rows`), or one without a valid row.
+        ValueError: for a damaged file (see `read_rows`), one without a valid row, or with a time so late that the grid
+            would not fit into memory; or a frame that is not positive.
     """
+    if not 0 < frame < np.inf:
+        raise ValueError(f"frame: got {frame}; must be positive and finite (s)")
     pl = import_polars()
     _, rows = read_rows(path, LAYOUTS, ("machine_id",))
-    valid = rows.filter(pl.col("cpu_util_percent").is_between(0, 100) & (pl.col("time_stamp") >= 0))
+    valid = rows.filter(
+        pl.col("cpu_util_percent").is_between(0, 100) & (pl.col("time_stamp") >= 0) & (pl.col("machine_id") != "")
+    )
     if valid.is_empty():
         raise ValueError(f"{path}: no cpu_util_percent in 0..100")
+    latest, machines = float(valid["time_stamp"].to_numpy().max()), valid["machine_id"].n_unique()
+    if machines * (latest / frame + 1) > _MOST_CELLS:
+        raise ValueError(
+            f"{path}, time_stamp: got {latest:g} s and {machines} machines; frames of {frame:g} s allow at most "
+            f"{_MOST_CELLS // machines * frame:g} s"
+        )
     means = valid.group_by("machine_id", frame=(pl.col("time_stamp") // frame).cast(pl.Int64)).agg(
         pl.col("cpu_util_percent").mean()
     )
@@ -78,9 +90,11 @@ def real_usage(path: str | Path, split: str, num_frames: int, frame: float = 10.
 
     Raises:
         ImportError: without polars.
-        ValueError: see `usage_grid`; or if the split has no machine with so many frames in a row.
+        ValueError: see `usage_grid`; for no frames; or if the split has no machine with so many frames in a row.
     """
     check_choice("split", split, SPLITS)
+    if num_frames < 1:
+        raise ValueError(f"num_frames: got {num_frames}; must be at least 1")
     names, grid = usage_grid(path, frame)
     held = _hold(grid, int(_LONGEST_GAP // frame))
     traces = [
@@ -129,11 +143,13 @@ def fit_usage(path: str | Path) -> LoadProcess:
         ValueError: see `usage_grid`; or for too few rows to fit.
     """
     frame = 10.0
-    _, grid = usage_grid(path, frame)
+    names, grid = usage_grid(path, frame)
     means = np.nanmean(grid, axis=1)
     variance, lags, correlation = _autocorrelation(grid - means[:, None], frame)
     if not np.isfinite(correlation).all():
         raise ValueError(f"{path}: too few rows; expected pairs of rows at every lag from 10 s to 4 h")
+    if len(names) < 2:
+        raise ValueError(f"{path}: one machine; expected at least two, whose means differ")
     fits = []
     for fast in np.geomspace(20, 1000, 40):
         for slow in np.geomspace(2000, 50_000, 40):
@@ -153,7 +169,7 @@ def _autocorrelation(moves: np.ndarray, frame: float) -> tuple[float, np.ndarray
     """Return the pooled variance, lags in s and the autocorrelation there (NaN at a lag that no two rows have)."""
     variance = float(np.nanmean(moves**2))
     steps = np.unique(np.geomspace(1, _LONGEST_LAG / frame, 40).astype(int))
-    products = [moves[:, k:] * moves[:, :-k] for k in steps]
+    products = (moves[:, k:] * moves[:, :-k] for k in steps)
     with np.errstate(invalid="ignore"):
         correlation = np.array([np.nansum(p) / np.isfinite(p).sum() for p in products]) / variance
     return variance, steps * frame, correlation

@@ -15,7 +15,7 @@ from jaxcec.env.types import Reward
 from jaxcec.scenarios.alibaba import LoadReport, load_batch_tasks
 from jaxcec.scenarios.arrivals import draw_arrivals
 from jaxcec.scenarios.background import KINDS, Kind, draw_background
-from jaxcec.scenarios.dag import Dag, synthetic_dag
+from jaxcec.scenarios.dag import Dag, check_demand, synthetic_dag
 from jaxcec.scenarios.job_table import JobTable, Runtime, alibaba_hour, job_dags
 from jaxcec.scenarios.seeds import check_choice, split_rng
 from jaxcec.scenarios.topology import most_links, synthetic_topology
@@ -68,8 +68,14 @@ class Scenario:
                     raise ValueError(f"scenario.seed: got {value}; must be at least 0")
             elif isinstance(value, int) and value < 1:
                 raise ValueError(f"scenario.{field.name}: got {value}; must be at least 1")
-            elif isinstance(value, float) and not 0.0 < value < float("inf"):
-                raise ValueError(f"scenario.{field.name}: got {value}; must be positive and finite")
+            elif isinstance(value, float) and not 1e-9 <= value <= 1e15:  # float32 can bear what follows from them
+                raise ValueError(f"scenario.{field.name}: got {value}; must be positive and finite, from 1e-9 to 1e15")
+        check_demand(self.demand)
+        least, largest = self.neighbours
+        if not 1 <= least <= largest:
+            raise ValueError(
+                f"scenario.neighbours: got {self.neighbours}; must be (least, largest) with 1 <= least <= largest"
+            )
         self.env_config()  # checks the rest
 
     def env_config(self) -> EnvConfig:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 # A DAG task: letters (which mean nothing), its number, the numbers it depends on, and suffixes that refer to no task.
-_DAG_NAME = re.compile(r"[A-Za-z]+(\d{1,9})((?:_\d{1,9})*)(?:_Stg\d+)*")
+_DAG_NAME = re.compile(r"[A-Za-z]+(\d{1,9})((?:_\d{1,9})*)(?:_Stg\d+)*", re.ASCII)
+FAULTS = ("", "independent task", "MergeTask", "name cut", "name unknown")
 _LONGEST = 50  # characters; longer names were cut, and one of exactly this length may have lost dependencies
 
 
@@ -31,3 +35,45 @@ def parse_task_name(name: str) -> TaskName:
         return TaskName(-1, (), "name unknown")
     preds = dict.fromkeys(int(text) for text in match[2].split("_")[1:])
     return TaskName(int(match[1]), tuple(preds), "")
+
+
+class TaskNames:
+    """What the distinct names of a trace say, as arrays, for each name has a code."""
+
+    def __init__(self) -> None:
+        self._code: dict[str, int] = {}
+        self._parsed: list[TaskName] = []
+
+    def codes(self, names: Sequence[str]) -> np.ndarray:
+        """Return the code of each name, (n,) i32. All independent tasks share one, for there are millions of names."""
+        short = ["task_" if name.startswith("task_") else name for name in names]
+        for name in short:
+            if name not in self._code:
+                self._code[name] = len(self._parsed)
+                self._parsed.append(parse_task_name(name))
+        return np.array([self._code[name] for name in short], np.int32)
+
+    @property
+    def number(self) -> np.ndarray:
+        """Task number of each code, i32, -1 without one."""
+        return np.array([name.number for name in self._parsed], np.int32)
+
+    @property
+    def fault(self) -> np.ndarray:
+        """Position in `FAULTS` of each code, i8."""
+        return np.array([FAULTS.index(name.fault) for name in self._parsed], np.int8)
+
+    @property
+    def num_preds(self) -> np.ndarray:
+        """How many tasks each code depends on, i32."""
+        return np.array([len(name.preds) for name in self._parsed], np.int32)
+
+    @property
+    def first_pred(self) -> np.ndarray:
+        """Where in `preds` each code's begin, i32."""
+        return np.cumsum(self.num_preds, dtype=np.int32) - self.num_preds
+
+    @property
+    def preds(self) -> np.ndarray:
+        """Numbers of the tasks depended on, code after code, i32."""
+        return np.array([pred for name in self._parsed for pred in name.preds], np.int32)

@@ -1,8 +1,9 @@
-"""Reads the csv files of cluster traces with polars, and refuses damaged ones by line."""
+"""Reads the csv files of cluster traces with polars, a block of lines at a time, and refuses damaged ones by line."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import codecs
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,23 @@ if TYPE_CHECKING:
 # No trace contains it, so polars takes a whole line for one column and the fields can be counted here: polars itself
 # fills a line that is too short with nulls, which is how the trace writes a missing value.
 _NOT_A_SEPARATOR = "\x01"
+_BLOCK = 16 * 2**20  # bytes read at a time: what is needed beside the columns that a caller keeps
+_LONGEST_HEADER = 2**16  # bytes
+_LARGEST = 1e15  # of a number: in float32 larger ones become infinite, they or their products
 
 
 def read_rows(
     path: str | Path, layouts: Mapping[str, tuple[str, ...]], text: tuple[str, ...]
 ) -> tuple[str, pl.DataFrame]:
-    """Read a csv file in one of several layouts, with or without a header.
+    """Read a whole csv file: `read_blocks`, put together."""
+    layout, blocks = read_blocks(path, layouts, text)
+    return layout, import_polars().concat(blocks)
+
+
+def read_blocks(
+    path: str | Path, layouts: Mapping[str, tuple[str, ...]], text: tuple[str, ...]
+) -> tuple[str, Iterator[pl.DataFrame]]:
+    """Read a csv file in one of several layouts, with or without a header, block by block.
 
     A first line naming every column of a layout is a header: it sets the order of the columns, and others are left
     out. Without a header the layout is told by its number of columns. Empty fields are nulls; empty lines are skipped.
@@ -28,29 +40,22 @@ def read_rows(
         text: columns kept as strings; all others are numbers.
 
     Returns:
-        The layout's name, and its columns: String or Float64.
+        The layout's name, and its columns in blocks of rows: String or Float64.
 
     Raises:
         ImportError: without polars.
         ValueError: with path, line and what is expected, if the file is missing, empty or in no known layout, if a
-            line has another number of fields than the first (the last one, in a file cut short), or if a number
-            is not one.
+            line has another number of fields than the first (the last one, in a file cut short), or if a number is not
+            one or beyond 1e15. What concerns a block is raised when it is asked for.
     """
-    pl = import_polars()
+    import_polars()
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; expected {_expected(layouts)}")
     with path.open("rb") as file:
-        first = file.readline(1000).decode("utf-8", "replace").strip().split(",")
+        first = file.readline(_LONGEST_HEADER).decode("utf-8-sig", "replace").strip().split(",")
     layout, header = _detect(path, first, layouts)
-    columns = layouts[layout]
-    try:
-        strings = _fields(path, first if header else list(columns), columns, header)
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{path}: not a text file; expected {_expected(layouts)}") from error
-    if strings.is_empty():
-        raise ValueError(f"{path}: no rows; expected {_expected(layouts)}")
-    return layout, _with_numbers(path, strings, [name for name in columns if name not in text])
+    return layout, _blocks(path, layouts, layout, first if header else None, text)
 
 
 def import_polars():
@@ -68,6 +73,9 @@ def _detect(path: Path, first: list[str], layouts: Mapping[str, tuple[str, ...]]
         raise ValueError(f"{path}, line 1: empty; expected {_expected(layouts)}")
     for layout, columns in layouts.items():
         if set(columns) <= set(first):
+            for name in columns:
+                if first.count(name) > 1:
+                    raise ValueError(f"{path}, line 1: column {name} is named {first.count(name)} times; expected once")
             return layout, True
     for layout, columns in layouts.items():
         if len(columns) == len(first):
@@ -75,26 +83,69 @@ def _detect(path: Path, first: list[str], layouts: Mapping[str, tuple[str, ...]]
     raise ValueError(f"{path}, line 1: {len(first)} fields; expected {_expected(layouts)}")
 
 
-def _fields(path: Path, in_file: list[str], wanted: tuple[str, ...], header: bool) -> pl.DataFrame:
-    """Return the wanted columns as strings, with the line's number; refuse a line with another number of fields."""
+def _blocks(
+    path: Path,
+    layouts: Mapping[str, tuple[str, ...]],
+    layout: str,
+    header: list[str] | None,
+    text: tuple[str, ...],
+) -> Iterator[pl.DataFrame]:
+    columns, empty = layouts[layout], True
+    for number, block in _whole_lines(path):
+        if _NOT_A_SEPARATOR.encode() in block:
+            raise ValueError(f"{path}: not a text file; expected {_expected(layouts)}")
+        lines = _numbered(block, number).filter(import_polars().col("number") > (header is not None))
+        if not lines.is_empty():
+            empty = False
+            strings = _fields(path, lines, header or list(columns), columns)
+            yield _with_numbers(path, strings, [name for name in columns if name not in text])
+    if empty:
+        raise ValueError(f"{path}: no rows; expected {_expected(layouts)}")
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Cut a file into blocks that end where a line does, each with the number of its first line."""
+    number, rest = 1, b""
+    with path.open("rb") as file:
+        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            file.seek(0)
+        while block := file.read(_BLOCK):
+            end = block.rfind(b"\n") + 1
+            if end:
+                lines = rest + block[:end]
+                yield number, lines
+                number, rest = number + lines.count(b"\n"), b""
+            rest += block[end:]
+    if rest:
+        yield number, rest
+
+
+def _numbered(block: bytes, number: int) -> pl.DataFrame:
+    """Return the lines of a block that are not empty, numbered from `number`."""
     pl = import_polars()
-    lines = pl.scan_csv(
-        path,
+    lines = pl.read_csv(
+        b"\n" + block,  # at the very beginning polars would take a byte order mark away, and this may be any line
         has_header=False,
         separator=_NOT_A_SEPARATOR,
         quote_char=None,
         schema={"line": pl.String},
         encoding="utf8-lossy",
-    ).with_row_index("number", offset=1)
-    lines = lines.filter(pl.col("line").is_not_null() & (pl.col("number") > header))
+        raise_if_empty=False,
+    )
+    return lines.with_row_index("number", offset=number - 1).filter(pl.col("line").is_not_null())
+
+
+def _fields(path: Path, lines: pl.DataFrame, in_file: list[str], wanted: tuple[str, ...]) -> pl.DataFrame:
+    """Return the wanted columns as strings, with the line's number; refuse a line with another number of fields."""
+    pl = import_polars()
     separators = len(in_file) - 1
-    ragged = lines.filter(pl.col("line").str.count_matches(",", literal=True) != separators).head(1).collect()
-    for number, line in ragged.iter_rows():
+    ragged = lines.filter(pl.col("line").str.count_matches(",", literal=True) != separators)
+    for number, line in ragged.head(1).iter_rows():
         raise ValueError(
             f"{path}, line {number}: {line.count(',') + 1} fields in {line[:80]!r}; expected {len(in_file)}"
         )
     fields = lines.select("number", field=pl.col("line").str.split_exact(",", separators)).unnest("field")
-    return fields.select("number", *(pl.col(f"field_{in_file.index(name)}").alias(name) for name in wanted)).collect()
+    return fields.select("number", *(pl.col(f"field_{in_file.index(name)}").alias(name) for name in wanted))
 
 
 def _with_numbers(path: Path, strings: pl.DataFrame, names: list[str]) -> pl.DataFrame:
@@ -102,9 +153,10 @@ def _with_numbers(path: Path, strings: pl.DataFrame, names: list[str]) -> pl.Dat
     pl = import_polars()
     rows = strings.with_columns(pl.col(names).cast(pl.Float64, strict=False))
     for name in names:
-        wrong = strings.filter((strings[name] != "") & ~rows[name].is_finite().fill_null(False))
+        wrong = strings.filter((strings[name] != "") & ~(rows[name].abs() <= _LARGEST).fill_null(False))
         for number, value in wrong.head(1).select("number", name).iter_rows():
-            raise ValueError(f"{path}, line {number}, {name}: got {value[:80]!r}; expected a number or nothing")
+            expected = f"expected a number or nothing, at most {_LARGEST:g} in size"
+            raise ValueError(f"{path}, line {number}, {name}: got {value[:80]!r}; {expected}")
     return rows.drop("number")
 
 

@@ -1,0 +1,55 @@
+"""The loaders of traces under coverage-guided mutation of whole files, until a time is over or something breaks.
+
+    pip install atheris
+    python tests/fuzz/atheris_traces.py -max_total_time=300
+
+Flags are libFuzzer's. Each input is read by `load_batch_tasks` and `usage_grid`; it breaks the contract by any
+exception but a ValueError that names the file, by a table that is not right in itself, or by taking ten seconds.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["jaxcec.scenarios"]):
+    from jaxcec.scenarios.alibaba import load_batch_tasks
+    from jaxcec.scenarios.machine_usage import usage_grid
+from plain_trace import check_invariants
+
+SEEDS = (
+    "M1,1,j_1,1,Terminated,10,20,100.00,0.5\nR2_1,1,j_1,1,Terminated,10,30,50.00,0.5\n",
+    "task_name,instance_num,job_name,task_type,status,start_time,end_time,plan_cpu,plan_mem\nM1_2,1,j,1,Failed,1,,,\n",
+    "R3_2_1_Stg4,1,j_1,1,Terminated,10,20,1e2,.5\nM2,,j_1,1,Terminated,10,20,1,1\nJ1,1,j_1,1,Terminated,1,2,3,4\n",
+    "7,j_1,R2_1,20,50.0,0.3,9\r\n7,j_1,M1,10,100.0,0.2,1\r\n0,j_0,M1_2,0,50.0,0.2,1\n\n0,j_0,M2_1,3,50.0,0.2,1\n",
+    "m_1,0,40,90,,,43.0,33.1,5\nm_2,10,101,90,,,43.0,33.1,5\nm_1,60,-1,90,,,43.0,33.1,5\n",
+)
+
+
+def read(path: Path) -> None:
+    for load in (lambda: check_invariants(*load_batch_tasks(path)), lambda: usage_grid(path, 10.0)):
+        try:
+            load()
+        except ValueError as error:
+            if str(path) not in str(error):
+                raise
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        corpus, path = Path(folder) / "corpus", Path(folder) / "trace.csv"
+        corpus.mkdir()
+        for i, seed in enumerate(SEEDS):
+            (corpus / str(i)).write_text(seed)
+
+        def one_input(content: bytes) -> None:
+            path.write_bytes(content)
+            read(path)
+
+        atheris.Setup([*sys.argv, "-max_len=600", "-len_control=0", "-timeout=10", str(corpus)], one_input)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""The loaders of traces under random rows and bytes: a right table, or a ValueError that names the file."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from plain_trace import check_invariants, plain_load
+
+from jaxcec.scenarios import trace_csv
+from jaxcec.scenarios.alibaba import LAYOUTS, load_batch_tasks
+from jaxcec.scenarios.machine_usage import LAYOUTS as USAGE
+from jaxcec.scenarios.machine_usage import fit_usage, real_usage, usage_grid
+
+BATCH, HOUR, MACHINES = LAYOUTS["batch_task"], LAYOUTS["one hour"], USAGE["machine_usage"]
+EXAMPLES = pytest.mark.parametrize("examples", [60, pytest.param(2500, marks=pytest.mark.slow)])
+
+tasks = st.builds(
+    lambda letter, number, preds, suffix: "_".join([f"{letter}{number}", *map(str, preds)]) + suffix,
+    st.sampled_from(["M", "R", "J", "Join", ""]),
+    st.integers(0, 6) | st.integers(0, 10**10),
+    st.lists(st.integers(0, 6), max_size=3),
+    st.sampled_from(["", "", "", "", "_Stg1", "_Stg", "_", "_x", "_1" * 22, "\u0661"]),
+) | st.sampled_from(["MergeTask", "task_MTIz==", "task_NDU2==", "", "\ufeffM1", "M1 "])
+plain_names = st.builds(
+    lambda number, preds: "_".join([f"M{number}", *map(str, preds)]),
+    st.integers(1, 4),
+    st.lists(st.integers(1, 4), max_size=2, unique=True),
+)
+numbers = st.sampled_from(["0", "1", "50", "100.00", "0.3", "", "-1", "7", "5e1", "1e15", "1e-60", "0.5", "+3"])
+times = st.sampled_from(["10", "20", "20", "30", "30.25", "0", "", "-5", "86400"])
+usual = st.just("50") | numbers
+rows_of_tasks = st.fixed_dictionaries(
+    {
+        "task_name": plain_names | plain_names | plain_names | tasks,
+        "instance_num": usual,
+        "job_name": st.sampled_from(["j_1", "j_2", "j_10", "a job with a long name", "", "jé"]),
+        "task_type": st.just("1"),
+        "status": st.sampled_from(["Terminated"] * 15 + ["Failed", ""]),
+        "start_time": st.just("10") | st.just("10") | times,
+        "end_time": st.just("30") | st.just("30") | times,
+        "plan_cpu": usual,
+        "plan_mem": st.just("0.5") | usual,
+    }
+)
+junk = st.sampled_from(
+    ["nan", "inf", "1e16", "-1e300", " 1", "x", "1_0", "0x1", "\u0661", '"', "\x01", "\x00", "\r", ",", "\n"]
+)
+
+
+def hold(examples):
+    healthy = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    return settings(max_examples=examples, deadline=None, database=None, suppress_health_check=healthy)
+
+
+def written(rows, columns, header):
+    lines = [",".join(columns)] * header + [",".join(row[name] for name in columns) for row in rows]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def load_or_refuse(path, content, load):
+    """What a loader returns, or None if it says which file is wrong."""
+    path.write_bytes(content)
+    try:
+        return load(path)
+    except ValueError as error:
+        assert type(error) is ValueError and str(path) in str(error) and len(str(error)) < 2000
+        return None
+
+
+@EXAMPLES
+def test_rows_become_the_jobs_that_plain_loops_make_of_them(examples, tmp_path, monkeypatch):
+    @hold(examples)
+    @given(
+        st.lists(rows_of_tasks, min_size=1, max_size=14), st.permutations(BATCH), st.booleans(), st.integers(20, 400)
+    )
+    def check(rows, order, header, block):
+        monkeypatch.setattr(trace_csv, "_BLOCK", block)
+        content = written(rows, order if header else BATCH, header)
+        loaded = load_or_refuse(tmp_path / "batch_task.csv", content, load_batch_tasks)
+        if not header and rows[0]["task_name"].startswith("\ufeff"):  # there it is a byte order mark
+            rows[0] = rows[0] | {"task_name": rows[0]["task_name"][1:]}
+        dropped, kept = plain_load(rows)
+        if loaded is None:
+            assert not kept
+            return
+        table, report = loaded
+        check_invariants(table, report)
+        assert {reason: count for reason, count in report.dropped.items() if count} == dropped
+        assert table.arrival.tolist() == np.float32([arrival for arrival, _ in kept]).tolist()
+        columns = table.duration, table.run_time, table.plan_cpu, table.plan_mem
+        for job, (_, plain) in enumerate(kept):
+            values = np.stack(columns, axis=1)[table.tasks[job] : table.tasks[job + 1]].tolist()
+            assert [(set(p), *v) for p, v in zip(table.job_preds(job), values, strict=True)] == plain
+
+    check()
+
+
+@EXAMPLES
+@pytest.mark.parametrize("columns", [BATCH, HOUR], ids=["official", "hour"])
+def test_damaged_traces_are_loaded_right_or_refused(examples, columns, tmp_path):
+    rows = st.lists(rows_of_tasks.map(lambda row: row | {"arrival": row["start_time"], "duration": row["end_time"]}))
+    cuts = st.lists(
+        st.tuples(st.floats(0, 1), st.integers(0, 3), st.binary(max_size=3) | junk.map(str.encode)), max_size=3
+    )
+
+    @hold(examples)
+    @given(rows, st.booleans(), cuts, st.none() | st.integers(1, 3))
+    def check(rows, header, cuts, most):
+        content = damaged(written(rows, columns, header), cuts)
+        loaded = load_or_refuse(tmp_path / "t.csv", content, lambda path: load_batch_tasks(path, most))
+        if loaded:
+            check_invariants(*loaded)
+            assert most is None or loaded[0].sizes.max() <= most
+
+    check()
+
+
+def damaged(content, cuts):
+    """Replace some bytes here and there by others."""
+    for where, length, new in cuts:
+        at = round(where * len(content))
+        content = content[:at] + new + content[at + length :]
+    return content
+
+
+@EXAMPLES
+def test_bytes_are_no_trace(examples, tmp_path):
+    @hold(examples)
+    @given(st.binary(max_size=300))
+    def check(content):
+        assert load_or_refuse(tmp_path / "t.csv", content, load_batch_tasks) is None
+        assert load_or_refuse(tmp_path / "m.csv", content, lambda path: usage_grid(path, 10.0)) is None
+
+    check()
+
+
+@EXAMPLES
+def test_machine_usage_is_read_right_or_refused(examples, tmp_path):
+    values = st.sampled_from(["0", "10", "55.5", "100", "-1", "101", "", "1e15", "3600", "9"]) | junk
+    times = st.integers(0, 900).map(str) | st.sampled_from(["", "-1", "1e9", "1e15", "86400"])
+    row = st.tuples(st.sampled_from(["m_1", "m_2", "m_3", ""]), times, values)
+
+    @hold(examples)
+    @given(st.lists(row), st.sampled_from([10.0, 60.0, 7.5, 0.0, -1.0, float("nan"), float("inf")]), st.integers(-1, 4))
+    def check(rows, frame, frames):
+        path = tmp_path / "machine_usage.csv"
+        path.write_bytes("".join(f"{name},{time},{cpu},90,,,43.0,33.1,5\n" for name, time, cpu in rows).encode())
+        for read in (lambda: usage_grid(path, frame)[1], lambda: real_usage(path, "train", frames, frame).load):
+            try:
+                loads = read()
+            except ValueError as error:
+                assert type(error) is ValueError and (str(path) in str(error) or "frame" in str(error))
+            else:
+                assert loads.size and np.nanmin(loads) >= 0 and np.nanmax(loads) <= 1
+        try:
+            process = fit_usage(path)
+        except ValueError as error:
+            assert type(error) is ValueError and str(path) in str(error)
+        else:
+            assert 0 <= process.mean <= 1 and np.isfinite([sd for sd, _ in process.components]).all()
+
+    check()
