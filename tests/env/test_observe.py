@@ -103,3 +103,21 @@ def test_of_random_episodes_rewards_add_up_and_others_are_counted():
     there = (release <= np.asarray(info["time"])[..., None]) & undecided
     np.testing.assert_array_equal(seen.service.others, np.maximum(there.sum(axis=-1) - 1, 0))
     assert seen.service.others.max() > 1
+
+
+def test_a_link_of_less_than_one_mbit_per_second_is_a_link():
+    service = {"release": 0.0, "source": 0, "preds": [[], []], "load": [1.0, 1.0], "data": [3.0, 3.0]}
+    env, params = build_instance(
+        links=[(0, 1, 0.5)],
+        node_speed=[1.0, 1.0],
+        device_speed=[1.0, 1.0],
+        capacity=[[1.0], [1.0]],
+        services=[service | {"demand": [[1.0], [1.0]]}],
+    )
+    params = params.replace(background=params.background.replace(load=jnp.full((1, 1), 0.25)))
+    _, state = env.reset(KEY, params)
+    seen, *_ = env.step_env(KEY, state, Action(jnp.int32(1), jnp.float32(1.0), jnp.float32(0.0)), params)
+    # 3 Mbit at the 0.375 Mbit/s offered take 8 s and three quarters of the link.
+    assert (seen.links.bandwidth, seen.links.load) == (0.5, 0.25)
+    np.testing.assert_allclose(seen.links.backlog, [6.0], rtol=1e-6)
+    np.testing.assert_allclose(seen.links.free, [0.125], rtol=1e-6)
