@@ -43,5 +43,10 @@ class SampleFilter(FilterApp):
         print(f"{len(kept)} of {len(pending)} mutants")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run as the filter that it is."""
     SampleFilter().main()
+
+
+if __name__ == "__main__":
+    main()
