@@ -23,6 +23,7 @@ OPTIONAL = {"altair", "brax", "envelope", "gymnasium", "gymnax", "matplotlib", "
 # What a reader is to fill in.
 FILLED = {"ALGORITHM": "ddpg", "SEED": "1", "DATASET": "alibaba"}
 PROGRAMS = {"apt-get", "pip", "pytest", "ruff", "mypy", "tox", "mkdocs", "."}
+PROGRAMS |= {"cosmic-ray", "cr-filter-operators", "cr-http-workers", "cr-report"}
 MAINS = {"train": train, "eval": evaluate}
 CHEAP = ("--config smoke", "--schedule", "import_time.py", "--help")
 
@@ -103,6 +104,8 @@ def parse_python(words: list[str], monkeypatch) -> None:
         monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
         if "reference" in script:
             pytest.importorskip("numba")
+        if "mutation" in script:
+            pytest.importorskip("cosmic_ray")
         with pytest.raises(Parsed):
             importlib.import_module(Path(script).stem).main()
 

@@ -209,7 +209,9 @@ def _observe_service(decision: Decision, state: EnvState, params: EnvParams, num
         decision.release,
         completion,
     )
-    present = released(episode, decision.time) & jnp.isfinite(episode.next_ready)
+    # Left out by its index, not by taking one off: its own release may be rounded to after now.
+    other = jnp.arange(episode.next_ready.size, dtype=jnp.int32) != decision.service
+    present = other & released(episode, decision.time) & jnp.isfinite(episode.next_ready)
     age = jnp.maximum(decision.time - decision.release, 0.0)  # two roundings of one release
     return ServiceObservation(
         remaining_load=jnp.sum(jnp.where(undecided, params.dags.load[decision.dag], 0.0)),
@@ -217,7 +219,7 @@ def _observe_service(decision: Decision, state: EnvState, params: EnvParams, num
         age=age,
         slack=jnp.maximum(completion - age, 0.0),
         expected=jnp.maximum(expected - age, 0.0),
-        others=jnp.sum(present, dtype=jnp.int32) - 1,
+        others=jnp.sum(present, dtype=jnp.int32),
         source=jnp.arange(num_nodes, dtype=jnp.int32) == decision.source,
     )
 

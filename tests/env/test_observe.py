@@ -103,3 +103,36 @@ def test_of_random_episodes_rewards_add_up_and_others_are_counted():
     there = (release <= np.asarray(info["time"])[..., None]) & undecided
     np.testing.assert_array_equal(seen.service.others, np.maximum(there.sum(axis=-1) - 1, 0))
     assert seen.service.others.max() > 1
+
+
+def test_a_link_of_less_than_one_mbit_per_second_is_a_link():
+    service = {"release": 0.0, "source": 0, "preds": [[], []], "load": [1.0, 1.0], "data": [3.0, 3.0]}
+    env, params = build_instance(
+        links=[(0, 1, 0.5)],
+        node_speed=[1.0, 1.0],
+        device_speed=[1.0, 1.0],
+        capacity=[[1.0], [1.0]],
+        services=[service | {"demand": [[1.0], [1.0]]}],
+    )
+    params = params.replace(background=params.background.replace(load=jnp.full((1, 1), 0.25)))
+    _, state = env.reset(KEY, params)
+    seen, *_ = env.step_env(KEY, state, Action(jnp.int32(1), jnp.float32(1.0), jnp.float32(0.0)), params)
+    # 3 Mbit at the 0.375 Mbit/s offered take 8 s and three quarters of the link.
+    assert (seen.links.bandwidth, seen.links.load) == (0.5, 0.25)
+    np.testing.assert_allclose(seen.links.backlog, [6.0], rtol=1e-6)
+    np.testing.assert_allclose(seen.links.free, [0.125], rtol=1e-6)
+
+
+def test_the_service_at_hand_is_none_of_the_others_however_its_release_is_rounded():
+    """Where releases are computed in the program that reads them, two readers may round them differently."""
+    env, params = make_env(SMALL, "train")
+
+    @jax.jit
+    @jax.vmap
+    def others_at_first(gaps):
+        release = jnp.broadcast_to(jnp.cumsum(200.0 * gaps) - 200.0 * gaps[0], params.arrivals.release.shape)
+        params_then = params.replace(arrivals=params.arrivals.replace(release=release), arrival_rate=jnp.float32(1.0))
+        return env.reset_env(KEY, params_then)[0].service.others
+
+    gaps = jax.random.uniform(KEY, (64, SMALL.num_services), minval=0.1)
+    np.testing.assert_array_equal(others_at_first(gaps), 0.0)

@@ -116,6 +116,23 @@ def test_a_gap_is_filled_only_if_it_is_long_enough():
     assert earliest(table, whole, jnp.float32(0.5), jnp.float32(0.0)) == 0.5
 
 
+@pytest.mark.parametrize("kind", [lambda table: table, timeline.indexed], ids=["in time order", "indexed"])
+def test_what_is_reserved_ahead_and_what_is_free_now(kind):
+    table, zero = kind(timeline.empty(2, 8)), jnp.float32(0.0)
+    for usage, start, end in (([0.5, 0.25], 2.0, 6.0), ([0.25, 0.0], 4.0, 8.0), ([1.0, 0.5], 10.0, 11.0)):
+        table, _ = timeline.reserve(table, jnp.array(usage), jnp.float32(start), jnp.float32(end), zero)
+    # Of the first resource half for 4 s, a quarter for 4 s, all of it for 1 s; of the second a quarter and a half.
+    for now, ahead, free in (
+        (0.0, [4.0, 1.5], [1.0, 1.0]),
+        (5.0, [0.5 + 0.75 + 1.0, 0.25 + 0.5], [0.25, 0.75]),
+        (8.0, [1.0, 0.5], [1.0, 1.0]),
+        (10.5, [0.5, 0.25], [0.0, 0.5]),
+        (20.0, [0.0, 0.0], [1.0, 1.0]),
+    ):
+        np.testing.assert_allclose(timeline.reserved_ahead(table, jnp.float32(now)), ahead, atol=1e-6)
+        np.testing.assert_allclose(timeline.free_at(table, jnp.float32(now)), free, atol=1e-6)
+
+
 @pytest.mark.parametrize("requests", [1, 3, 40])
 def test_requests_are_answered_each_for_itself(requests):
     """Whatever their number, and whether the columns are in the order of time or indexed."""
