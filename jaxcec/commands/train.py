@@ -120,6 +120,8 @@ def train(
     Raises:
         ValueError: a checkpoint is damaged or does not fit; or numbers in training are no longer finite.
     """
+    if mesh is not None and config.num_envs % mesh.size:
+        raise ValueError(f"num_envs: got {config.num_envs}; must be a multiple of the number of devices, {mesh.size}")
     env, env_params = make_env(config.scenario, "train", announced_jobs(config.scenario))
     with _alone(folder):
         loop, runner = _begin(config, folder, env, env_params, resume, mesh, save_every)

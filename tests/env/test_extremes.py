@@ -49,11 +49,11 @@ EXTREMES = {
     "only its device": (ALONE | {"services": [service(size=3)]}, [1]),
     "nothing to do": (ring(3, [service(load=0.0, data=0.0, demand=0.0, size=2)]), [0, 1, 2]),
     "all at one instant": (ring(3, [service(source=i % 3, size=2) for i in range(20)]), [0, 1, 2]),
-    "very small loads": (ring(3, [service(load=1e-9, data=1e-9, size=3) for _ in range(3)]), [1, 2, 0]),
+    "very small loads": (ring(3, [service(load=1e-6, data=1e-6, size=3) for _ in range(3)]), [1, 2, 0]),
     "very large loads": (ring(3, [service(load=1e12, data=1e9, size=3) for _ in range(3)]), [1, 2, 0]),
     "loads of all sizes": (ring(3, [service(load=10.0**k, data=10.0**-k) for k in range(-2, 4)]), [1, 2, 0]),
-    "links of hardly any capacity": (ring(3, [service(size=3)], bandwidth=1e-9), [1, 2, 0]),
-    "nodes of hardly any speed": (ring(3, [service(size=3)], speed=1e-9), [1, 2, 0]),
+    "links of hardly any capacity": (ring(3, [service(size=3)], bandwidth=1e-6), [1, 2, 0]),
+    "nodes of hardly any speed": (ring(3, [service(size=3)], speed=1e-6), [1, 2, 0]),
 }
 
 
