@@ -119,7 +119,8 @@ def test_equal_views_share_one_compilation(small):
         _, state = view.reset(jax.random.key(0))
         view.step(jax.random.key(0), state, jnp.int32(0))
     assert len(traces) == 1
-    assert view == DiscreteView(small, hold=1.0) and hash(view) == hash(DiscreteView(small, hold=1.0))
+    view, same = DiscreteView(small, hold=1.0), DiscreteView(CECEnv(small.config), hold=1.0)
+    assert view == same and hash(view) == hash(same)
     assert view != DiscreteView(small) and view != ContinuousView(small)
     assert copy.deepcopy(view) == view
 
