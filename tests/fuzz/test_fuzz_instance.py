@@ -8,29 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from instances import INSTANCE
 
 from jaxcec.env import build_instance
 from jaxcec.env.banks import upward_rank
 
 EXAMPLES = pytest.mark.parametrize("examples", [150, pytest.param(5000, marks=pytest.mark.slow)])
 ARGUMENTS = ("links", "node_speed", "device_speed", "capacity", "services")
-INSTANCE = {
-    "links": [(0, 1, 10), (1, 2, 5)],
-    "node_speed": [40, 20, 10],
-    "device_speed": [4, 5, 8],
-    "capacity": [[2, 4], [1, 2], [4, 4]],
-    "services": [
-        {
-            "release": 3,
-            "source": 0,
-            "preds": [[], [0], [0]],
-            "load": [100, 200, 300],
-            "data": [10, 20, 30],
-            "demand": [[1, 1], [0.5, 1], [1, 2]],
-        },
-        {"release": 1, "source": 2, "preds": [[]], "load": [80], "data": [50], "demand": [[0.5, 1]]},
-    ],
-}
 numbers = st.integers(-2, 5) | st.floats() | st.sampled_from(
     [0.0, 1.0, True, 1e-50, 1e38, 1e39, 1e300, 10**400, 2**40, 1e15, 1e-6, np.float32(2), np.int8(1), np.array(1), 1j]
 )  # fmt: skip

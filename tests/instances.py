@@ -1,0 +1,19 @@
+"""An instance as a reader writes one: three nodes in a row, two services."""
+
+INSTANCE = {
+    "links": [(0, 1, 10), (1, 2, 5)],
+    "node_speed": [40, 20, 10],
+    "device_speed": [4, 5, 8],
+    "capacity": [[2, 4], [1, 2], [4, 4]],
+    "services": [
+        {
+            "release": 3,
+            "source": 0,
+            "preds": [[], [0], [0]],
+            "load": [100, 200, 300],
+            "data": [10, 20, 30],
+            "demand": [[1, 1], [0.5, 1], [1, 2]],
+        },
+        {"release": 1, "source": 2, "preds": [[]], "load": [80], "data": [50], "demand": [[0.5, 1]]},
+    ],
+}
