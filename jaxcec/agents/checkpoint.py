@@ -5,7 +5,6 @@ Neither executes code when it is read.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import serialization
+from jax.experimental import multihost_utils
 
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import AgentParams, init_params
@@ -30,6 +30,7 @@ _FORMAT = "jaxcec-policy-1"
 _CHECKSUM = ".sha256"  # ending of the file beside a checkpoint
 _WIDEST = 2**16  # units of a hidden layer
 _KEPT = 3  # checkpoints of a run
+_NO_STEP = -1
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
@@ -65,20 +66,28 @@ def load_runner(folder: Path, like: RunnerState, tell: Callable[[str], None]) ->
         return None
     with _manager(folder) as manager:
         steps = sorted(manager.all_steps(), reverse=True)
-        for step in steps:
-            if not _is_whole(folder, step):
-                tell(f"{folder / str(step)}: damaged, its checksum is another; renamed, and the one before is used")
-                with contextlib.suppress(FileNotFoundError):  # another process may have been first
-                    (folder / str(step)).rename(folder / f"{step}.damaged")
-                continue
-            try:
-                return manager.restore(step, args=ocp.args.StandardRestore(like))
-            except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
-                first = str(error).strip().splitlines()[0]
-                raise ValueError(f"{folder}: the checkpoint does not fit this run's settings: {first}") from None
-    if steps:
-        raise ValueError(f"{folder}: every checkpoint is damaged; train again into another folder")
-    return None
+        if not steps:
+            return None
+        step = _newest_whole(folder, steps, tell) if jax.process_index() == 0 else _NO_STEP
+        if jax.process_count() > 1:  # one judges and renames, for others would meet what it moves
+            step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
+        if step == _NO_STEP:
+            raise ValueError(f"{folder}: every checkpoint is damaged; train again into another folder")
+        try:
+            return manager.restore(step, args=ocp.args.StandardRestore(like))
+        except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise ValueError(f"{folder}: the checkpoint does not fit this run's settings: {first}") from None
+
+
+def _newest_whole(folder: Path, steps: list[int], tell: Callable[[str], None]) -> int:
+    """The first of the steps whose checkpoint is whole, or _NO_STEP; those before it are renamed."""
+    for step in steps:
+        if _is_whole(folder, step):
+            return step
+        tell(f"{folder / str(step)}: damaged, its checksum is another; renamed, and the one before is used")
+        (folder / str(step)).rename(folder / f"{step}.damaged")
+    return _NO_STEP
 
 
 def _manager(folder: Path) -> ocp.CheckpointManager:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 from jaxcec.evaluation.statistics import Interval
 from jaxcec.scenarios import Scenario, load_jobs
@@ -28,12 +29,12 @@ def progress_bar() -> Progress:
     """A bar with elapsed time, time left, and a status field."""
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=10),
+        BarColumn(bar_width=10, table_column=Column(min_width=10)),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("left"),
-        TextColumn("{task.fields[status]}"),
+        TextColumn("{task.fields[status]}", table_column=Column()),  # what is too long is wrapped, the rest stays
         console=console,
     )
 

@@ -224,7 +224,7 @@ class _Loop:
                 if "validation_act" in row:
                     self._show()
                     if not console.is_terminal:
-                        console.print(f"{row['step'] / self.steps:4.0%}  {_status(self.rows)}")
+                        console.print(f"{min(row['step'] / self.steps, 1.0):4.0%}  {_status(self.rows)}")
                 if any_process(stop.requested):
                     break
                 self._save_now_and_then(runner)

@@ -3,9 +3,11 @@
 import csv
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from test_commands import TINY
+from test_resume import damage, steps
 
 from jaxcec.commands import evaluate, train
 
@@ -27,10 +30,10 @@ def settings(tmp_path_factory):
     return path
 
 
-def train_apart(folder, *arguments):
+def train_apart(*arguments):
     """Start `train.py` in a process of its own."""
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "train.py", "--out", str(folder), *arguments]
+    command = [sys.executable, "train.py", *arguments]
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, cwd=ROOT, env=environment, **pipe)
 
@@ -52,7 +55,7 @@ def one_device(settings, tmp_path_factory):
 @pytest.fixture(scope="module")
 def eight_devices(settings, tmp_path_factory):
     folder = tmp_path_factory.mktemp("eight") / "run"
-    finished(train_apart(folder, "--config", str(settings), "--devices", "8"))
+    finished(train_apart("--out", str(folder), "--config", str(settings), "--devices", "8"))
     return folder
 
 
@@ -75,14 +78,41 @@ def test_eight_devices_learn_what_one_does(one_device, eight_devices):
     assert_same_learning(eight_devices, one_device)
 
 
-def test_two_processes_learn_what_one_does(one_device, settings, tmp_path):
+def two_processes(*arguments):
+    """Start a training that two processes share."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    together = ["--config", str(settings), "--coordinator", f"127.0.0.1:{port}", "--num-processes", "2"]
-    outputs = finished(*(train_apart(tmp_path / "run", *together, "--process-id", str(i)) for i in (0, 1)))
+    together = [*arguments, "--coordinator", f"127.0.0.1:{port}", "--num-processes", "2"]
+    return [train_apart(*together, "--process-id", str(i)) for i in (0, 1)]
+
+
+def test_two_processes_learn_what_one_does(one_device, settings, tmp_path):
+    outputs = finished(*two_processes("--out", str(tmp_path / "run"), "--config", str(settings)))
     assert_same_learning(tmp_path / "run", one_device)
     assert "done: " in outputs[0] and "done: " not in outputs[1], "one of them speaks"
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_and_pass_over_what_is_damaged(settings, tmp_path):
+    run = tmp_path / "run"
+    processes = two_processes(
+        "--out", str(run), "--config", str(settings), "--total-decisions", "8000", "--save-every", "0"
+    )
+    while len(steps(run)) < 2:
+        assert all(process.poll() is None for process in processes), "they stop when they are told"
+        time.sleep(0.1)
+    processes[1].send_signal(signal.SIGTERM)
+    outputs = finished(*processes)
+    newest = steps(run)[-1]
+    assert "stopped and saved" in outputs[0] and newest < 500
+    damage(run, newest)
+    alone = Path(shutil.copytree(run, tmp_path / "alone"))
+    asked = ["--total-decisions", str(16 * newest)]
+    outputs = finished(*two_processes("--resume", str(run), *asked))
+    assert "damaged, its checksum is another" in " ".join(outputs[0].split())
+    train.main(["--resume", str(alone), *asked])
+    assert_same_learning(run, alone)
 
 
 def test_a_checkpoint_goes_on_in_another_layout(one_device, eight_devices, tmp_path):

@@ -47,12 +47,13 @@ def metrics(folder):
 
 
 def steps(folder):
-    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit())
+    """The steps of a run's checkpoints."""
+    return sorted(int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit())
 
 
 def saved(folder):
     """The step of the newest checkpoint, 0 if there is none."""
-    return max(steps(folder), default=0) if (folder / "checkpoints").is_dir() else 0
+    return max(steps(folder), default=0)
 
 
 def damage(folder, step):
@@ -155,7 +156,7 @@ def test_a_run_killed_twenty_times_ends_as_if_it_had_not_been(tiny, tmp_path):
     for _ in range(20):
         process, chunks = at_work(*arguments, "--save-every", 0), rng.randrange(3)
         while saved(killed) < reached[-1] + 78 * chunks:
-            assert process.poll() is None, "it must be at work until it is killed"
+            assert process.poll() is None, process.communicate()[0]  # it must be at work until it is killed
             time.sleep(0.02)
         time.sleep(rng.uniform(0.0, 0.3))
         process.kill()

@@ -67,6 +67,12 @@ def test_a_byte_order_mark_is_no_part_of_a_name(load):
     assert len(load(["\ufeff" + GOOD[0], GOOD[1]])[0]) == 1
 
 
+def test_a_byte_order_mark_is_no_part_of_a_header(load):
+    header = "task_name,instance_num,job_name,task_type,status,start_time,end_time,plan_cpu,plan_mem"
+    table, report = load(["\ufeff" + header, *GOOD])
+    assert len(table) == 1 and not dropped(report)
+
+
 def test_only_ascii_digits_are_numbers():
     assert parse_task_name("M\u0661").fault == "name unknown"
 
