@@ -1,5 +1,10 @@
-"""An instance as a reader writes one: three nodes in a row, two services."""
+"""Instances as a reader writes them."""
 
+import jax
+
+from jaxcec.env import build_instance
+
+# Three nodes in a row, two services.
 INSTANCE = {
     "links": [(0, 1, 10), (1, 2, 5)],
     "node_speed": [40, 20, 10],
@@ -17,3 +22,10 @@ INSTANCE = {
         {"release": 1, "source": 2, "preds": [[]], "load": [80], "data": [50], "demand": [[0.5, 1]]},
     ],
 }
+
+
+def smallest_observation():
+    """What is seen of one microservice and two nodes."""
+    service = {"release": 0, "source": 0, "preds": [[]], "load": [1], "data": [1], "demand": [[1, 1]]}
+    env, params = build_instance([(0, 1, 1)], [1, 1], [1, 1], [[1, 1]] * 2, [service])
+    return env.reset(jax.random.key(0), params)[0]

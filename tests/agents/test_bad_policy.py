@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 from flax import serialization
+from instances import smallest_observation
 
 from jaxcec.agents.checkpoint import PRETRAINED, load_policy
-from jaxcec.env import build_instance
 
 CONTENT = serialization.msgpack_restore((PRETRAINED / "ddpg.msgpack").read_bytes())
 HEADER = json.loads(CONTENT["header"])
@@ -16,9 +16,7 @@ HEADER = json.loads(CONTENT["header"])
 
 @pytest.fixture(scope="module")
 def observation():
-    service = {"release": 0, "source": 0, "preds": [[]], "load": [1], "data": [1], "demand": [[1, 1]]}
-    env, params = build_instance([(0, 1, 1)], [1, 1], [1, 1], [[1, 1]] * 2, [service])
-    return env.reset(jax.random.key(0), params)[0]
+    return smallest_observation()
 
 
 def settings(**changes):

@@ -10,9 +10,9 @@ import pytest
 from flax import serialization
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from instances import smallest_observation
 
 from jaxcec.agents.checkpoint import PRETRAINED, load_policy, policy_algorithm
-from jaxcec.env import build_instance
 
 EXAMPLES = pytest.mark.parametrize("examples", [12, pytest.param(400, marks=pytest.mark.slow)])
 GOOD = (PRETRAINED / "ddpg.msgpack").read_bytes()
@@ -22,9 +22,7 @@ HEADER = json.loads(CONTENT["header"])
 
 @pytest.fixture(scope="module")
 def observation():
-    service = {"release": 0, "source": 0, "preds": [[]], "load": [1], "data": [1], "demand": [[1, 1]]}
-    env, params = build_instance([(0, 1, 1)], [1, 1], [1, 1], [[1, 1]] * 2, [service])
-    return env.reset(jax.random.key(0), params)[0]
+    return smallest_observation()
 
 
 def check(path, content, observation):
