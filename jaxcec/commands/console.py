@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from pathlib import Path
+
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
@@ -37,6 +41,18 @@ def progress_bar() -> Progress:
         TextColumn("{task.fields[status]}", table_column=Column()),  # what is too long is wrapped, the rest stays
         console=console,
     )
+
+
+def call(command: str, *arguments: str) -> str:
+    """What to type for `train` or `eval`: a script, a module or an entry point, as this process was started."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    if Path(sys.argv[0]).name.startswith("jaxcec-"):
+        words = [f"jaxcec-{command}"]
+    elif module is not None and module.name.startswith("jaxcec."):
+        words = ["python", "-m", f"jaxcec.{command}"]
+    else:
+        words = ["python", f"{command}.py"]
+    return shlex.join([*words, *arguments])
 
 
 def seconds(value: float) -> str:

@@ -14,7 +14,7 @@ import jax
 from jaxcec.agents.act import act
 from jaxcec.agents.checkpoint import PRETRAINED, load_policy, policy_algorithm
 from jaxcec.agents.config import ALGORITHMS
-from jaxcec.commands.console import console
+from jaxcec.commands.console import call, console
 from jaxcec.env import Action, CECEnv, EnvParams, Observation
 from jaxcec.evaluation.rollout import Contender
 from jaxcec.policies import BASELINES, RANDOM_PLANS, PlanConfig, prefer_priced_finish
@@ -110,7 +110,7 @@ def _all_contenders(
             contenders.append(Contender.of_agent(name, act(config, env), params))
             break
         else:
-            tell(f"{name}: no policy; train one with: python train.py --agent.algorithm {name}")
+            tell(f"{name}: no policy; train one with: {call('train', '--agent.algorithm', name)}")
     return contenders, sources
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import shlex
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +13,7 @@ import jax
 import yaml
 
 from jaxcec.commands.config import plain
-from jaxcec.commands.console import console
+from jaxcec.commands.console import call, console
 from jaxcec.commands.tables import Cells
 from jaxcec.evaluation.plots import schedule_figure
 from jaxcec.evaluation.report import save_report
@@ -29,11 +28,11 @@ PACKAGES = ("jaxcec", "jax", "flax", "numpy")
 
 def repeat(command: EvalCommand, folder: Path) -> str:
     """The command that plays the same again, with the settings that an evaluation left in its folder."""
-    words = ["python", "eval.py", "--config", str(folder / "config.yaml"), "--dataset", command.dataset]
+    words = ["--config", str(folder / "config.yaml"), "--dataset", command.dataset]
     words += ["--episodes", str(command.count), "--seed", str(command.seed), "--clairvoyant", str(command.generations)]
     for flag, values in {"--policies": command.policies, "--policy": command.policy}.items():
         words += [flag, *values] if values else []
-    return shlex.join(words + (["--checkpoint", str(command.checkpoint)] if command.checkpoint else []))
+    return call("eval", *words, *(["--checkpoint", str(command.checkpoint)] if command.checkpoint else []))
 
 
 def write_report(

@@ -26,7 +26,7 @@ from jaxcec.agents.checkpoint import load_runner, save_policy, save_runner
 from jaxcec.agents.sharding import env_mesh, placed, replicated
 from jaxcec.agents.train import RunnerState, evolve_prices, init_runner, train_chunk, warm_up
 from jaxcec.commands.config import TrainConfig, guarded, load_config, parse, save_config
-from jaxcec.commands.console import announced_jobs, console, progress_bar
+from jaxcec.commands.console import announced_jobs, call, console, progress_bar
 from jaxcec.commands.runtime import any_process, choose_mesh, is_main_process, join_processes, use_compilation_cache
 from jaxcec.env import Action, CECEnv, EnvParams, Observation, World
 from jaxcec.evaluation.plots import training_curves
@@ -127,7 +127,7 @@ def train(
         loop, runner = _begin(config, folder, env, env_params, resume, mesh, save_every)
         stopped = loop.run(runner, stop)
     if stopped:
-        console.print(f"stopped and saved; go on with: python train.py --resume {folder}")
+        console.print(f"stopped and saved; go on with: {call('train', '--resume', str(folder))}")
     else:
         console.print(f"done: {folder} holds config.yaml, metrics.csv, curves.png, policy.msgpack and checkpoints/")
 
