@@ -121,6 +121,7 @@ def test_a_link_of_less_than_one_mbit_per_second_is_a_link():
     assert (seen.links.bandwidth, seen.links.load) == (0.5, 0.25)
     np.testing.assert_allclose(seen.links.backlog, [6.0], rtol=1e-6)
     np.testing.assert_allclose(seen.links.free, [0.125], rtol=1e-6)
+    np.testing.assert_allclose(seen.nodes.traffic, [0.0, 8.0], rtol=1e-6)  # s of the link, for the second entry
 
 
 def test_the_service_at_hand_is_none_of_the_others_however_its_release_is_rounded():
@@ -129,10 +130,12 @@ def test_the_service_at_hand_is_none_of_the_others_however_its_release_is_rounde
 
     @jax.jit
     @jax.vmap
-    def others_at_first(gaps):
+    def service_at_first(gaps):
         release = jnp.broadcast_to(jnp.cumsum(200.0 * gaps) - 200.0 * gaps[0], params.arrivals.release.shape)
         params_then = params.replace(arrivals=params.arrivals.replace(release=release), arrival_rate=jnp.float32(1.0))
-        return env.reset_env(KEY, params_then)[0].service.others
+        return env.reset_env(KEY, params_then)[0].service
 
     gaps = jax.random.uniform(KEY, (64, SMALL.num_services), minval=0.1)
-    np.testing.assert_array_equal(others_at_first(gaps), 0.0)
+    seen = service_at_first(gaps)
+    np.testing.assert_array_equal(seen.others, 0)
+    assert np.all(seen.age >= 0.0)

@@ -71,16 +71,17 @@ def test_reserve_equals_the_lists(seed, kind):
     assert merged > 0
 
 
+@pytest.mark.parametrize("size", [20, Q + 3])
 @pytest.mark.parametrize("kind", [lambda table: table, timeline.indexed], ids=["in time order", "indexed"])
-def test_compacting_merges_like_the_lists(kind):
+def test_compacting_merges_like_the_lists(kind, size):
     rng = np.random.default_rng(0)
     reserve, merged = jax.jit(timeline.reserve), 0
     for episode in range(6):
-        table = kind(timeline.empty(R, 20))
-        for _ in range(2 * episode):
-            start = np.float32(20.0 * rng.random())
+        table = kind(timeline.empty(R, size))
+        for now in np.arange(2 * episode, dtype=np.float32):
+            start = now + np.float32(20.0 * rng.random())
             usage = rng.uniform(0.0, 0.05, R).astype(np.float32)
-            table, _ = reserve(table, usage, start, start + np.float32(rng.random()), jnp.float32(0.0))
+            table, _ = reserve(table, usage, start, start + np.float32(rng.random()), now)
         times, free = in_time_order(table)
         times, free = list(times[np.isfinite(times)]), list(free[:, np.isfinite(times)].T)
         while len(times) > Q:
@@ -93,7 +94,7 @@ def test_compacting_merges_like_the_lists(kind):
         few_times, few_free = in_time_order(few)
         np.testing.assert_array_equal(few_times[np.isfinite(few_times)], times)
         np.testing.assert_array_equal(few_free[:, : len(times)], np.stack(free, axis=-1))
-    assert merged > 10
+    assert merged > 3
 
 
 def test_shares_that_add_up_to_a_whole_fit_together():
