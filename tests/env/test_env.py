@@ -114,6 +114,25 @@ def test_act_rewards_sum_to_minus_services_times_act(episodes):
     assert np.count_nonzero(records["act"]) == ENVS, "ACT is reported once, at the end"
 
 
+def test_the_paper_s_reward_is_minus_the_time_from_ready_to_finish():
+    env, params = make_env(dataclasses.replace(SMALL, reward="ready-to-finish"), "train")
+    _, state = env.reset(KEY, params)
+    _, info, _ = rollout(env, params, state, random_actions(env, KEY, (STEPS,)))
+    decided = np.asarray(info["decided"])
+    took = np.asarray(info["finish"] - info["time"])[decided]
+    np.testing.assert_allclose(-info["reward"][decided], took, rtol=1e-6)
+    assert took.size > SMALL.num_services and (took > 0.0).all()
+
+
+def test_resets_draw_every_row_of_the_banks_and_no_other():
+    env, params = make_env(dataclasses.replace(SMALL, num_patterns=7, num_topologies=5), "train")
+    _, states = jax.vmap(env.reset_env, in_axes=(0, None))(jax.random.split(KEY, 256), params)
+    assert set(np.asarray(states.episode.arrivals)) == set(range(7))
+    assert set(np.asarray(states.episode.topology)) == set(range(5))
+    frames = SMALL.num_traces * SMALL.num_frames
+    assert set(np.asarray(states.episode.offset).ravel()) == set(range(frames))
+
+
 def test_after_the_end_nothing_is_decided_and_nothing_changes(episodes):
     for index in range(ENVS):
         _, seen, records, after = jax.tree.map(lambda x: np.asarray(x[index]), episodes)  # noqa: B023 (called at once)

@@ -47,9 +47,9 @@ BAD = {
         [r"services\[1\].demand", r"\(2, 2\)", "length 1"],
     ),
     "demand of one kind": (
-        ("services", 1, "demand"),
-        [[1]],
-        [r"services\[1\].demand", "got 1 kinds", "capacity has 2"],
+        ("services", 0, "demand"),
+        [[1]] * 3,
+        [r"services\[0\].demand", "got 1 kinds", "capacity has 2"],
     ),
     "negative demand": (
         ("services", 1, "demand"),
@@ -71,13 +71,14 @@ BAD = {
     "negative predecessor": (("services", 0, "preds", 1), [-1], [r"services\[0\].preds\[1\]", "got -1", "from 0 to 2"]),
     "unknown field": (("services", 0, "colour"), "red", [r"services\[0\]", "unknown", "colour", "fields are"]),
 }
-BAD_CONFIG = {
-    "num_nodes": (2, "needs 3"),
-    "max_links": (1, "at least 2"),
-    "num_services": (1, "needs 2"),
-    "max_microservices": (2, "at least 3"),
-    "num_resources": (1, "needs 2"),
-}
+BAD_CONFIG = [
+    ("num_nodes", 2, "needs 3"),
+    ("num_nodes", 4, "needs 3"),
+    ("max_links", 1, "at least 2"),
+    ("num_services", 1, "needs 2"),
+    ("max_microservices", 2, "at least 3"),
+    ("num_resources", 1, "needs 2"),
+]
 
 
 def put(tree, path, value):
@@ -118,9 +119,8 @@ def test_missing_service_field_is_named(field):
     fails_with([r"services\[0\]", "missing", f"'{field}'"], **put(INSTANCE, ("services", 0), service))
 
 
-@pytest.mark.parametrize("field", BAD_CONFIG)
-def test_config_that_does_not_fit_is_refused(field):
-    value, needs = BAD_CONFIG[field]
+@pytest.mark.parametrize("field, value, needs", BAD_CONFIG)
+def test_config_that_does_not_fit_is_refused(field, value, needs):
     config = EnvConfig(**{**SIZES, field: value})
     fails_with([rf"config.{field}", f"got {value}", needs], **INSTANCE, config=config)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from episodes import SMALL, STEPS, changed_later, equal, random_actions
 
-from jaxcec.env import background, known_world, with_forecast
+from jaxcec.env import HISTORY, background, known_world, with_forecast
 from jaxcec.env.dag import current_decision
 from jaxcec.scenarios.scenario import make_env
 
@@ -92,6 +92,21 @@ def test_only_services_released_by_now_are_there_and_all_of_their_work_is(settin
     decided, size, released = play(states)
     assert (~released).any() and released.any(axis=1).all()
     np.testing.assert_array_equal(decided, np.where(released, size, 0))
+
+
+def test_the_history_is_the_load_of_the_frames_up_to_now(setting):
+    _, params, states, _ = setting
+
+    @jax.jit
+    @jax.vmap
+    def both(state):
+        now = current_decision(state, params).time
+        times = now - params.background.frame * jnp.arange(HISTORY - 1, -1, -1, dtype=jnp.float32)
+        loads = jax.vmap(lambda time: background.load_at(params.background, state.episode.offset, time))(times)
+        return known_world(state, params).history, loads.T
+
+    history, loads = both(states)
+    np.testing.assert_array_equal(history, loads)
 
 
 def test_nothing_of_the_future_is_in_it(setting):

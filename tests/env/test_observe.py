@@ -28,7 +28,7 @@ INSTANCE = {
             "demand": [[1, 1]] * 5,
         },
         {"release": 15, "source": 1, "preds": [[]], "load": [100], "data": [0], "demand": [[1, 1]]},
-        {"release": 400, "source": 2, "preds": [[]], "load": [20], "data": [0], "demand": [[1, 1]]},
+        {"release": 400, "source": 2, "preds": [[]], "load": [10], "data": [0], "demand": [[1, 1]]},
     ],
 }
 HOSTS = (3, 1, 4, 1, 2, 0, 2, 0)  # of the decisions in turn, and of one after the end; 3 and 4 are devices
@@ -46,10 +46,10 @@ EXIT = [min(60, 8 + 30, 16 + 20), min(8 + 60, 30, 16 + 20), min(16 + 60, 16 + 30
 AHEAD = [JOIN_FIRST, JOIN_SECOND, EXIT, *[[0, 0, 0]] * 5]
 # At the mean speed, 20: the second entry's path takes (200 + 900) / 20 = 55 s; from 10 s on the join's takes 45 s; the
 # join ends at 162 s, with 30 s behind it.
-EXPECTED_AT = [55, 55, 10 + 45, 162 + 30, 5, 162 + 30, 1]  # since the release; the light exit, of 10 + 3, never counts
-EXPECTED = [55, 55, 55 - 10, 192 - 10, 5, 192 - 162, 1, 0]  # since now
+EXPECTED_AT = [55, 55, 10 + 45, 162 + 30, 5, 162 + 30, 0.5]  # since the release; the light exit never counts
+EXPECTED = [55, 55, 55 - 10, 192 - 10, 5, 192 - 162, 0.5, 0]  # since now
 OTHERS = [0, 0, 0, 0, 1, 0, 0, 0]
-FINISHES = [192, 100 / 30, 20 / 30]  # of what is decided
+FINISHES = [192, 100 / 30, 10 / 30]  # of what is decided
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_others_are_the_services_there_that_are_not_decided(episode):
 def test_the_reward_is_how_much_sooner_it_looks(episode):
     _, info = episode
     # The join turns 55 s into 192; the exit begins 8 s late, after 80 Mbit at 10 Mbit/s, and runs 30 s longer.
-    rewards = [0, 0, 55 - 192, 0, 5 - 100 / 30, 192 - 230, 1 - 20 / 30, 0]
+    rewards = [0, 0, 55 - 192, 0, 5 - 100 / 30, 192 - 230, 0.5 - 10 / 30, 0]
     np.testing.assert_allclose(info["reward"], rewards, rtol=1e-5, atol=1e-4)
 
 

@@ -1,35 +1,39 @@
 """What is seen in random episodes against plain Python: paths ahead, completion times expected, backlogs."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
-from episodes import SMALL, STEPS, random_actions, rollout
+from episodes import SMALL, random_actions, rollout
 
 from jaxcec.scenarios.scenario import make_env
 
-V = SMALL.num_nodes
+SCENARIO = dataclasses.replace(SMALL, num_services=3, max_microservices=16)
+STEPS = SCENARIO.num_services * SCENARIO.max_microservices  # at least the length of an episode
+V = SCENARIO.num_nodes
 
 
 @pytest.fixture(scope="module")
-def played():
-    """The banks, an episode's draws, and what was seen before each decision, and its record."""
-    env, params = make_env(SMALL, "train")
-    key = jax.random.key(7)
-    _, state = env.reset(key, params)
-    seen, info, _ = rollout(env, params, state, random_actions(env, key, (STEPS,)))
-    return jax.tree.map(np.asarray, (params, state.episode, seen, info))
+def decisions():
+    """Those of some random episodes: what was seen, and in plain Python what was there and what came before."""
+    env, params = make_env(SCENARIO, "train")
+    keys = jax.random.split(jax.random.key(0), 4)
+    _, states = jax.vmap(env.reset_env, in_axes=(0, None))(keys, params)
+    actions = random_actions(env, keys[0], (len(keys), STEPS))
+    seen, info, _ = jax.vmap(rollout, in_axes=(None, None, 0, 0))(env, params, states, actions)
+    episodes = jax.tree.map(np.asarray, (states.episode, seen, info))
+    params = jax.tree.map(np.asarray, params)
+    each = [jax.tree.map(lambda x, e=e: x[e], episodes) for e in range(len(keys))]
+    return [decision for episode in each for decision in decisions_of(params, *episode)]
 
 
-def decisions(played):
-    """Each decision with what came before it, in plain Python."""
-    params, drawn, seen, info = played
+def decisions_of(params, drawn, seen, info):
+    """Each decision of an episode."""
     dags = params.dags
     finish, host, busy_until = {}, {}, np.zeros(2 * V)
-    for k in range(STEPS):
-        if not info["decided"][k]:
-            return
+    for k in range(int(info["decided"].sum())):
         i, j = int(info["service"][k]), int(info["microservice"][k])
         dag = params.arrivals.dag[drawn.arrivals, i]
         size = dags.size[dag]
@@ -61,17 +65,27 @@ def ranks(preds, load):
     return [rank(j) for j in range(len(preds))]
 
 
+def heaviest_behind(d):
+    """The successor with the heaviest path, None behind an exit."""
+    behind = [k for k in range(len(d.preds)) if d.preds[k, d.microservice]]
+    return max(behind, key=lambda k: d.rank[k], default=None)
+
+
+def parts_elsewhere(d, successor):
+    """How many predecessors of a microservice have run at each node, or at its device."""
+    count = np.zeros(V)
+    for sibling, host in d.host.items():
+        count[host % V] += d.preds[successor, sibling]
+    return count
+
+
 def path_ahead(d):
     """The best move of the heaviest successor's input, with its other predecessors' parts, and the path from there."""
-    behind = [k for k in range(len(d.preds)) if d.preds[k, d.microservice]]
-    if not behind:
+    heaviest = heaviest_behind(d)
+    if heaviest is None:
         return [0.0] * V
-    heaviest = max(behind, key=lambda k: d.rank[k])
     part = d.data[heaviest] / d.preds[heaviest].sum()
-    elsewhere = np.zeros(V)
-    for sibling, host in d.host.items():
-        if d.preds[heaviest, sibling]:
-            elsewhere[host % V] += part
+    elsewhere = part * parts_elsewhere(d, heaviest)
     ways = np.zeros((V, V))
     for here in range(V):
         for there in range(V):
@@ -90,22 +104,24 @@ def expected(d):
     return max(ends) - d.now
 
 
-def test_what_lies_ahead_of_a_microservice(played):
-    for d in decisions(played):
+def test_what_lies_ahead_of_a_microservice(decisions):
+    gathered = 0
+    for d in decisions:
         np.testing.assert_allclose(d.seen.nodes.ahead, path_ahead(d), rtol=1e-5)
         np.testing.assert_allclose(d.seen.service.expected, expected(d), rtol=1e-4, atol=1e-3)
+        gathered += heaviest_behind(d) is not None and parts_elsewhere(d, heaviest_behind(d)).any()
+    assert gathered > 10
 
 
-def test_backlogs_end_with_the_last_reservation(played):
-    for d in decisions(played):
-        np.testing.assert_allclose(
-            d.seen.nodes.backlog, np.maximum(d.busy_until[:V] - d.now, 0.0), rtol=1e-5, atol=1e-3
-        )
+def test_backlogs_end_with_the_last_reservation(decisions):
+    for d in decisions:
+        left = np.maximum(d.busy_until[:V] - d.now, 0.0)
+        np.testing.assert_allclose(d.seen.nodes.backlog, left, rtol=1e-5, atol=1e-3)
 
 
-def test_columns_without_a_link_show_nothing(played):
-    seen = played[2].links
-    padding = seen.bandwidth == 0.0
-    assert padding.any() and not padding.all()
-    for what in (seen.free, seen.load, seen.backlog):
-        assert not what[padding].any()
+def test_columns_without_a_link_show_nothing(decisions):
+    for d in decisions:
+        padding = d.seen.links.bandwidth == 0.0
+        for what in (d.seen.links.free, d.seen.links.load, d.seen.links.backlog):
+            assert not what[padding].any()
+    assert any((d.seen.links.bandwidth == 0.0).any() for d in decisions)
