@@ -81,7 +81,8 @@ def test_compacting_merges_like_the_lists(kind, size):
         for now in np.arange(2 * episode, dtype=np.float32):
             start = now + np.float32(20.0 * rng.random())
             usage = rng.uniform(0.0, 0.05, R).astype(np.float32)
-            table, _ = reserve(table, usage, start, start + np.float32(rng.random()), now)
+            lasts = np.float32(rng.random() * (rng.random() < 0.7))  # one of none drops what is past and adds nothing
+            table, _ = reserve(table, usage, start, start + lasts, now)
         times, free = in_time_order(table)
         times, free = list(times[np.isfinite(times)]), list(free[:, np.isfinite(times)].T)
         while len(times) > Q:
@@ -132,6 +133,9 @@ def test_what_is_reserved_ahead_and_what_is_free_now(kind):
     ):
         np.testing.assert_allclose(timeline.reserved_ahead(table, jnp.float32(now)), ahead, atol=1e-6)
         np.testing.assert_allclose(timeline.free_at(table, jnp.float32(now)), free, atol=1e-6)
+    later = jnp.float32(8.0)
+    table, _ = timeline.reserve(table, jnp.ones(2), later, later, later)  # drops what is past and adds nothing
+    np.testing.assert_allclose(timeline.reserved_ahead(table, later), [1.0, 0.5], atol=1e-6)
 
 
 @pytest.mark.parametrize("requests", [1, 3, 40])
