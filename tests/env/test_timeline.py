@@ -78,8 +78,8 @@ def test_compacting_merges_like_the_lists(kind, size):
     reserve, merged = jax.jit(timeline.reserve), 0
     for episode in range(6):
         table = kind(timeline.empty(R, size))
-        for now in np.arange(2 * episode, dtype=np.float32):
-            start = now + np.float32(20.0 * rng.random())
+        for now in np.arange(3 * episode, dtype=np.float32):
+            start = now + np.float32(8.0 * rng.random())
             usage = rng.uniform(0.0, 0.05, R).astype(np.float32)
             lasts = np.float32(rng.random() * (rng.random() < 0.7))  # one of none drops what is past and adds nothing
             table, _ = reserve(table, usage, start, start + lasts, now)
