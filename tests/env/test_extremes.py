@@ -74,6 +74,9 @@ def test_long_horizons_lose_no_more_than_a_few_roundings(release):
 def test_64_bit_jax_computes_the_same_bits():
     """Every array of the simulator names its type: who enables 64 bits for ends of their own changes nothing."""
     found, _ = played(late(1e4), [0, 1, 2, 3])
-    with jax.enable_x64(True):
+    jax.config.update("jax_enable_x64", True)
+    try:
         again, _ = played(late(1e4), [0, 1, 2, 3])
+    finally:
+        jax.config.update("jax_enable_x64", False)
     np.testing.assert_array_equal(found, again)
