@@ -160,7 +160,7 @@ def path_ahead(decision: Decision, params: EnvParams, topology: chex.Array) -> c
     """
     dags, network, num_nodes = params.dags, params.network, params.network.bottleneck.shape[-1]
     rank = jnp.where(dags.preds[decision.dag, :, decision.microservice], dags.rank[decision.dag], 0.0)
-    successor = jnp.argmax(rank)
+    successor = jnp.argmax(rank).astype(jnp.int32)
     behind = decision.active & (rank[successor] > 0.0)
     in_degree = dags.in_degree[decision.dag, successor].astype(jnp.float32)
     share = dags.data[decision.dag, successor] / jnp.maximum(in_degree, 1.0)
