@@ -16,7 +16,7 @@ from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import init_params
 from jaxcec.agents.features import encode
 from jaxcec.agents.sharding import replicated
-from jaxcec.agents.train import init_runner, train_chunk, warm_up
+from jaxcec.agents.training import init_runner, train_chunk, warm_up
 from jaxcec.env import Action, CECEnv, EnvParams, known_world
 from jaxcec.evaluation.rollout import Contender
 from jaxcec.policies import BASELINES

@@ -15,8 +15,8 @@ import numpy as np
 from harness import print_table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from oracle import Oracle
-from rounding_cases import late
+from helpers.oracle import Oracle
+from helpers.rounding_cases import late
 
 from jaxcec.env import Action, build_instance
 

@@ -19,7 +19,7 @@ from rich.progress import Progress
 
 from jaxcec.agents.act import act
 from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.train import init_runner, train_chunk, warm_up
+from jaxcec.agents.training import init_runner, train_chunk, warm_up
 from jaxcec.evaluation.rollout import episode_keys, rollout
 from jaxcec.scenarios import Scenario, make_env
 

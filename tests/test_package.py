@@ -23,6 +23,6 @@ def test_an_unknown_id_is_refused():
 
 
 def test_the_paper_s_file_and_the_registered_scenario_agree():
-    from jaxcec.commands.config import load_config
+    from jaxcec.commands.settings import load_config
 
     assert load_config("paper").scenario == Scenario(**PAPER_SETTINGS)

@@ -19,7 +19,7 @@ BESIDE_THE_CODE = {
     *(f"configs/{name}.yaml" for name in ("default", "paper", "smoke")),
     *(f"agents/pretrained/{name}.msgpack" for name in ("ddpg", "dtdrlmo", "dtdrlmo-plan")),
     "agents/pretrained/README.md",
-    "evaluation/report.html.j2",
+    "evaluation/result_page.html.j2",
     "scenarios/data/adversarial.json",
     "scenarios/data/alibaba_hour.npz",
     "scenarios/data/README.md",

@@ -22,7 +22,7 @@ from jax.experimental import multihost_utils
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import AgentParams, init_params
 from jaxcec.agents.features import Features, encode
-from jaxcec.agents.train import RunnerState
+from jaxcec.agents.training import RunnerState
 from jaxcec.env import EnvConfig, Observation
 from jaxcec.files import write_aside
 

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 if TYPE_CHECKING:
-    from jaxcec.agents.train import RunnerState
+    from jaxcec.agents.training import RunnerState
 
 _ENV = "env"
 

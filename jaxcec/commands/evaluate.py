@@ -15,18 +15,19 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxcec.agents.config import ALGORITHMS
 from jaxcec.agents.sharding import replicated, shared_out
-from jaxcec.commands.config import guarded, load_config, parse, save_scenario
 from jaxcec.commands.console import announced_jobs, console, progress_bar, seconds
 from jaxcec.commands.contenders import contenders_for
-from jaxcec.commands.report import repeat, write_report
+from jaxcec.commands.paper_grids import run_sweep
 from jaxcec.commands.runtime import choose_mesh, use_compilation_cache
-from jaxcec.commands.schedule import record_all, show_schedule
-from jaxcec.commands.sweep import run_sweep
+from jaxcec.commands.settings import guarded, load_config, parse, save_scenario
+from jaxcec.commands.show_schedule import record_all, show_schedule
 from jaxcec.commands.tables import Result, Results, act_table, against, difference_table
+from jaxcec.commands.write_report import repeat, write_report
 from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation.clairvoyant import clairvoyant
-from jaxcec.evaluation.plots import act_bars
+from jaxcec.evaluation.figures import act_bars
 from jaxcec.evaluation.rollout import MEASURES, Contender, Episodes, episode_keys, timed_rollout
 from jaxcec.evaluation.statistics import bootstrap_mean
 from jaxcec.files import write_aside
@@ -223,7 +224,7 @@ def _write(
     save_scenario(scenario, folder / "config.yaml")
     write_aside(folder / "episodes.csv", text.getvalue())
     try:
-        act_bars(acts, folder / "act.png", f"{command.dataset}, {scenario.name}, {command.count} episodes")
+        act_bars(acts, folder / "act.png", f"{command.dataset}, {scenario.name}, {command.count} episodes", ALGORITHMS)
     except ImportError as error:
         console.print(f"no act.png: {error}")
     write_aside(folder / "results.json", json.dumps(summary, indent=2) + "\n")

@@ -24,12 +24,12 @@ from rich.progress import Progress
 from jaxcec.agents.act import act
 from jaxcec.agents.checkpoint import load_runner, save_policy, save_runner
 from jaxcec.agents.sharding import env_mesh, placed, replicated
-from jaxcec.agents.train import RunnerState, evolve_prices, init_runner, train_chunk, warm_up
-from jaxcec.commands.config import TrainConfig, guarded, load_config, parse, save_config
+from jaxcec.agents.training import RunnerState, evolve_prices, init_runner, train_chunk, warm_up
 from jaxcec.commands.console import announced_jobs, call, console, progress_bar
 from jaxcec.commands.runtime import any_process, choose_mesh, is_main_process, join_processes, use_compilation_cache
+from jaxcec.commands.settings import TrainConfig, guarded, load_config, parse, save_config
 from jaxcec.env import Action, CECEnv, EnvParams, Observation, World
-from jaxcec.evaluation.plots import training_curves
+from jaxcec.evaluation.figures import training_curves
 from jaxcec.evaluation.rollout import episode_keys, rollout
 from jaxcec.files import write_aside
 from jaxcec.policies import BASELINES

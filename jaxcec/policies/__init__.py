@@ -12,9 +12,9 @@ from jaxcec.policies.baselines import predicted_finish as predicted_finish
 from jaxcec.policies.baselines import priced_earliest_finish as priced_earliest_finish
 from jaxcec.policies.baselines import priced_predicted_finish as priced_predicted_finish
 from jaxcec.policies.baselines import random_node as random_node
-from jaxcec.policies.clairvoyant import SearchConfig as SearchConfig
-from jaxcec.policies.clairvoyant import follow_placement as follow_placement
-from jaxcec.policies.clairvoyant import search as search
+from jaxcec.policies.placement_search import SearchConfig as SearchConfig
+from jaxcec.policies.placement_search import follow_placement as follow_placement
+from jaxcec.policies.placement_search import search as search
 from jaxcec.policies.planning import RANDOM_PLANS as RANDOM_PLANS
 from jaxcec.policies.planning import Forecast as Forecast
 from jaxcec.policies.planning import PlanConfig as PlanConfig

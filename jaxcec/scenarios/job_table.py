@@ -9,9 +9,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from jaxcec.scenarios.dag import Dag, check_demand
 from jaxcec.scenarios.sampling import truncated_normal
 from jaxcec.scenarios.seeds import SPLITS, check_choice, hash_split
+from jaxcec.scenarios.synthetic_dags import Dag, check_demand
 
 Runtime = Literal["registered", "corrected"]
 _HOUR = Path(__file__).parent / "data" / "alibaba_hour.npz"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxcec.env.types import Background
-from jaxcec.scenarios.background import LoadProcess, pack_background
+from jaxcec.scenarios.load_processes import LoadProcess, pack_background
 from jaxcec.scenarios.seeds import SPLITS, check_choice, hash_split
 from jaxcec.scenarios.trace_csv import import_polars, read_rows
 

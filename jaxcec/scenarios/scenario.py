@@ -14,10 +14,10 @@ from jaxcec.env import CECEnv, EnvConfig, EnvParams, make_dags, make_network
 from jaxcec.env.types import Reward
 from jaxcec.scenarios.alibaba import LoadReport, load_batch_tasks
 from jaxcec.scenarios.arrivals import draw_arrivals
-from jaxcec.scenarios.background import KINDS, Kind, draw_background
-from jaxcec.scenarios.dag import Dag, check_demand, synthetic_dag
 from jaxcec.scenarios.job_table import JobTable, Runtime, alibaba_hour, job_dags
+from jaxcec.scenarios.load_processes import KINDS, Kind, draw_background
 from jaxcec.scenarios.seeds import check_choice, split_rng
+from jaxcec.scenarios.synthetic_dags import Dag, check_demand, synthetic_dag
 from jaxcec.scenarios.topology import most_links, synthetic_topology
 
 Dataset = Literal["synthetic", "alibaba", "both"]

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from flax import serialization
-from instances import smallest_observation
+from helpers.instances import smallest_observation
 
 from jaxcec.agents.checkpoint import PRETRAINED, load_policy
 

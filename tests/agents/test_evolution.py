@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from episodes import SMALL
+from helpers.episodes import SMALL
 
 from jaxcec.agents import evolution
 from jaxcec.agents.config import AgentConfig

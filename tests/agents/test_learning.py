@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcec.agents import ddpg, replay, train
+from jaxcec.agents import ddpg, replay, training
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.features import COSTS, NODE_COLUMNS, RATE, Features, encode
 from jaxcec.agents.networks import Actor, Critic, RelaxedAction
@@ -276,14 +276,14 @@ CHUNK = 3
 
 
 @pytest.fixture(scope="module")
-def training():
+def short_run():
     """Two runs of one seed and one of another, two chunks each.
 
     Returns:
         Metrics of each run's chunks, the runners that were handed in, and how often the loop was traced in each chunk.
     """
     env, params = make_env(TINY, "train")
-    traces, original = [], train.update_step
+    traces, original = [], training.update_step
 
     def counted(*args):
         traces.append(1)
@@ -291,33 +291,33 @@ def training():
 
     metrics, handed_in, counts = [], [], []
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):  # as in lax_promotion
-        patch.setattr(train, "update_step", counted)
+        patch.setattr(training, "update_step", counted)
         for seed in (0, 0, 1):
-            runner = train.init_runner(env, params, TRAINING, ENVS, jax.random.key(seed))
-            runner, _ = train.warm_up(env, params, TRAINING, runner, 2)
+            runner = training.init_runner(env, params, TRAINING, ENVS, jax.random.key(seed))
+            runner, _ = training.warm_up(env, params, TRAINING, runner, 2)
             chunks = []
             for _ in range(2):
                 handed_in.append(runner)
-                runner, chunk = train.train_chunk(env, params, TRAINING, runner, CHUNK)
+                runner, chunk = training.train_chunk(env, params, TRAINING, runner, CHUNK)
                 chunks.append(jax.tree.map(np.asarray, chunk))
                 counts.append(len(traces))
             metrics.append(chunks)
     return metrics, handed_in, counts
 
 
-def test_training_is_traced_once(training):
-    _, _, counts = training
+def test_training_is_traced_once(short_run):
+    _, _, counts = short_run
     assert counts == [1] * len(counts)
 
 
-def test_training_uses_up_the_runner(training):
-    _, handed_in, _ = training
+def test_training_uses_up_the_runner(short_run):
+    _, handed_in, _ = short_run
     for runner in handed_in:
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(runner))
 
 
-def test_training_with_one_seed_gives_identical_metrics(training):
-    (first, again, other), _, _ = training
+def test_training_with_one_seed_gives_identical_metrics(short_run):
+    (first, again, other), _, _ = short_run
     for a, b, c in zip(first, again, other, strict=True):
         assert a.keys() == b.keys()
         for name in a:
@@ -331,10 +331,10 @@ def run(config: AgentConfig, step: int = 0):
     """A tiny runner before and after two iterations, which begin at a step, and their metrics."""
     env, params = make_env(TINY, "train")
     with jax.numpy_dtype_promotion("standard"):
-        runner = train.init_runner(env, params, config, ENVS, KEY)
-        runner, _ = train.warm_up(env, params, config, runner.replace(step=jnp.uint32(step)), 2)
+        runner = training.init_runner(env, params, config, ENVS, KEY)
+        runner, _ = training.warm_up(env, params, config, runner.replace(step=jnp.uint32(step)), 2)
         before = jax.tree.map(jnp.copy, runner)  # what is handed in is donated
-        return before, *train.train_chunk(env, params, config, runner, 2)
+        return before, *training.train_chunk(env, params, config, runner, 2)
 
 
 def test_the_counter_of_decisions_goes_past_31_bits():

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from episodes import SMALL, STEPS, changed_later, random_actions
+from helpers.episodes import SMALL, STEPS, changed_later, random_actions
 
 from jaxcec.agents import forecast
 from jaxcec.agents.act import act, prefer
@@ -16,7 +16,7 @@ from jaxcec.agents.ddpg import init_params
 from jaxcec.agents.features import COSTS, encode
 from jaxcec.agents.networks import PRICES
 from jaxcec.env import HISTORY, known_world
-from jaxcec.scenarios.background import draw_background
+from jaxcec.scenarios.load_processes import draw_background
 from jaxcec.scenarios.scenario import make_env
 
 KEY = jax.random.key(0)

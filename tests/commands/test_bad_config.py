@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxcec.commands.config import TrainConfig, load_config
+from jaxcec.commands.settings import TrainConfig, load_config
 
 BOMB = "a: &a [0,0,0,0,0,0,0,0,0]\n" + "".join(
     f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)

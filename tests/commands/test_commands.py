@@ -5,35 +5,10 @@ import json
 import numpy as np
 import pytest
 import yaml
+from helpers.runs import TINY
 
 from jaxcec.commands import evaluate, train
-from jaxcec.commands.config import TrainConfig, load_config, save_config
-
-TINY = {
-    "scenario": {
-        "name": "tiny",
-        "num_services": 2,
-        "max_microservices": 4,
-        "num_topologies": 2,
-        "num_dags": 8,
-        "num_patterns": 4,
-        "num_traces": 2,
-        "num_frames": 16,
-        "link_breakpoints": 32,
-        "host_breakpoints": 16,
-    },
-    "agent": {
-        "hidden": [8, 8],
-        "replay_size": 64,
-        "batch_size": 16,
-        "updates_per_step": 1,
-        "warmup_steps": 2,
-        "evolution": 2,
-        "evolution_pairs": 2,
-    },
-    "num_envs": 4,
-    "total_decisions": 96,
-}
+from jaxcec.commands.settings import TrainConfig, load_config, save_config
 
 
 @pytest.fixture(scope="module")

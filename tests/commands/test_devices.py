@@ -14,8 +14,7 @@ import jax
 import numpy as np
 import pytest
 import yaml
-from test_commands import TINY
-from test_resume import damage, steps
+from helpers.runs import TINY, damage, steps
 
 from jaxcec.commands import evaluate, train
 

@@ -6,7 +6,7 @@ import shlex
 import numpy as np
 import pytest
 import yaml
-from test_commands import TINY
+from helpers.runs import TINY
 
 from jaxcec.commands import evaluate
 

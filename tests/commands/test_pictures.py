@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from test_commands import TINY
+from helpers.runs import TINY
 
 from jaxcec.commands import evaluate
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import filelock
 import pytest
 import yaml
-from test_commands import TINY
+from helpers.runs import TINY, damage, steps
 
 from jaxcec.commands import train
 
@@ -46,23 +46,9 @@ def metrics(folder):
         return [{k: v for k, v in row.items() if k != "decisions_per_s"} for row in csv.DictReader(file)]
 
 
-def steps(folder):
-    """The steps of a run's checkpoints."""
-    return sorted(int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit())
-
-
 def saved(folder):
     """The step of the newest checkpoint, 0 if there is none."""
     return max(steps(folder), default=0)
-
-
-def damage(folder, step):
-    """Change one byte in the middle of a checkpoint's largest file."""
-    files = [path for path in (folder / "checkpoints" / str(step)).rglob("*") if path.is_file()]
-    largest = max(files, key=lambda path: path.stat().st_size)
-    content = bytearray(largest.read_bytes())
-    content[len(content) // 2] ^= 1
-    largest.write_bytes(content)
 
 
 def test_the_newest_three_checkpoints_are_kept_with_their_checksums(whole):

@@ -6,7 +6,7 @@ import pytest
 
 from jaxcec.env.banks import make_dags, upward_rank
 from jaxcec.env.routing import routes
-from jaxcec.scenarios.dag import Dag, synthetic_dag
+from jaxcec.scenarios.synthetic_dags import Dag, synthetic_dag
 
 
 def diamond(**changes):

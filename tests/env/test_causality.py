@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from episodes import SMALL, STEPS, equal, rollout
+from helpers.episodes import SMALL, STEPS, equal, rollout
 
 from jaxcec.env import Action
 from jaxcec.scenarios.scenario import make_env

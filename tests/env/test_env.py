@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from episodes import SMALL, STEPS, equal, random_actions, rollout
+from helpers.episodes import SMALL, STEPS, equal, random_actions, rollout
 
 from jaxcec.env import Action, CECEnv, Observation, flatten, observation_size
 from jaxcec.scenarios.scenario import make_env

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracle import Oracle
-from rounding_cases import late, ring
+from helpers.oracle import Oracle
+from helpers.rounding_cases import late, ring
 
 from jaxcec.env import Action, build_instance
 

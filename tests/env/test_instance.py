@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from instances import INSTANCE
+from helpers.instances import INSTANCE
 
 from jaxcec.env import Action, EnvConfig, build_instance
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from episodes import SMALL, STEPS, changed_later, equal, random_actions
+from helpers.episodes import SMALL, STEPS, changed_later, equal, random_actions
 
 from jaxcec.env import HISTORY, background, known_world, with_forecast
 from jaxcec.env.dag import current_decision

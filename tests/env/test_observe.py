@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from episodes import SMALL, STEPS, random_actions, rollout
+from helpers.episodes import SMALL, STEPS, random_actions, rollout
 
 from jaxcec.env import Action, EnvConfig, build_instance, expected_completions
 from jaxcec.scenarios.scenario import make_env

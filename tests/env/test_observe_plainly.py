@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from episodes import SMALL, random_actions, rollout
+from helpers.episodes import SMALL, random_actions, rollout
 
 from jaxcec.scenarios.scenario import make_env
 

@@ -1,4 +1,4 @@
-"""Random episodes of the simulator against an independent one (tests/oracle.py).
+"""Random episodes of the simulator against an independent one (tests/helpers/oracle.py).
 
 Episodes come in two kinds. In an exact one every number is a small multiple of a power of two, so that float32 rounds
 nothing and the two simulators must agree, ties and exact fits included. In a rough one numbers are arbitrary; there,
@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.oracle import Oracle, Record
 from hypothesis import HealthCheck, assume, given, note, settings
-from oracle import Oracle, Record
 
 from jaxcec.env import Action, EnvConfig, build_instance
 from jaxcec.env.types import Background

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from oracle import Oracle, shortest_route
+from helpers.oracle import Oracle, shortest_route
 
 from jaxcec.env import Action, EnvConfig, build_instance
 

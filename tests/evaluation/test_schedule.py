@@ -6,12 +6,12 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from episodes import SMALL
+from helpers.episodes import SMALL
 
-from jaxcec.evaluation.plots import schedule_figure
+from jaxcec.evaluation.figures import schedule_figure
 from jaxcec.evaluation.rollout import Contender, episode_keys, rollout
 from jaxcec.evaluation.schedule import bars, record, resources
-from jaxcec.evaluation.viewer import save_page
+from jaxcec.evaluation.schedule_page import save_page
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios import make_env
 

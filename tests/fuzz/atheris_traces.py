@@ -16,7 +16,7 @@ import atheris
 with atheris.instrument_imports(include=["jaxcec.scenarios"]):
     from jaxcec.scenarios.alibaba import load_batch_tasks
     from jaxcec.scenarios.machine_usage import usage_grid
-from plain_trace import check_invariants
+from helpers.plain_trace import check_invariants
 
 SEEDS = (
     "M1,1,j_1,1,Terminated,10,20,100.00,0.5\nR2_1,1,j_1,1,Terminated,10,30,50.00,0.5\n",

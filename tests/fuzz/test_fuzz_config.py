@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxcec.commands.config import TrainConfig, load_config, save_config
+from jaxcec.commands.settings import TrainConfig, load_config, save_config
 
 FILES = [path.read_bytes() for path in sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))]
 EXAMPLES = pytest.mark.parametrize("examples", [80, pytest.param(5000, marks=pytest.mark.slow)])

@@ -6,9 +6,9 @@ import math
 import jax
 import numpy as np
 import pytest
+from helpers.instances import INSTANCE
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from instances import INSTANCE
 
 from jaxcec.env import build_instance
 from jaxcec.env.banks import upward_rank

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pytest
 from flax import serialization
+from helpers.instances import smallest_observation
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from instances import smallest_observation
 
 from jaxcec.agents.checkpoint import PRETRAINED, load_policy, policy_algorithm
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from helpers.plain_trace import check_invariants, plain_load
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from plain_trace import check_invariants, plain_load
 
 from jaxcec.scenarios import machine_usage, trace_csv
 from jaxcec.scenarios.alibaba import LAYOUTS, load_batch_tasks

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from episodes import SMALL, STEPS
+from helpers.episodes import SMALL, STEPS
 
 from jaxcec.env import Action, build_instance
 from jaxcec.policies import (

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from episodes import SMALL, STEPS, random_actions
+from helpers.episodes import SMALL, STEPS, random_actions
 
 from jaxcec.env import expected_completions, known_world
 from jaxcec.policies import (

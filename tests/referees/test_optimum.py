@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("ortools", reason="the extra `referees` is not installed")
 
-from referees.optimum import Optimum, solve, total_of
+from helpers.optimum import Optimum, solve, total_of
 
 from jaxcec.env import Action, CECEnv, EnvConfig, EnvParams, build_instance
 from jaxcec.env.dag import current_decision

@@ -9,7 +9,7 @@ routes of several links.
 How the two models are made one:
 
 - links: CM02 without latency, latency and bandwidth factors, TCP window (gamma), weight of short links (weight-S) and
-  cross-traffic; one shared link for both directions, as in the simulator; routes from `tests/oracle.py`;
+  cross-traffic; one shared link for both directions, as in the simulator; routes from `tests/helpers/oracle.py`;
 - a coflow: one flow from each node that holds a part of the input, capped at size / tau, tau = G / eta;
 - resources: a microservice that holds R of C of a host's cpu runs as R x 4 threads on C x 4 cores, and as many
   again for memory, each thread with all its cycles; the model knows no slower execution, so one is an over-booking;
@@ -26,8 +26,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from episodes import rollout
-from oracle import Oracle, Record, shortest_route
+from helpers.episodes import rollout
+from helpers.oracle import Oracle, Record, shortest_route
 
 from jaxcec.env import Action, EnvConfig, build_instance
 

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
+from helpers.real_rows import BATCH, HOUR, needs_real_rows
 
 from jaxcec.env.banks import upward_rank
 from jaxcec.scenarios.alibaba import LAYOUTS, load_batch_tasks
 from jaxcec.scenarios.task_names import TaskName, parse_task_name
-
-from .shared import BATCH, HOUR, needs_real_rows
 
 
 def row(task, job="j_1", start=100, end=110, cpu=100.0, mem=0.5, instances=1, status="Terminated"):

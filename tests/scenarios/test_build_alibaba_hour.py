@@ -3,10 +3,9 @@ import runpy
 from pathlib import Path
 
 import pytest
+from helpers.real_rows import HOUR, needs_real_rows
 
 from jaxcec.scenarios.job_table import JobTable, alibaba_hour
-
-from .shared import HOUR, needs_real_rows
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "build_alibaba_hour.py"))

@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
+from helpers.real_rows import USAGE, needs_real_rows
 
-from jaxcec.scenarios.background import PROCESSES
+from jaxcec.scenarios.load_processes import PROCESSES
 from jaxcec.scenarios.machine_usage import fit_usage, real_usage, usage_grid
 from jaxcec.scenarios.seeds import hash_split
-
-from .shared import USAGE, needs_real_rows
 
 
 @pytest.fixture

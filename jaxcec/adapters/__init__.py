@@ -1,0 +1,6 @@
+"""CECEnv for other libraries' learners: flat views of it, and one module for each library, imported by name."""
+
+from jaxcec.adapters.views import ContinuousView as ContinuousView
+from jaxcec.adapters.views import DiscreteView as DiscreteView
+from jaxcec.adapters.views import FlatView as FlatView
+from jaxcec.adapters.views import make_view as make_view

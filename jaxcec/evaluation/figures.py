@@ -1,0 +1,128 @@
+"""Pictures: the training curves of Fig. 3 and the ACT of every policy. They need matplotlib, the extra `plot`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxcec.evaluation.schedule import Schedule, bars, resources, slot_counts
+from jaxcec.evaluation.statistics import Interval
+
+
+def training_curves(rows: Sequence[Mapping[str, float]], path: Path, references: Mapping[str, float]) -> None:
+    """Fig. 3: reward, actor loss, critic loss; beside them the ACT on held-out episodes and the twin's error.
+
+    Args:
+        rows: metrics in order, with `decisions` and the columns drawn.
+        path: PNG to write.
+        references: ACT of baselines, s, drawn as level lines.
+    """
+    plt = pyplot()
+    panels = {
+        "reward": "mean reward per decision (s)",
+        "actor_loss": "actor loss",
+        "critic_loss": "critic loss",
+        "validation_act": "ACT on validation episodes (s)",
+        "twin_error": "twin: share of change not foreseen",
+    }
+    shown = [name for name in panels if any(_number(row.get(name)) is not None for row in rows)]
+    figure, axes = plt.subplots(1, len(shown), figsize=(3.6 * len(shown), 3.0), squeeze=False, layout="constrained")
+    for axis, name in zip(axes[0], shown, strict=True):
+        points = [(row["decisions"] / 1e6, value) for row in rows if (value := _number(row.get(name))) is not None]
+        axis.plot(*zip(*points, strict=True), color="C0", marker="o" if len(points) < 20 else None, markersize=3)
+        axis.set(title=panels[name], xlabel="million decisions")
+        axis.title.set_fontsize(10)
+        if name in ("critic_loss", "validation_act"):
+            axis.set_yscale("log")
+        if name == "validation_act":
+            for color, (reference, act) in zip(("C2", "C1", "C3"), references.items(), strict=False):
+                axis.axhline(act, color=color, linestyle="--", linewidth=1.0, label=reference)
+            axis.legend(fontsize=8)
+    save_figure(figure, path)
+
+
+def act_bars(acts: Mapping[str, Interval], path: Path, title: str, highlighted: Collection[str] = ()) -> None:
+    """ACT of each policy with its 95 % interval; a logarithmic axis, for the worst are many times the best.
+
+    Args:
+        acts: by policy, s.
+        path: PNG to write.
+        title: above the figure.
+        highlighted: policies drawn in colour, such as the learned ones.
+    """
+    plt = pyplot()
+    names = list(acts)
+    means = [acts[name].mean for name in names]
+    spread = [
+        [acts[name].mean - acts[name].low for name in names],
+        [acts[name].high - acts[name].mean for name in names],
+    ]
+    figure, axis = plt.subplots(figsize=(1.0 * len(names) + 1.5, 3.6), layout="constrained")
+    colors = ["C0" if name in highlighted else "0.65" for name in names]
+    bars = axis.bar(names, means, yerr=spread, capsize=4, color=colors)
+    axis.bar_label(
+        bars, labels=[f"{mean:,.0f}" if mean >= 100.0 else f"{mean:.3g}" for mean in means], padding=3, fontsize=8
+    )
+    axis.set(yscale="log", ylabel="ACT (s), 95 % interval", title=title)
+    axis.title.set_fontsize(10)
+    axis.margins(y=0.15)
+    save_figure(figure, path)
+
+
+def schedule_figure(schedules: Sequence[Schedule], path: Path, title: str) -> None:
+    """Gantt charts beside each other: what ran on each node and flowed over each link, coloured by service.
+
+    Args:
+        schedules: one episode under each policy.
+        path: PNG to write.
+        title: above all.
+    """
+    plt = pyplot()
+    rows = resources(schedules)
+    size = (6.5 * len(schedules) + 1.0, 0.28 * len(rows) + 1.4)
+    figure, axes = plt.subplots(1, len(schedules), figsize=size, squeeze=False, sharey=True, sharex=True)
+    for panel, schedule in zip(axes[0], schedules, strict=True):
+        drawn = bars(schedule)
+        slots = slot_counts(drawn)
+        for bar in drawn:
+            height = 0.84 / slots[bar.resource]
+            middle = rows.index(bar.resource) - 0.42 + (bar.slot + 0.5) * height
+            color = plt.cm.tab20(bar.placed.service % 20)
+            panel.barh(middle, bar.end - bar.start, height, bar.start, color=color, edgecolor="white", linewidth=0.2)
+        panel.set(xlabel="s", yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5))
+        panel.set_title(f"{schedule.policy}: ACT {schedule.act:,.1f} s", fontsize=10)
+        panel.tick_params(axis="y", length=0, labelsize=8)
+    figure.suptitle(title, fontsize=10)
+    figure.set_layout_engine("constrained")
+    save_figure(figure, path)
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or value == "" or value != value else float(value)
+
+
+def pyplot() -> Any:
+    try:
+        import matplotlib
+    except ImportError:
+        raise ImportError("figures need matplotlib: pip install 'jaxcec[plot]'") from None
+    matplotlib.use("Agg")
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot
+
+
+def save_figure(figure: Any, *paths: Path) -> None:
+    """Write aside, then rename: a figure that is looked at while training goes on is never half-written.
+
+    Equal figures are equal files: an SVG has neither a date nor random names in it.
+    """
+    plt = pyplot()
+    for path in paths:
+        aside = path.with_name(f".{path.name}")
+        kind = path.suffix.removeprefix(".")
+        with plt.rc_context({"svg.hashsalt": "jaxcec", "svg.fonttype": "none"}):
+            figure.savefig(aside, dpi=150, format=kind, metadata={"Date": None} if kind == "svg" else None)
+        aside.replace(path)
+    plt.close(figure)

@@ -1,0 +1,53 @@
+"""Figures 4 and 5 of the paper: ACT along the axes of the grids. Needs matplotlib, the extra `plot`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jaxcec.evaluation.figures import pyplot, save_figure
+from jaxcec.evaluation.statistics import bootstrap_mean
+from jaxcec.experiments.grids import AXES, Acts, Point, along
+
+STYLES = {  # of the policies drawn in a sweep: color and marker
+    "le": ("0.6", "v"),
+    "local": ("0.35", "^"),
+    "greedy": ("C4", "s"),
+    "eft": ("C2", "D"),
+    "ddpg": ("C1", "o"),
+    "dtdrlmo": ("C0", "o"),
+    "dtdrlmo-plan": ("C3", "o"),
+    "clairvoyant": ("k", "*"),
+}
+LABELS = {
+    "num_services": "services",
+    "max_microservices": "most microservices of a service",
+    "bandwidth": "mean bandwidth of a link (Mbit/s)",
+}
+
+
+def sweep_figure(acts: Acts, base: Point, path: Path) -> None:
+    """Fig. 4 or 5: ACT along each axis that was swept, with 95 % intervals.
+
+    Args:
+        acts: what was played.
+        base: which dataset and setting, and the value of each axis where another is swept.
+        path: without suffix; PNG and SVG are written.
+    """
+    plt = pyplot()
+    swept = {axis: played for axis in AXES if len(played := along(acts, base, axis)) > 1}
+    if not swept:
+        return
+    figure, axes = plt.subplots(1, len(swept), figsize=(4.0 * len(swept), 3.6), squeeze=False, layout="constrained")
+    for panel, (axis, played) in zip(axes[0], swept.items(), strict=True):
+        for name, (color, marker) in STYLES.items():
+            shown = {value: bootstrap_mean(by[name]) for value, by in played.items() if name in by}
+            means = [interval.mean for interval in shown.values()]
+            spread = [[i.mean - i.low for i in shown.values()], [i.high - i.mean for i in shown.values()]]
+            line = {"color": color, "marker": marker, "markersize": 4, "linewidth": 1.2, "capsize": 3}
+            panel.errorbar(list(shown), means, yerr=spread, label=name, **line)
+        panel.set(yscale="log", xlabel=LABELS[axis], xticks=list(AXES[axis]), ylabel="ACT (s), 95 % interval")
+        for each in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
+            each(lambda act, _: f"{act:g}" if f"{act:e}"[0] in "1235" else "")
+    figure.suptitle(f"{base.dataset}, {base.setting}", fontsize=10)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    save_figure(figure, path.with_suffix(".png"), path.with_suffix(".svg"))

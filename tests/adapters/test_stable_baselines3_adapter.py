@@ -1,0 +1,97 @@
+"""The views under Stable-Baselines3: its checker, its infos, and its learners."""
+
+import numpy as np
+import pytest
+from helpers.episodes import equal
+
+from jaxcec.adapters import ContinuousView, DiscreteView
+
+sb3 = pytest.importorskip("stable_baselines3")
+adapter = pytest.importorskip("jaxcec.adapters.stable_baselines3")
+gymnasium_adapter = pytest.importorskip("jaxcec.adapters.gymnasium")
+
+ENVS = 8
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small only wait for each other on several threads."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def test_its_checker_passes(view):
+    from stable_baselines3.common.env_checker import check_env
+
+    check_env(gymnasium_adapter.GymnasiumEnv(view))
+
+
+def test_steps_are_the_vector_s_with_ends_in_the_infos(small):
+    view = DiscreteView(small)
+    envs, expected = adapter.StableBaselinesVecEnv(view, ENVS), gymnasium_adapter.GymnasiumVectorEnv(view, ENVS)
+    envs.seed(3)
+    assert equal(envs.reset(), expected.reset(seed=3)[0])
+    cut_short = []
+    for _ in range(30):
+        actions = np.array([envs.action_space.sample() for _ in range(ENVS)])
+        seen, reward, done, infos = envs.step(actions)
+        expected_seen, expected_reward, terminated, truncated, info = expected.step(actions)
+        assert equal((seen, reward, done), (expected_seen, expected_reward, terminated | truncated))
+        for i, end in enumerate(done):
+            assert bool(infos[i]) == end
+            if end:
+                assert equal(infos[i]["terminal_observation"], info["final_obs"][i])
+                assert infos[i]["TimeLimit.truncated"] == truncated[i]
+                assert (infos[i]["act"] > 0) == terminated[i]
+                cut_short.append(bool(truncated[i]))
+    assert {True, False} == set(cut_short)
+
+
+def test_what_a_compiled_vector_cannot_do_is_refused(small):
+    envs = adapter.StableBaselinesVecEnv(DiscreteView(small), ENVS)
+    assert envs.get_attr("render_mode", [0, 1]) == [None, None] and not any(envs.env_is_wrapped(object))
+    with pytest.raises(NotImplementedError, match="compiled as one"):
+        envs.set_attr("params", None)
+    with pytest.raises(NotImplementedError, match="compiled as one"):
+        envs.env_method("step")
+
+
+OFF_POLICY = {"learning_starts": 500, "train_freq": 4, "batch_size": 64}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("algorithm", "view", "settings"),
+    [
+        ("PPO", DiscreteView, {"n_steps": 64}),
+        ("PPO", ContinuousView, {"n_steps": 64}),
+        ("DQN", DiscreteView, OFF_POLICY),
+        ("SAC", ContinuousView, OFF_POLICY),
+        ("TD3", ContinuousView, OFF_POLICY),
+        ("DDPG", ContinuousView, OFF_POLICY),
+    ],
+)
+def test_its_learners_train(small, algorithm, view, settings):
+    from stable_baselines3.common.vec_env import VecMonitor
+
+    envs = VecMonitor(adapter.StableBaselinesVecEnv(view(small), ENVS))
+    learner = getattr(sb3, algorithm)("MlpPolicy", envs, seed=0, device="cpu", **settings)
+    before = {name: x.clone() for name, x in learner.policy.state_dict().items()}
+    learner.learn(4096)
+    assert any((before[name] != x).any() for name, x in learner.policy.state_dict().items())
+    assert {episode["l"] for episode in learner.ep_info_buffer} == {11, 12}  # the shortest episode, and the limit
+    assert all(np.isfinite(episode["r"]) for episode in learner.ep_info_buffer)
+
+
+@pytest.mark.slow
+def test_ppo_learns(small):
+    from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.vec_env import VecMonitor
+
+    envs = VecMonitor(adapter.StableBaselinesVecEnv(DiscreteView(small), ENVS))
+    learner = sb3.PPO("MlpPolicy", envs, n_steps=64, seed=0, device="cpu")
+    before, _ = evaluate_policy(learner, envs, n_eval_episodes=64)
+    learner.learn(16_384)
+    after, _ = evaluate_policy(learner, envs, n_eval_episodes=64)
+    assert after > before / 2  # both are negative

@@ -1,0 +1,41 @@
+"""Runs of the commands that take seconds, and what is found in their folders."""
+
+TINY = {
+    "scenario": {
+        "name": "tiny",
+        "num_services": 2,
+        "max_microservices": 4,
+        "num_topologies": 2,
+        "num_dags": 8,
+        "num_patterns": 4,
+        "num_traces": 2,
+        "num_frames": 16,
+        "link_breakpoints": 32,
+        "host_breakpoints": 16,
+    },
+    "agent": {
+        "hidden": [8, 8],
+        "replay_size": 64,
+        "batch_size": 16,
+        "updates_per_step": 1,
+        "warmup_steps": 2,
+        "evolution": 2,
+        "evolution_pairs": 2,
+    },
+    "num_envs": 4,
+    "total_decisions": 96,
+}
+
+
+def steps(folder):
+    """The steps of a run's checkpoints."""
+    return sorted(int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit())
+
+
+def damage(folder, step):
+    """Change one byte in the middle of a checkpoint's largest file."""
+    files = [path for path in (folder / "checkpoints" / str(step)).rglob("*") if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
