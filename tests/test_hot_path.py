@@ -1,10 +1,11 @@
 """What can be held about speed without a clock: bytes per decision, no way back to the host, writing in place."""
 
+from functools import partial
+
 import jax
 import pytest
 
-from jaxcec.agents import training
-from jaxcec.agents.config import AgentConfig
+from jaxcec.agents import AgentConfig, training
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios import Scenario, make_env
 
@@ -40,8 +41,9 @@ def test_training_stays_on_the_device_and_writes_in_place(default):
     env, params = default
     config = AgentConfig(replay_size=4096)
     with jax.numpy_dtype_promotion("standard"):
-        runner = jax.eval_shape(lambda key: training.init_runner(env, params, config, ENVS, key), jax.random.key(0))
-        compiled = training.train_chunk.lower(env, params, config, runner, 2).compile()
+        init = partial(training.init_runner, env, params, config, num_envs=ENVS)
+        runner = jax.eval_shape(init, jax.random.key(0))
+        compiled = training.train_chunk.lower(env, params, config, runner, steps=2).compile()
     program = compiled.as_text()
     assert "callback" not in program and "infeed" not in program and "outfeed" not in program
     kept = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((runner.env_state, runner.replay)))

@@ -1,6 +1,6 @@
-"""What outlives a process: a training run to go on from (orbax), and a policy in one small file (msgpack).
+"""What outlives a process: the state of a run, to continue from (orbax), and a policy in one small file (msgpack).
 
-Neither executes code when it is read.
+Reading either executes no code.
 """
 
 from __future__ import annotations
@@ -20,28 +20,30 @@ from flax import serialization
 from jax.experimental import multihost_utils
 
 from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.ddpg import AgentParams, init_params
 from jaxcec.agents.features import Features, encode
-from jaxcec.agents.training import RunnerState
+from jaxcec.agents.learners import learner_for
+from jaxcec.agents.trained_policy import TrainedPolicy
+from jaxcec.agents.training import TrainState
 from jaxcec.env import EnvConfig, Observation
 from jaxcec.files import write_aside
+from jaxcec.mapping import from_mapping
 
-_FORMAT = "jaxcec-policy-1"
-_CHECKSUM = ".sha256"  # ending of the file beside a checkpoint
+_FORMAT = "jaxcec-policy-2"
+_CHECKSUM = ".sha256"  # ending of the file next to a checkpoint
 _WIDEST = 2**16  # units of a hidden layer
 _KEPT = 3  # checkpoints of a run
 _NO_STEP = -1
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
-def save_runner(folder: Path, runner: RunnerState) -> None:
-    """Write everything that training goes on from, aside and then renamed, and beside it a checksum.
+def save_state(folder: Path, state: TrainState) -> None:
+    """Write the state of a run: first under another name, then renamed, with a checksum next to it.
 
-    The newest three are kept; older ones are removed once this one is whole.
+    The newest three checkpoints are kept; older ones are removed once this one is complete.
     """
-    step = int(runner.step)
+    step = int(state.runner.step)
     with _manager(folder) as manager:
-        manager.save(step, args=ocp.args.StandardSave(runner))
+        manager.save(step, args=ocp.args.StandardSave(state))
         kept = {str(step) for step in manager.all_steps()}
     if jax.process_index() > 0:
         return
@@ -51,16 +53,16 @@ def save_runner(folder: Path, runner: RunnerState) -> None:
             file.unlink()
 
 
-def load_runner(folder: Path, like: RunnerState, tell: Callable[[str], None]) -> RunnerState | None:
-    """Read the newest checkpoint that is whole; None if there never was one.
+def load_state(folder: Path, like: TrainState, *, report: Callable[[str], None]) -> TrainState | None:
+    """Read the newest checkpoint that is complete; None if there never was one.
 
     Args:
-        folder: where `save_runner` wrote.
-        like: arrays or shapes of the runner that is expected, `jax.eval_shape(init_runner, ...)`.
-        tell: is told of each checkpoint that is damaged, and passed over.
+        folder: where `save_state` wrote.
+        like: shapes and layout of the expected state, from `training.state_shapes`.
+        report: called with a message for each damaged checkpoint, which is renamed and skipped.
 
     Raises:
-        ValueError: all are damaged, or the newest whole one is of other shapes.
+        ValueError: all are damaged, or the newest complete one has other shapes.
     """
     if not folder.is_dir():
         return None
@@ -68,8 +70,8 @@ def load_runner(folder: Path, like: RunnerState, tell: Callable[[str], None]) ->
         steps = sorted(manager.all_steps(), reverse=True)
         if not steps:
             return None
-        step = _newest_whole(folder, steps, tell) if jax.process_index() == 0 else _NO_STEP
-        if jax.process_count() > 1:  # one judges and renames, for others would meet what it moves
+        step = _newest_whole(folder, steps, report) if jax.process_index() == 0 else _NO_STEP
+        if jax.process_count() > 1:  # one process judges and renames: others would meet files that it moves
             step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
         if step == _NO_STEP:
             raise ValueError(f"{folder}: every checkpoint is damaged; train again into another folder")
@@ -80,12 +82,12 @@ def load_runner(folder: Path, like: RunnerState, tell: Callable[[str], None]) ->
             raise ValueError(f"{folder}: the checkpoint does not fit this run's settings: {first}") from None
 
 
-def _newest_whole(folder: Path, steps: list[int], tell: Callable[[str], None]) -> int:
-    """The first of the steps whose checkpoint is whole, or _NO_STEP; those before it are renamed."""
+def _newest_whole(folder: Path, steps: list[int], report: Callable[[str], None]) -> int:
+    """The first of the steps whose checkpoint is complete, or _NO_STEP; the damaged ones before it are renamed."""
     for step in steps:
         if _is_whole(folder, step):
             return step
-        tell(f"{folder / str(step)}: damaged, its checksum is another; renamed, and the one before is used")
+        report(f"{folder / str(step)}: damaged, its checksum does not match; renamed, and the one before is used")
         (folder / str(step)).rename(folder / f"{step}.damaged")
     return _NO_STEP
 
@@ -100,7 +102,7 @@ def _checksum_file(folder: Path, step: int) -> Path:
 
 
 def _is_whole(folder: Path, step: int) -> bool:
-    """Whether a checkpoint is as it was written; one without checksum was renamed when whole, and then the run died."""
+    """Whether a checkpoint is as it was written; one without a checksum is, because renaming it came last."""
     file = _checksum_file(folder, step)
     return not file.is_file() or file.read_text() == _checksum(folder / str(step))
 
@@ -114,33 +116,28 @@ def _checksum(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def save_policy(path: Path, config: AgentConfig, params: AgentParams, sizes: EnvConfig, run: str) -> None:
-    """Write what choosing actions needs.
+def save_policy(path: Path, policy: TrainedPolicy, sizes: EnvConfig) -> None:
+    """Write a policy to one file: first under another name, then renamed.
 
     Args:
-        path: file to write, aside first and then renamed.
-        config: the agent's.
-        params: its networks.
-        sizes: of its environment.
-        run: what is said of where it comes from.
+        path: the file.
+        policy: settings with plain numbers, and parameters.
+        sizes: of the environment it was trained in.
     """
     header = {
         "format": _FORMAT,
-        "run": run,
-        "config": dataclasses.asdict(config),
+        "origin": policy.origin,
+        "config": dataclasses.asdict(policy.config),
         "num_nodes": sizes.num_nodes,
         "max_links": sizes.max_links,
         "num_resources": sizes.num_resources,
     }
-    content = {"header": json.dumps(header), "params": serialization.to_state_dict(jax.device_get(params))}
+    content = {"header": json.dumps(header), "params": serialization.to_state_dict(jax.device_get(policy.params))}
     write_aside(path, serialization.msgpack_serialize(content))
 
 
-def load_policy(path: Path, observation: Observation) -> tuple[AgentConfig, AgentParams, str]:
-    """Read what `save_policy` wrote, for an environment with observations like this one.
-
-    Returns:
-        The agent's config, its parameters, and where it comes from.
+def load_policy(path: Path, observation: Observation) -> TrainedPolicy:
+    """Read what `save_policy` wrote, for an environment with observations of these shapes.
 
     Raises:
         ValueError: no such file, not a policy, or a flat one for another size of network.
@@ -156,12 +153,13 @@ def load_policy(path: Path, observation: Observation) -> tuple[AgentConfig, Agen
         if header.get(name) != size and (config.network == "flat" or name == "num_resources"):
             raise ValueError(f"{path}: trained for {name} = {header.get(name)!r}, but the scenario has {size}")
     features: Features = jax.eval_shape(encode, observation)
-    like = jax.eval_shape(lambda key, f: init_params(config, key, f), jax.random.key(0), features)
-    return config, _restore(path, like, state), str(header.get("run"))
+    learner = learner_for(config)
+    like = jax.eval_shape(lambda key, f: learner.init_params(config, key, f), jax.random.key(0), features)
+    return TrainedPolicy(config, _restore(path, like, state), str(header.get("origin")))
 
 
 def policy_algorithm(path: Path) -> str:
-    """The algorithm of a policy file, one of `config.ALGORITHMS`.
+    """The algorithm of a policy file, a key of `LEARNERS`.
 
     Raises:
         ValueError: no such file, or not a policy.
@@ -175,31 +173,27 @@ def _read(path: Path) -> tuple[dict[str, Any], Any]:
         raise ValueError(f"{path}: no such checkpoint; expected a policy.msgpack or the folder of a run")
     try:
         content = serialization.msgpack_restore(path.read_bytes())
-        header = json.loads(content["header"])
-        if header["format"] != _FORMAT:
-            raise ValueError(f"format {header['format']!r}")
-        return header, content["params"]
+        header, params = json.loads(content["header"]), content["params"]
+        form = header["format"]
     except Exception as error:  # msgpack, json and flax each raise their own on foreign bytes
         raise ValueError(f"{path}: not a policy written by train.py ({type(error).__name__}: {error})") from None
+    if form != _FORMAT:
+        raise ValueError(f"{path}: written by another version of jaxcec (format {form!r}); train again")
+    return header, params
 
 
 def _config(path: Path, header: dict[str, Any]) -> AgentConfig:
     try:
-        values = header["config"] | {"hidden": tuple(header["config"]["hidden"])}
-        for field in dataclasses.fields(AgentConfig):
-            kind, value = type(field.default), values.get(field.name, field.default)
-            if type(value) is not kind and not (kind is float and type(value) is int):
-                raise TypeError(f"{field.name} is no {kind.__name__}")
-            values[field.name] = kind(value)
-        config = AgentConfig(**values)
-        if any(type(units) is not int or units > _WIDEST for units in config.hidden):
-            raise ValueError(f"hidden must be integers up to {_WIDEST}")
+        config = from_mapping(AgentConfig, header["config"], "")
+        if any(units > _WIDEST for units in config.hidden):
+            raise ValueError(f"hidden must be at most {_WIDEST}")
+        learner_for(config)
         return config
-    except (TypeError, KeyError, ValueError, OverflowError) as error:
+    except (KeyError, ValueError) as error:
         raise ValueError(f"{path}: written by another version of jaxcec ({error}); train again") from None
 
 
-def _restore(path: Path, like: AgentParams, state: Any) -> AgentParams:
+def _restore(path: Path, like: Any, state: Any) -> Any:
     try:
         params = serialization.from_state_dict(like, state)
         fits = jax.tree.map(lambda x, y: (x.shape, x.dtype) == (y.shape, y.dtype), like, params)

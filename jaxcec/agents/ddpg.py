@@ -1,4 +1,4 @@
-"""DDPG (Eq. 18-23) with target networks, and the twin fitted in turn with it (Algorithm 2, lines 13-18)."""
+"""DDPG (Eq. 18-23) with target networks, without a digital twin."""
 
 from __future__ import annotations
 
@@ -6,165 +6,145 @@ import chex
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 
 from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.features import Features
-from jaxcec.agents.forecast import init_forecast
-from jaxcec.agents.networks import Actor, Critic, RelaxedAction, Value, relax
-from jaxcec.agents.replay import Experience
-from jaxcec.agents.twin import TwinParams, init_twin, twin_loss
-
-_GRADIENT_NORM = 10.0
-
-
-class AgentParams(struct.PyTreeNode):
-    """Everything that choosing an action needs."""
-
-    actor: chex.ArrayTree | None  # None where the critic chooses (dqn)
-    critic: chex.ArrayTree  # Q, or the value of a state (ppo)
-    twin: TwinParams | None  # None without a learned transition model
-    forecast: chex.ArrayTree | None  # None unless the agent plans
-
-    @property
-    def chooser(self) -> chex.ArrayTree:
-        """The network that scores the nodes."""
-        return self.critic if self.actor is None else self.actor
+from jaxcec.agents.features import Features, encode
+from jaxcec.agents.learner import (
+    Learner,
+    bellman_error,
+    choice_of,
+    gradient_step,
+    optimiser,
+    update_from_replay,
+    with_exploration,
+)
+from jaxcec.agents.networks import actor_output, networks, q_value, relax, relaxed_action
+from jaxcec.agents.replay import Replay
+from jaxcec.agents.types import AgentParams, AgentState, Choice, Metrics, RelaxedAction, Transition
+from jaxcec.env import Observation
 
 
-class AgentState(struct.PyTreeNode):
-    """Everything that learning needs."""
+class DDPG(Learner):
+    """Deep deterministic policy gradient on the relaxed choice of a node."""
 
-    params: AgentParams
-    target: AgentParams  # theta', w'; None for a network that has none: twin, forecast, on policy all
-    actor_optimiser: optax.OptState | None
-    critic_optimiser: optax.OptState
-    twin_optimiser: optax.OptState | None
+    def init_params(self, config: AgentConfig, key: chex.PRNGKey, features: Features) -> AgentParams:
+        """New actor and critic."""
+        key_actor, key_critic, _, _ = jax.random.split(key, 4)  # the others are for the twins
+        return AgentParams(
+            actor=networks(config).actor.init(key_actor, config, features),
+            critic=networks(config).critic.init(key_critic, config, features, uniform_action(features)),
+        )
 
-    @property
-    def policy(self) -> AgentParams:
-        """What to act with once nothing more is learned: the targets if there are some, for they average updates."""
-        if self.target.critic is None:
-            return self.params
-        return self.target.replace(twin=self.params.twin, forecast=self.params.forecast)
+    def init(self, config: AgentConfig, params: AgentParams) -> AgentState:
+        """Targets are copies: a buffer that is donated may appear only once."""
+        return AgentState(
+            params=params,
+            target=jax.tree.map(jnp.copy, followed(params)),
+            optimisers={
+                "actor": optimiser(config.actor_learning_rate).init(params.actor),
+                "critic": optimiser(config.critic_learning_rate).init(params.critic),
+            },
+        )
+
+    def act(
+        self, config: AgentConfig, params: AgentParams, observation: Observation, key: chex.PRNGKey, *, explore: bool
+    ) -> Choice:
+        """The node of the highest score, as `select` decides."""
+        features = encode(observation)
+        output = actor_output(config, params.actor, features)
+        scores, action = output.nodes, relax(config, output)
+        if explore:
+            scores, action = with_exploration(config, scores, action, key)
+        node, twin_reward = self.select(config, params, observation, features=features, scores=scores, action=action)
+        return choice_of(config, features, action, node=node, twin_reward=twin_reward)
+
+    def select(
+        self,
+        config: AgentConfig,
+        params: AgentParams,
+        observation: Observation,
+        *,
+        features: Features,
+        scores: chex.Array,
+        action: RelaxedAction,
+    ) -> tuple[chex.Array, chex.Array]:
+        """The chosen node, () i32, and the () twin's reward of it, which is 0 without a twin."""
+        return jnp.argmax(scores), jnp.float32(0.0)
+
+    def update(
+        self, config: AgentConfig, agent: AgentState, replay: Replay, next_features: Features, key: chex.PRNGKey
+    ) -> tuple[AgentState, Metrics]:
+        """`updates_per_step` updates of every network."""
+        return update_from_replay(config, agent, replay, key, self.learn)
+
+    def learn(
+        self, config: AgentConfig, agent: AgentState, batch: Transition, single: Transition
+    ) -> tuple[AgentState, Metrics]:
+        """One step of critic, actor and targets (Algorithm 2, lines 15-18).
+
+        Args:
+            config: the settings.
+            agent: the learner's state.
+            batch: transitions over `return_steps` decisions.
+            single: transitions over one decision, which a twin learns from.
+        """
+        del single
+        params, optimisers = agent.params, dict(agent.optimisers)
+        critic, optimisers["critic"], of_critic = gradient_step(
+            lambda p: critic_loss(config, p, agent.target, batch),
+            params.critic,
+            optimisers["critic"],
+            config.critic_learning_rate,
+        )
+        params = params.replace(critic=critic)
+        actor, optimisers["actor"], of_actor = gradient_step(
+            lambda p: actor_loss(config, p, params.critic, batch),
+            params.actor,
+            optimisers["actor"],
+            config.actor_learning_rate,
+        )
+        params = params.replace(actor=actor)
+        target = optax.incremental_update(followed(params), agent.target, config.target_rate)
+        return AgentState(params, target, optimisers), of_critic | of_actor
+
+    def acting_params(self, agent: AgentState) -> AgentParams:
+        """The targets, which average over updates."""
+        return agent.target.replace(twin=agent.params.twin, forecast=agent.params.forecast)
 
 
-def init_params(config: AgentConfig, key: chex.PRNGKey, features: Features) -> AgentParams:
-    """Fresh networks for features of these shapes."""
-    key_actor, key_critic, key_twin, key_forecast = jax.random.split(key, 4)
+def followed(params: AgentParams) -> AgentParams:
+    """The networks that have a target: actor and critic."""
+    return params.replace(twin=None, forecast=None)
+
+
+def uniform_action(features: Features) -> RelaxedAction:
+    """An action for initialising networks of one unbatched state."""
     num_nodes = features.nodes.shape[-2]
-    action = RelaxedAction(*(jnp.full(num_nodes, 1.0 / num_nodes) for _ in range(3)))
-    return AgentParams(
-        actor=None if config.algorithm == "dqn" else Actor(config).init(key_actor, features),
-        critic=Value(config).init(key_critic, features)
-        if config.on_policy
-        else Critic(config).init(key_critic, features, action),
-        twin=init_twin(config, key_twin, features, action) if config.has_twin else None,
-        forecast=init_forecast(key_forecast) if config.plans else None,
-    )
+    return RelaxedAction(*(jnp.full(num_nodes, 1.0 / num_nodes) for _ in range(3)))
 
 
-def init_agent(config: AgentConfig, key: chex.PRNGKey, features: Features) -> AgentState:
-    """Fresh networks, their targets and optimisers (Algorithm 2, lines 1-3)."""
-    params = init_params(config, key, features)
-    actor, critic, twin = optimisers(config)
-    followed = params.replace(twin=None, forecast=None)
-    if config.on_policy:
-        followed = followed.replace(actor=None, critic=None)
-    return AgentState(
-        params=params,
-        # a copy: what is donated may not be named twice
-        target=jax.tree.map(jnp.copy, followed),
-        actor_optimiser=None if params.actor is None else actor.init(params.actor),
-        critic_optimiser=critic.init(params.critic),
-        twin_optimiser=None if params.twin is None else twin.init(params.twin),
-    )
-
-
-def optimisers(config: AgentConfig) -> tuple[optax.GradientTransformation, ...]:
-    """Adam with clipped gradients for actor, critic and twin."""
-    rates = (config.actor_learning_rate, config.critic_learning_rate, config.twin_learning_rate)
-    return tuple(optax.chain(optax.clip_by_global_norm(_GRADIENT_NORM), optax.adam(rate)) for rate in rates)
-
-
-def executed_action(batch: Experience, num_nodes: int) -> RelaxedAction:
-    """Executed decisions in relaxed form: all weight on the chosen node."""
-    shape = (*batch.node.shape, num_nodes)
-    return RelaxedAction(
-        nodes=jax.nn.one_hot(batch.node, num_nodes),
-        bandwidth=jnp.broadcast_to(batch.bandwidth[..., None], shape),
-        hold=jnp.broadcast_to(batch.hold[..., None], shape),
-    )
-
-
-def critic_loss(config: AgentConfig, critic: chex.ArrayTree, target: AgentParams, batch: Experience) -> chex.Array:
+def critic_loss(
+    config: AgentConfig, critic: chex.ArrayTree, target: AgentParams, batch: Transition
+) -> tuple[chex.Array, Metrics]:
     """Eq. 22 with the target of Eq. 23."""
-    next_action = relax(config, Actor(config).apply(target.actor, batch.following))
-    bootstrap = Critic(config).apply(target.critic, batch.following, next_action)
-    return bellman_error(config, critic, batch, bootstrap)
+    next_action = relaxed_action(config, target.actor, batch.next_features)
+    bootstrap = q_value(config, target.critic, batch.next_features, next_action)
+    loss = bellman_error(config, critic, batch, bootstrap)
+    return loss, {"critic_loss": loss}
 
 
-def bellman_error(config: AgentConfig, critic: chex.ArrayTree, batch: Experience, bootstrap: chex.Array) -> chex.Array:
-    """Mean square error of Q of what was executed, given the (batch,) value of what follows.
-
-    Truncated transitions have no weight.
-    """
-    goal = jax.lax.stop_gradient(batch.reward + batch.discount * bootstrap)
-    value = Critic(config).apply(critic, batch.features, executed_action(batch, batch.features.nodes.shape[-2]))
-    return weighted_mean(jnp.square(goal - value), batch.weight)
-
-
-def weighted_mean(x: chex.Array, weight: chex.Array) -> chex.Array:
-    """() mean of what has weight; 0 if nothing has."""
-    return jnp.sum(weight * x) / jnp.maximum(jnp.sum(weight), 1.0)
-
-
-def actor_loss(config: AgentConfig, actor: chex.ArrayTree, critic: chex.ArrayTree, batch: Experience) -> chex.Array:
+def actor_loss(
+    config: AgentConfig, actor: chex.ArrayTree, critic: chex.ArrayTree, batch: Transition
+) -> tuple[chex.Array, Metrics]:
     """Minus Eq. 20 by Eq. 21: the critic's value of the relaxed choice.
 
-    Two small terms keep the actor where the critic is indifferent: entropy of the choice of node, and a cost of holding
-    and of leaving bandwidth unused, without which eta and eps drift to a bound wherever they do not matter.
+    Two small terms keep the actor in place where the critic is indifferent: the entropy of the choice of node, and a
+    cost of holding and of unused bandwidth. Without the latter, eta and eps drift to a bound wherever they do not
+    matter.
     """
-    action = relax(config, Actor(config).apply(actor, batch.features))
-    value = Critic(config).apply(critic, batch.features, action)
+    action = relaxed_action(config, actor, batch.features)
+    value = q_value(config, critic, batch.features, action)
     entropy = -jnp.sum(action.nodes * jnp.log(action.nodes + 1e-8), axis=-1)
     idle = jnp.mean(action.hold + 1.0 - action.bandwidth, axis=-1)
-    return -jnp.mean(value + config.entropy * entropy - config.flow_cost * idle)
-
-
-def update(
-    config: AgentConfig, state: AgentState, batch: Experience, steps: Experience
-) -> tuple[AgentState, dict[str, chex.Array]]:
-    """One step of every network: twin, critic, actor, targets.
-
-    Args:
-        config: the agent's.
-        state: what it has learned.
-        batch: transitions over `return_steps` decisions, for the critic and the actor.
-        steps: transitions over one, for the twin.
-    """
-    actor_optimiser, critic_optimiser, twin_optimiser = optimisers(config)
-    params, metrics = state.params, {}
-    twin_state = state.twin_optimiser
-    if params.twin is not None:
-        executed = executed_action(steps, steps.features.nodes.shape[-2])
-        valid = steps.weight * (steps.discount > 0.0).astype(jnp.float32)
-        grads, errors = jax.grad(
-            lambda p: twin_loss(config, p, steps.features, executed, steps.reward, steps.following, valid),
-            has_aux=True,
-        )(params.twin)
-        updates, twin_state = twin_optimiser.update(grads, twin_state)
-        params = params.replace(twin=optax.apply_updates(params.twin, updates))
-        metrics = {"twin_error": errors.transition_error, "twin_reward_error": errors.reward_error}
-
-    loss_critic, grads = jax.value_and_grad(lambda p: critic_loss(config, p, state.target, batch))(params.critic)
-    updates, critic_state = critic_optimiser.update(grads, state.critic_optimiser)
-    params = params.replace(critic=optax.apply_updates(params.critic, updates))
-
-    loss_actor, grads = jax.value_and_grad(lambda p: actor_loss(config, p, params.critic, batch))(params.actor)
-    updates, actor_state = actor_optimiser.update(grads, state.actor_optimiser)
-    params = params.replace(actor=optax.apply_updates(params.actor, updates))
-
-    target = optax.incremental_update(params.replace(twin=None, forecast=None), state.target, config.target_rate)
-    metrics |= {"critic_loss": loss_critic, "actor_loss": loss_actor}
-    return AgentState(params, target, actor_state, critic_state, twin_state), metrics
+    loss = -jnp.mean(value + config.entropy * entropy - config.flow_cost * idle)
+    return loss, {"actor_loss": loss}

@@ -1,4 +1,4 @@
-"""Double DQN with the critic, replay and returns of DDPG: the critic itself chooses, and there is no actor.
+"""Double DQN with the critic, replay buffer and returns of DDPG: the critic itself chooses, and there is no actor.
 
 Mnih et al., Human-level control through deep reinforcement learning, Nature 2015; van Hasselt et al., Deep
 reinforcement learning with double Q-learning, AAAI 2016.
@@ -12,29 +12,80 @@ import jax.numpy as jnp
 import optax
 
 from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.ddpg import AgentState, bellman_error, optimisers
-from jaxcec.agents.networks import node_logits, node_values
-from jaxcec.agents.replay import Experience
+from jaxcec.agents.ddpg import uniform_action
+from jaxcec.agents.features import Features
+from jaxcec.agents.learner import (
+    NodeLearner,
+    bellman_error,
+    gradient_step,
+    optimiser,
+    update_from_replay,
+)
+from jaxcec.agents.networks import networks, q_of_nodes
+from jaxcec.agents.per_node import inverse_entropy
+from jaxcec.agents.replay import Replay
+from jaxcec.agents.types import AgentParams, AgentState, Metrics, Transition
 
 
-def q_loss(config: AgentConfig, critic: chex.ArrayTree, target: chex.ArrayTree, batch: Experience) -> chex.Array:
-    """() Bellman error; the online critic says which node comes next, the target what it is worth."""
-    node = jnp.argmax(node_logits(config, critic, batch.following), axis=-1, keepdims=True)
-    bootstrap = jnp.take_along_axis(node_values(config, target, batch.following), node, axis=-1)[..., 0]
-    return bellman_error(config, critic, batch, bootstrap)
+class DQN(NodeLearner):
+    """Double DQN over edge nodes, at full bandwidth and without a hold."""
+
+    def check(self, config: AgentConfig) -> None:
+        """Values are explored in units of `entropy`, which must not be 0."""
+        super().check(config)
+        if isinstance(config.entropy, float) and config.entropy == 0.0:
+            raise ValueError("agent.entropy: got 0.0; must be positive for dqn, whose exploration is in units of it")
+
+    def init_params(self, config: AgentConfig, key: chex.PRNGKey, features: Features) -> AgentParams:
+        """A new critic."""
+        key_critic = jax.random.split(key, 4)[1]  # the one of DDPG
+        return AgentParams(critic=networks(config).critic.init(key_critic, config, features, uniform_action(features)))
+
+    def init(self, config: AgentConfig, params: AgentParams) -> AgentState:
+        """The target is a copy: a buffer that is donated may appear only once."""
+        state = optimiser(config.critic_learning_rate).init(params.critic)
+        return AgentState(params=params, target=jax.tree.map(jnp.copy, params), optimisers={"critic": state})
+
+    def scores(self, config: AgentConfig, params: AgentParams, features: Features) -> chex.Array:
+        """Values of the nodes over `entropy`."""
+        return q_logits(config, params.critic, features)
+
+    def update(
+        self, config: AgentConfig, agent: AgentState, replay: Replay, next_features: Features, key: chex.PRNGKey
+    ) -> tuple[AgentState, Metrics]:
+        """`updates_per_step` updates of the critic."""
+        return update_from_replay(config, agent, replay, key, self.learn)
+
+    def learn(
+        self, config: AgentConfig, agent: AgentState, batch: Transition, single: Transition
+    ) -> tuple[AgentState, Metrics]:
+        """One step of the critic on transitions over `return_steps` decisions, and of its target."""
+        del single
+        critic, state, metrics = gradient_step(
+            lambda p: q_loss(config, p, agent.target.critic, batch),
+            agent.params.critic,
+            agent.optimisers["critic"],
+            config.critic_learning_rate,
+        )
+        params = agent.params.replace(critic=critic)
+        target = optax.incremental_update(params, agent.target, config.target_rate)
+        return AgentState(params, target, {"critic": state}), metrics
+
+    def acting_params(self, agent: AgentState) -> AgentParams:
+        """The target, which averages over updates."""
+        return agent.target
 
 
-def update(config: AgentConfig, state: AgentState, batch: Experience) -> tuple[AgentState, dict[str, chex.Array]]:
-    """One step of the critic and its target.
+def q_logits(config: AgentConfig, critic: chex.ArrayTree, features: Features) -> chex.Array:
+    """Q of every node in units of `entropy`, (..., V), as an actor's scores are."""
+    return q_of_nodes(config, critic, features) * inverse_entropy(config)
 
-    Args:
-        config: the agent's.
-        state: what it has learned.
-        batch: transitions over `return_steps` decisions.
-    """
-    _, optimiser, _ = optimisers(config)
-    loss, grads = jax.value_and_grad(lambda p: q_loss(config, p, state.target.critic, batch))(state.params.critic)
-    updates, critic_state = optimiser.update(grads, state.critic_optimiser)
-    params = state.params.replace(critic=optax.apply_updates(state.params.critic, updates))
-    target = optax.incremental_update(params, state.target, config.target_rate)
-    return state.replace(params=params, target=target, critic_optimiser=critic_state), {"critic_loss": loss}
+
+def q_loss(
+    config: AgentConfig, critic: chex.ArrayTree, target: chex.ArrayTree, batch: Transition
+) -> tuple[chex.Array, Metrics]:
+    """() Bellman error; the online critic chooses the next node, and the target evaluates it."""
+    node = jnp.argmax(q_logits(config, critic, batch.next_features), axis=-1, keepdims=True)
+    bootstrap = jnp.take_along_axis(q_of_nodes(config, target, batch.next_features), node, axis=-1)[..., 0]
+    loss = bellman_error(config, critic, batch, bootstrap)
+    return loss, {"critic_loss": loss}

@@ -1,10 +1,10 @@
-"""Where the scorer's prices begin: an evolution strategy over whole episodes.
+"""First prices of the scorer, found by an evolution strategy over whole episodes.
 
-What a decision costs services that come later shows itself over hundreds of decisions, and a critic sees it only
-through the noise of everything else that happens meanwhile. Moving the prices of a whole episode makes it visible at
-once: each pair of episodes is the same one under opposite perturbations (Salimans et al., Evolution strategies as a
-scalable alternative to reinforcement learning, 2017; antithetic pairs and common random numbers). Learning goes on
-from there.
+The cost that a decision causes for later services appears over hundreds of decisions, and a critic sees it only through
+the noise of everything else that happens meanwhile. Changing the prices for a whole episode makes the cost visible at
+once: each pair of episodes is the same episode under opposite perturbations (Salimans et al., Evolution strategies as a
+scalable alternative to reinforcement learning, 2017; antithetic pairs and common random numbers). Gradient-based
+learning starts from the prices found.
 """
 
 from __future__ import annotations
@@ -21,34 +21,38 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 
 from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.ddpg import AgentState
 from jaxcec.agents.features import encode
-from jaxcec.agents.networks import PRICES, Prices, priced
-from jaxcec.agents.sharding import over_environments
+from jaxcec.agents.layers import PRICES, Prices
+from jaxcec.agents.per_node import priced
+from jaxcec.agents.sharding import constrain_leading_axis
+from jaxcec.agents.types import AgentState
 from jaxcec.env import Action, CECEnv, EnvParams, EnvState
 
 _DEVIATION = 0.1  # of the perturbations of every price
 _LEARNING_RATE = 0.05
-_AVERAGED = 0.9  # share of the average that a generation leaves as it is
+_AVERAGED = 0.9  # share of the old average in the new one
 
 
 class Evolution(struct.PyTreeNode):
-    """A distribution of prices, and what moves it."""
+    """A distribution of prices, and the state of the optimiser that moves it."""
 
     mean: chex.Array  # (D,)
-    average: chex.Array  # (D,) of the means of the last generations: what is used
+    average: chex.Array  # (D,) moving average of the means: the result
     optimiser: optax.OptState
     generation: chex.Array  # () i32
 
 
-def begin(agent: AgentState) -> Evolution:
-    """Around the prices that an agent has."""
-    mean, _ = ravel_pytree(_prices(agent))
+def begin(agent: AgentState) -> Evolution | None:
+    """A distribution around the prices of an agent; None if its networks have no prices."""
+    prices = _prices(agent)
+    if prices is None:
+        return None
+    mean, _ = ravel_pytree(prices)
     return Evolution(mean, jnp.copy(mean), _optimiser().init(mean), jnp.int32(0))
 
 
-def end(agent: AgentState, evolution: Evolution) -> AgentState:
-    """The agent with the prices found, in every network that has prices and its target."""
+def with_found_prices(agent: AgentState, evolution: Evolution) -> AgentState:
+    """The agent with the prices found, in every network that has prices and in its target."""
     _, unravel = ravel_pytree(_prices(agent))
 
     def found(x: Any) -> Any:
@@ -58,40 +62,43 @@ def end(agent: AgentState, evolution: Evolution) -> AgentState:
     return agent.replace(params=params, target=target)
 
 
-def _prices(agent: AgentState) -> chex.ArrayTree:
-    return next(x[PRICES] for x in jax.tree.leaves(agent.params, is_leaf=_has_prices) if _has_prices(x))
+def _prices(agent: AgentState) -> chex.ArrayTree | None:
+    """The prices of the first network that has any."""
+    return next((x[PRICES] for x in jax.tree.leaves(agent.params, is_leaf=_has_prices) if _has_prices(x)), None)
 
 
 def _has_prices(x: Any) -> bool:
     return isinstance(x, dict) and PRICES in x
 
 
-@partial(jax.jit, static_argnums=(0, 2, 5))
+@partial(jax.jit, static_argnames=("env", "mesh"))
 def evolve(
     env: CECEnv,
     params: EnvParams,
     config: AgentConfig,
+    *,
     evolution: Evolution,
     key: chex.PRNGKey,
     mesh: Mesh | None = None,
 ) -> tuple[Evolution, chex.Array]:
     """One generation.
 
-    Each pair has an arrival rate of its own, up to `evolution_spread` times the scenario's or as much less, so that
+    Each pair has an arrival rate of its own, between the scenario's divided by `spread` and its multiple, so that
     prices learn to depend on the load.
 
     Returns:
         The next distribution, and the () mean ACT of the episodes played, s.
     """
     key_episodes, key_noise, key_rates = jax.random.split(key, 3)
-    pairs = config.evolution_pairs
+    pairs = config.evolution.pairs
     keys = jax.random.split(key_episodes, pairs)
     noise = jax.random.normal(key_noise, (pairs, evolution.mean.size))
     power = jax.random.uniform(key_rates, (pairs,), minval=-1.0, maxval=1.0)
-    keys, noise, power = over_environments(mesh, (keys, noise, power))
+    keys, noise, power = constrain_leading_axis(mesh, (keys, noise, power))
     prices = evolution.mean[None, None] + _DEVIATION * jnp.stack([noise, -noise], axis=1)
-    act = _play(env, params, config, prices, keys, params.arrival_rate * config.evolution_spread**power)
-    # As a share of the pair's own ACT: heavy episodes would outweigh all others.
+    rates = params.arrival_rate * config.evolution.spread**power
+    act = _play(env, params, config, prices=prices, keys=keys, rates=rates)
+    # As a share of the pair's own ACT: otherwise heavy episodes would outweigh all others.
     gain = (act[:, 0] - act[:, 1]) / jnp.sum(act, axis=1)
     slope = jnp.mean(gain[:, None] * noise, axis=0) / _DEVIATION
     updates, optimiser = _optimiser().update(slope, evolution.optimiser)
@@ -105,16 +112,22 @@ def _optimiser() -> optax.GradientTransformation:
 
 
 def _play(
-    env: CECEnv, params: EnvParams, config: AgentConfig, prices: chex.Array, keys: chex.PRNGKey, rates: chex.Array
+    env: CECEnv,
+    params: EnvParams,
+    config: AgentConfig,
+    *,
+    prices: chex.Array,
+    keys: chex.PRNGKey,
+    rates: chex.Array,
 ) -> chex.Array:
-    """ACT of whole episodes on the cheapest nodes, (pairs, 2) s.
+    """ACT of whole episodes in which the cheapest node is always chosen, (pairs, 2) s.
 
     Args:
         env: the environment.
         params: its banks.
-        config: the agent's.
+        config: the settings.
         prices: (pairs, 2, D).
-        keys: (pairs,) each draws an episode for both.
+        keys: (pairs,) each draws one episode, which both prices of the pair play.
         rates: (pairs,) services/s.
     """
     paired = jax.tree.map(lambda _: None, params).replace(arrival_rate=0)
@@ -133,6 +146,6 @@ def _play(
         return env.step_env(keys[0], state, action, params)[1]
 
     both = jax.vmap(jax.vmap(step, in_axes=(0, 0, None)), in_axes=(0, 0, paired))
-    running = jax.vmap(jax.vmap(env.is_terminated))
-    state = jax.lax.while_loop(lambda s: ~jnp.all(running(s)), lambda s: both(s, prices, params), state)
+    terminated = jax.vmap(jax.vmap(env.is_terminated))
+    state = jax.lax.while_loop(lambda s: ~jnp.all(terminated(s)), lambda s: both(s, prices, params), state)
     return jnp.mean(state.episode.completion, axis=-1)

@@ -1,4 +1,4 @@
-"""Observations as networks take them: logarithms of times, loads and rates, all of order one."""
+"""Observations as inputs of networks: logarithms of times, loads and rates, all of order one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from jaxcec.env import Observation
 TIME = 10.0  # s
 SIZE = 100.0  # Mbit, Mcycles
 RATE = 10.0  # Mbit/s, Mcycles/s
-LARGEST_COST = 1000.0  # s; what costs more is not chosen whatever it costs
+LARGEST_COST = 1000.0  # s; larger costs are clipped, as such nodes are never chosen
 
-NODE_COLUMNS = (  # of `Features.nodes` behind the K shares that are free
+NODE_COLUMNS = (  # of `Features.nodes`, after the K free shares
     "speed",
     "load",
     "backlog",
@@ -29,11 +29,11 @@ NODE_COLUMNS = (  # of `Features.nodes` behind the K shares that are free
     "traffic",
     "increase",
 )
-COSTS = NODE_COLUMNS[-6:]  # what a decision may cost, each in s: see `costs`
+COSTS = NODE_COLUMNS[-6:]  # the costs of a decision, each in s: see `costs`
 
 
 class Features(struct.PyTreeNode):
-    """The state s_t of the networks. Leading axes may be batch axes."""
+    """The state s_t as the networks take it. There may be leading batch axes."""
 
     nodes: chex.Array  # (V, K + 14), columns free and NODE_COLUMNS
     links: chex.Array  # (E, 4)
@@ -43,8 +43,9 @@ class Features(struct.PyTreeNode):
 def encode(observation: Observation) -> Features:
     """Features of one unbatched observation.
 
-    What is added to it: how far a node's finish is behind the earliest, how much longer its path ahead is than the
-    shortest, and by how much the node increases what its service is expected to take.
+    Three columns are derived: by how much a node's finish is later than the earliest (`behind`), by how much its path
+    ahead is longer than the shortest (`ahead`), and by how much the node increases the expected completion time of
+    the service (`increase`).
     """
     nodes, links = observation.nodes, observation.links
     microservice, service = observation.microservice, observation.service
@@ -93,12 +94,12 @@ def encode(observation: Observation) -> Features:
 
 
 def costs(features: Features) -> chex.Array:
-    """(..., V, 6) s: COSTS of each node, the inverse of what `encode` does to them."""
+    """COSTS of each node, (..., V, 6) s: the inverse of their encoding."""
     return jnp.minimum(TIME * jnp.expm1(features.nodes[..., -len(COSTS) :]), LARGEST_COST)
 
 
-def situation(features: Features) -> chex.Array:
-    """(..., 10) of order one: how heavy the load is and how far the service, which prices may depend on."""
+def load_context(features: Features) -> chex.Array:
+    """(..., 10) of order one: the state of the load and of the service, which prices are linear in."""
     service = features.context[..., -5:]  # remaining, age, slack, expected, others
     names = ("backlog", "wait", "data_ready", "transfer")
     columns = [NODE_COLUMNS.index(name) - len(NODE_COLUMNS) for name in names]
@@ -107,13 +108,13 @@ def situation(features: Features) -> chex.Array:
 
 
 def mean_link(features: Features) -> chex.Array:
-    """(..., 4): mean over the links that are there."""
+    """(..., 4): mean over the links that exist; rows of zeros are padding."""
     there = features.links.any(axis=-1, keepdims=True)
     return features.links.sum(-2) / jnp.maximum(there.sum(-2), 1).astype(jnp.float32)
 
 
 def node_speed(features: Features) -> chex.Array:
-    """Mcycles/s offered by each node, (..., V): likewise."""
+    """Speed offered by each node, (..., V) Mcycles/s: the inverse of its encoding."""
     return RATE * jnp.expm1(features.nodes[..., -len(NODE_COLUMNS)])
 
 

@@ -1,7 +1,7 @@
-"""The part of the digital twin that has to be learned: what other tenants will ask of each node and link.
+"""The part of the planning twin that has to be learned: the future load of other tenants on nodes and links.
 
-The mechanism is known (`policies.planning` runs it); the load to come is not. A network sees the last frames of one
-resource's load and foresees the next ones, each with its uncertainty. It is fitted to observed traces.
+The mechanism is known, and `policies.planning` simulates it; future load is not. A network maps the last frames of one
+resource's load to the mean and the standard deviation of the next ones. It is fitted to observed traces.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import optax
 
 from jaxcec.env import HISTORY, Background, World, with_forecast
 
-FRAMES = 32  # foreseen; longer than a plan looks ahead, for after the last the first is read again
+FRAMES = 32  # predicted; more than a plan simulates, because after the last frame the first one is read again
 _HIDDEN = 32
 _STEPS, _BATCH, _LEARNING_RATE = 2000, 1024, 3e-3
 _LARGEST = 0.9  # as in `Background`
@@ -22,7 +22,7 @@ _LEAST_DEVIATION = 1e-2
 
 
 class LoadForecast(nn.Module):
-    """(..., HISTORY) loads up to now to mean and standard deviation of the (..., FRAMES) that follow."""
+    """(..., HISTORY) loads up to now to the mean and standard deviation of the next (..., FRAMES)."""
 
     @nn.compact
     def __call__(self, history: chex.Array) -> tuple[chex.Array, chex.Array]:
@@ -32,7 +32,7 @@ class LoadForecast(nn.Module):
 
 
 def init_forecast(key: chex.PRNGKey) -> chex.ArrayTree:
-    """Parameters that foresee no change."""
+    """Parameters that predict no change."""
     return LoadForecast().init(key, jnp.zeros(HISTORY))
 
 
@@ -40,7 +40,8 @@ def init_forecast(key: chex.PRNGKey) -> chex.ArrayTree:
 def fit_forecast(key: chex.PRNGKey, background: Background) -> chex.ArrayTree:
     """Fit to windows drawn from a bank of traces, by the likelihood of each frame under a Gaussian.
 
-    Windows do not run over a trace's end. A bank of traces shorter than a window (no load at all) teaches nothing.
+    No window crosses the end of a trace. If the traces are shorter than a window (such as the single frame of a
+    scenario without load), the parameters stay those of `init_forecast`.
     """
     key_init, key_fit = jax.random.split(key)
     params = init_forecast(key_init)
@@ -70,17 +71,17 @@ def _loss(params: chex.ArrayTree, windows: chex.Array) -> chex.Array:
     return jnp.mean(jnp.log(deviation) + 0.5 * jnp.square((windows[:, HISTORY:] - mean) / deviation))
 
 
-def foresee(params: chex.ArrayTree, deviations: bool, world: World, key: chex.PRNGKey) -> World:
-    """The world with other tenants' load as foreseen.
+def predict_load(params: chex.ArrayTree, world: World, key: chex.PRNGKey, *, sampled: bool) -> World:
+    """The known world with a forecast of other tenants' load.
 
     Args:
         params: of `LoadForecast`.
-        deviations: whether a sample is drawn, each resource above or below its mean throughout; else the mean.
         world: what is known.
         key: draws the sample.
+        sampled: whether to draw a forecast, each resource above or below its mean throughout, or to take the mean.
     """
     mean, deviation = LoadForecast().apply(params, world.history)
-    if deviations:
+    if sampled:
         mean = mean + deviation * jax.random.normal(key, (mean.shape[0], 1))
     load = jnp.clip(jnp.concatenate([world.history[:, -1:], mean], axis=1), 0.0, _LARGEST)
     return with_forecast(world, load)

@@ -1,34 +1,44 @@
-"""Training as one compiled loop: decide in every environment, store, fit the twin, update critic and actor.
+"""Training as one compiled loop: decide in every environment, store the steps, update the learner.
 
-`update_step` is one iteration; `train_chunk` scans it, and the host prints and saves between chunks.
+`train` is the host's side: it runs the loop in chunks, validates between them, and reports to a callback.
+`train_jittable` is a whole run as one pure function. Both consist of `init_runner`, `evolve`, `warm_up` and
+`train_chunk`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax.sharding import Mesh
 
-from jaxcec.agents import dqn, ppo, replay
-from jaxcec.agents.act import Choice, choose
+from jaxcec.agents import replay
 from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.ddpg import AgentState, init_agent, update
-from jaxcec.agents.evolution import Evolution, begin, end, evolve
+from jaxcec.agents.evolution import Evolution, begin, evolve, with_found_prices
 from jaxcec.agents.features import encode
-from jaxcec.agents.forecast import fit_forecast
-from jaxcec.agents.replay import Decided, Replay
-from jaxcec.agents.sharding import runner_sharding
+from jaxcec.agents.learners import learner_for, policy_function
+from jaxcec.agents.replay import Replay
+from jaxcec.agents.sharding import ENV_AXIS, any_process, shapes_with_sharding, sharding_of
+from jaxcec.agents.trained_policy import TrainedPolicy
+from jaxcec.agents.types import AgentState, Choice, Metrics, Step
 from jaxcec.env import CECEnv, EnvParams, EnvState
+from jaxcec.evaluation.rollout import rollout
 
-Metrics = dict[str, chex.Array]
+VALIDATIONS = 8  # in a run, after the first
+CHUNKS_BETWEEN_VALIDATIONS = 8
+VALIDATION_EPISODES = 64
 
 
 class RunnerState(struct.PyTreeNode):
-    """Everything that training goes on from. Donated to each chunk."""
+    """Everything that the compiled loop continues from. Donated to each chunk."""
 
     agent: AgentState
     evolution: Evolution | None  # of the first prices; None where there are none to find
@@ -36,37 +46,304 @@ class RunnerState(struct.PyTreeNode):
     env_state: EnvState  # (num_envs, ...)
     key: chex.PRNGKey
     horizon: chex.Array  # (num_envs,) i32, decisions after which an environment's episode is truncated
-    step: chex.Array  # () u32, decisions of each environment; their product is taken on the host, in unbounded ints
+    step: chex.Array  # () u32, decisions of each environment; their total is computed on the host in unbounded ints
 
 
-@partial(jax.jit, static_argnums=(0, 2, 3, 5))
+class TrainState(struct.PyTreeNode):
+    """Everything that a run continues from: what a checkpoint holds."""
+
+    runner: RunnerState
+    best: Any  # parameters of the policy of the best validation; before the first one, the untrained policy
+    best_act: chex.Array  # () s, mean ACT in that validation; infinite before the first one
+
+
+class NotFiniteError(ValueError):
+    """A loss, a reward or a parameter was not finite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The state of a run after a generation of the evolution strategy or a chunk of training."""
+
+    stage: str  # `evolution` or `training`
+    done: int  # generations, or decisions in each environment
+    total: int
+    metrics: dict[str, float | None]  # see `summarise`; None where nothing was measured
+    state: TrainState  # its arrays are donated when training continues: save them now or not at all
+    improved: bool = False  # whether `state.best` is new
+
+
+Callback = Callable[[Report], object]
+
+
+def train(
+    env: CECEnv,
+    params: EnvParams,
+    config: AgentConfig,
+    *,
+    num_envs: int,
+    total_decisions: int,
+    key: chex.PRNGKey,
+    callback: Callback | None = None,
+    validation_episodes: int = VALIDATION_EPISODES,
+    resume: TrainState | None = None,
+    mesh: Mesh | None = None,
+) -> TrainedPolicy:
+    """Train an agent: first prices by evolution, warm-up, then compiled chunks with validations between them.
+
+    Args:
+        env: the environment.
+        params: its banks, for training and for validation; with a mesh, on every device of it.
+        config: the settings, with plain numbers.
+        num_envs: environments that are stepped together; with a mesh, a multiple of the number of its devices.
+        total_decisions: over all environments, rounded up to whole chunks.
+        key: draws networks, exploration, and the episodes of training and validation.
+        callback: called with a `Report` after each generation and each chunk; a true value stops the run.
+        validation_episodes: played without exploration, the same ones each time; 0 skips validation.
+        resume: the state of an earlier run with the same arguments, to continue from.
+        mesh: the devices that share the environments; None for one device.
+
+    Returns:
+        The policy of the best validation; without validation, the last one.
+
+    Raises:
+        ValueError: settings that do not suit the algorithm or each other.
+        NotFiniteError: training diverged. The best policy so far is in the last report.
+    """
+    _check(config, num_envs=num_envs, total_decisions=total_decisions, mesh=mesh)
+    keys = validation_keys(key, validation_episodes) if validation_episodes else None
+    run = _Run(env, params, config, num_envs=num_envs, steps=-(-total_decisions // num_envs), keys=keys, mesh=mesh)
+    state = init_state(env, params, config, key, num_envs=num_envs, mesh=mesh) if resume is None else resume
+    for report in run.reports(state):
+        state = report.state
+        if callback is not None and any_process(bool(callback(report))):
+            break
+    return TrainedPolicy(config, state.best if validation_episodes else _acting_params(config, state.runner))
+
+
+def train_jittable(
+    env: CECEnv, params: EnvParams, config: AgentConfig, *, num_envs: int, total_decisions: int, key: chex.PRNGKey
+) -> tuple[Any, Metrics]:
+    """A whole run as one pure function, to be compiled, and vmapped over keys and over the numbers in the settings.
+
+    There is no validation.
+
+    Args:
+        env: the environment.
+        params: its banks.
+        config: the settings; their numbers may be traced.
+        num_envs: environments that are stepped together.
+        total_decisions: over all environments, rounded up to whole iterations.
+        key: draws networks, exploration and episodes.
+
+    Returns:
+        The parameters of the last policy, and the metrics of every iteration, each with a leading axis.
+    """
+    learner = learner_for(config)
+    runner = init_runner(env, params, config, key, num_envs=num_envs)
+    if runner.evolution is not None:
+
+        def generation(carry: tuple[Evolution, chex.PRNGKey], _: None) -> tuple[tuple[Evolution, chex.PRNGKey], None]:
+            evolution, key = carry
+            key, key_generation = jax.random.split(key)
+            return (evolve(env, params, config, evolution=evolution, key=key_generation)[0], key), None
+
+        start = (runner.evolution, runner.key)
+        (evolution, key), _ = jax.lax.scan(generation, start, length=config.evolution.generations)
+        runner = runner.replace(agent=with_found_prices(runner.agent, evolution), evolution=evolution, key=key)
+    runner, _ = warm_up(env, params, config, runner, steps=config.warmup_steps)
+    per_update = learner.steps_per_update(config)
+    steps = max(-(-total_decisions // num_envs) - config.warmup_steps, 0)
+    runner, metrics = train_chunk(env, params, config, runner, steps=-(-steps // per_update) * per_update)
+    return learner.acting_params(runner.agent), metrics
+
+
+def validation_keys(key: chex.PRNGKey, episodes: int = VALIDATION_EPISODES) -> chex.PRNGKey:
+    """(episodes,) keys of the episodes that a run with this key is validated on."""
+    return jax.random.split(key, episodes)
+
+
+def init_state(
+    env: CECEnv,
+    params: EnvParams,
+    config: AgentConfig,
+    key: chex.PRNGKey,
+    *,
+    num_envs: int,
+    mesh: Mesh | None = None,
+) -> TrainState:
+    """The state of a run at its beginning."""
+    runner = init_runner(env, params, config, key, num_envs=num_envs, mesh=mesh)
+    return TrainState(runner, _acting_params(config, runner), jnp.float32(jnp.inf))
+
+
+def state_shapes(
+    env: CECEnv,
+    params: EnvParams,
+    config: AgentConfig,
+    *,
+    num_envs: int,
+    mesh: Mesh,
+) -> TrainState:
+    """Shapes and layout of a run's state, into which a checkpoint of any layout can be read."""
+
+    def init(key: chex.PRNGKey) -> TrainState:
+        return init_state(env, params, config, key, num_envs=num_envs)
+
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    layout = sharding_of(mesh, shapes).replace(runner=runner_sharding(mesh, shapes.runner))
+    return shapes_with_sharding(shapes, layout)
+
+
+def _acting_params(config: AgentConfig, runner: RunnerState) -> Any:
+    """A copy of the parameters to act with: the runner's are donated to the next chunk."""
+    return jax.tree.map(jnp.copy, learner_for(config).acting_params(runner.agent))
+
+
+def _check(config: AgentConfig, *, num_envs: int, total_decisions: int, mesh: Mesh | None) -> None:
+    learner_for(config)
+    for name, value in {"num_envs": num_envs, "total_decisions": total_decisions}.items():
+        if value < 1:
+            raise ValueError(f"{name}: got {value}; must be at least 1")
+    if mesh is not None and num_envs % mesh.size:
+        raise ValueError(f"num_envs: got {num_envs}; must be a multiple of the number of devices, {mesh.size}")
+    numbers = jax.tree.leaves(config)
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise ValueError(f"config: got {numbers}; must be plain numbers (`train_jittable` takes arrays)")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """The arguments of a run."""
+
+    env: CECEnv
+    params: EnvParams
+    config: AgentConfig
+    _: dataclasses.KW_ONLY
+    num_envs: int
+    steps: int  # decisions in each environment
+    keys: chex.PRNGKey | None  # of the validation episodes
+    mesh: Mesh | None
+
+    def reports(self, state: TrainState) -> Iterator[Report]:
+        """Advance a run to its end, with a report after each part."""
+        for report in self._evolution(state):
+            state = report.state
+            yield report
+        if int(state.runner.step) == 0:
+            config = self.config
+            runner, metrics = warm_up(
+                self.env, self.params, config, state.runner, steps=config.warmup_steps, mesh=self.mesh
+            )
+            # This report is of the untrained agent: learning is seen against it.
+            report = self._report(state.replace(runner=runner), summarise(jax.device_get(metrics)), validate=True)
+            state = report.state
+            yield report
+        yield from self._chunks(state)
+
+    def _evolution(self, state: TrainState) -> Iterator[Report]:
+        """Generations of the evolution strategy; after the last, the agent has the prices found."""
+        runner, total = state.runner, self.config.evolution.generations
+        if runner.evolution is None:
+            return
+        for done in range(int(runner.evolution.generation) + 1, total + 1):
+            key, key_generation = jax.random.split(runner.key)
+            evolution, act = evolve(
+                self.env, self.params, self.config, evolution=runner.evolution, key=key_generation, mesh=self.mesh
+            )
+            agent = with_found_prices(runner.agent, evolution) if done == total else runner.agent
+            runner = runner.replace(agent=agent, evolution=evolution, key=key)
+            yield Report("evolution", done, total, {"act": float(act)}, state.replace(runner=runner))
+
+    def _chunks(self, state: TrainState) -> Iterator[Report]:
+        """Chunks of one length, because each length is compiled; the last one may exceed the run's length a little."""
+        iteration = learner_for(self.config).steps_per_update(self.config)
+        chunk = iteration * max(1, self.steps // (VALIDATIONS * CHUNKS_BETWEEN_VALIDATIONS * iteration))
+        done = int(state.runner.step)
+        while done < self.steps:
+            begin = time.perf_counter()
+            runner, metrics = train_chunk(self.env, self.params, self.config, state.runner, steps=chunk, mesh=self.mesh)
+            metrics = jax.device_get(metrics)
+            seconds = time.perf_counter() - begin
+            _check_finite(metrics["finite"], done, iteration)
+            done += chunk
+            row = summarise(metrics) | {"decisions_per_s": chunk * self.num_envs / seconds}
+            due = (done // chunk) % CHUNKS_BETWEEN_VALIDATIONS == 0 or done >= self.steps
+            report = self._report(state.replace(runner=runner), row, validate=due)
+            state = report.state
+            yield report
+
+    def _report(self, state: TrainState, row: dict[str, float | None], *, validate: bool) -> Report:
+        """The report after a chunk, with the ACT of the validation episodes if one is due."""
+        step = int(state.runner.step)
+        row |= {"step": step, "decisions": step * self.num_envs}
+        if not validate or self.keys is None:
+            return Report("training", step, self.steps, row, state)
+        params = learner_for(self.config).acting_params(state.runner.agent)
+        apply = policy_function(self.config, self.env)
+        act = jnp.mean(rollout(self.env, self.params, apply=apply, params=params, keys=self.keys).act)
+        row["validation_act"] = float(act)
+        improved = bool(act <= state.best_act)
+        if improved:
+            state = state.replace(best=jax.tree.map(jnp.copy, params), best_act=act)
+        return Report("training", step, self.steps, row, state, improved)
+
+
+def summarise(metrics: dict[str, np.ndarray]) -> dict[str, float | None]:
+    """Means over a chunk; `act` is a mean over the episodes that ended in it, and None if none did."""
+    sums = ("episodes", "act_sum", "merges", "finite")
+    row: dict[str, float | None] = {name: float(np.mean(metrics[name])) for name in metrics if name not in sums}
+    episodes = float(metrics["episodes"].sum())
+    return row | {
+        "episodes": int(episodes),
+        "act": float(metrics["act_sum"].sum()) / episodes if episodes else None,
+        "merges": int(metrics["merges"].sum()),
+    }
+
+
+def _check_finite(finite: np.ndarray, done: int, iteration: int) -> None:
+    """Refuse to continue from numbers that are not finite."""
+    if not finite.all():
+        step = done + (int(finite.argmin()) + 1) * iteration
+        raise NotFiniteError(
+            f"step {step}: a loss, a reward or a parameter is not a finite number; try lower learning rates or a lower"
+            " reward_scale"
+        )
+
+
+@partial(jax.jit, static_argnames=("env", "num_envs", "mesh"))
 def init_runner(
-    env: CECEnv, params: EnvParams, config: AgentConfig, num_envs: int, key: chex.PRNGKey, mesh: Mesh | None = None
+    env: CECEnv,
+    params: EnvParams,
+    config: AgentConfig,
+    key: chex.PRNGKey,
+    *,
+    num_envs: int,
+    mesh: Mesh | None = None,
 ) -> RunnerState:
-    """Fresh agent, empty replay buffer, one new episode in every environment.
+    """New agent, empty replay buffer, one new episode in every environment.
 
-    Every environment truncates at a horizon of its own. Otherwise all of them would stand at the same point of their
+    Every environment truncates its episodes at a horizon of its own. Otherwise all would be at the same point of their
     episodes, and a replay buffer that holds a few steps of thousands of environments would forget the other points.
     """
+    learner = learner_for(config)
     key_agent, key_forecast, key_reset, key_horizon, key_run = jax.random.split(key, 5)
     observation, env_state = jax.vmap(env.reset_env, in_axes=(0, None))(jax.random.split(key_reset, num_envs), params)
     features = encode(jax.tree.map(lambda x: x[0], observation))
-    one = jnp.float32(0.0)
-    size = config.rollout_steps * num_envs if config.on_policy else config.replay_size
-    example = Decided(features, jnp.int32(0), one, one, one, one, one)
-    agent = init_agent(config, key_agent, features)
-    if config.plans:
-        agent = agent.replace(params=agent.params.replace(forecast=fit_forecast(key_forecast, params.background)))
+    number = jnp.float32(0.0)
+    example = Step(features, jnp.int32(0), number, number, number, number, number)
+    agent_params = learner.fit_to_banks(learner.init_params(config, key_agent, features), params, key_forecast)
+    agent = learner.init(config, agent_params)
     runner = RunnerState(
         agent=agent,
-        evolution=begin(agent) if config.evolves else None,
-        replay=replay.create(example, num_envs, size),
+        evolution=begin(agent) if config.evolution.generations > 0 else None,
+        replay=replay.create(example, num_envs, learner.replay_size(config, num_envs)),
         env_state=env_state,
         key=key_run,
         horizon=jax.random.randint(key_horizon, (num_envs,), 1, _longest_horizon(env)),
         step=jnp.uint32(0),
     )
-    return _laid_out(mesh, runner)
+    return _constrained(mesh, runner)
 
 
 def _longest_horizon(env: CECEnv) -> int:
@@ -78,14 +355,14 @@ def collect(
     env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, _: None
 ) -> tuple[RunnerState, Metrics]:
     """One decision with exploration in every environment, written to the replay buffer."""
-    num_envs = runner.horizon.size
+    learner, num_envs = learner_for(config), runner.horizon.size
     key, key_act, key_step = jax.random.split(runner.key, 3)
 
     def decide(state: EnvState, key: chex.PRNGKey) -> Choice:
-        # Observed here and not carried: at the end of a step XLA would compute the links' table twice, once to keep it
-        # and once within the search for a start, for every node.
+        # The observation is computed here and not carried: at the end of a step XLA would compute the links' table
+        # twice, once to keep it and once within the search for a start, for every node.
         observation = env.observe(key, state, None, params)
-        return choose(config, runner.agent.params, observation, key, explore=True)
+        return learner.act(config, runner.agent.params, observation, key, explore=True)
 
     choice = jax.vmap(decide)(runner.env_state, jax.random.split(key_act, num_envs))
     shared = jax.tree.map(lambda _: None, params).replace(max_steps_in_episode=0)
@@ -95,21 +372,20 @@ def collect(
         choice.action,
         params.replace(max_steps_in_episode=jnp.minimum(params.max_steps_in_episode, runner.horizon)),
     )
-    share = config.twin_reward if config.has_twin else 0.0
-    learned = config.reward_scale * ((1.0 - share) * reward + share * choice.twin_reward)
-    decided = Decided(
+    share = learner.reward_share(config)
+    step = Step(
         features=choice.features,
         node=choice.node,
         bandwidth=choice.bandwidth,
         hold=choice.hold,
-        reward=learned,
-        # The next state stored is the next episode's where one ended: it is not bootstrapped from after a termination,
-        # and a truncated transition has no weight, which spares computing all final observations for the few there are.
+        reward=config.reward_scale * ((1.0 - share) * reward + share * choice.twin_reward),
+        # Where an episode ended, the next state stored is that of the next episode. After a termination it is not
+        # bootstrapped from, and a truncated step has no weight, which spares computing all final observations.
         discount=jnp.where(terminated, 0.0, config.discount),
         weight=jnp.where(truncated, 0.0, 1.0),
     )
     runner = runner.replace(
-        replay=replay.add(runner.replay, decided),
+        replay=replay.add(runner.replay, step),
         env_state=env_state,
         key=key,
         step=runner.step + jnp.uint32(1),
@@ -126,102 +402,70 @@ def collect(
 def update_step(
     env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, _: None
 ) -> tuple[RunnerState, Metrics]:
-    """One iteration over all environments: decide and learn, by Algorithm 2 unless on policy.
+    """One iteration: `steps_per_update` decisions in every environment, then an update of the learner (Algorithm 2).
 
-    What was learned counts if it is finite, and so is every metric: else the agent stays as it was, and the metric
-    `finite` is 0.
+    If a parameter or a metric is not finite afterwards, the agent stays as it was, and the metric `finite` is 0.
     """
-    learn = _update_on_policy if config.on_policy else _update_off_policy
-    after, metrics = learn(env, params, config, runner)
-    numbers = [x for x in jax.tree.leaves((after.agent, metrics)) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    learner = learner_for(config)
+    steps = learner.steps_per_update(config)
+    after, metrics = jax.lax.scan(partial(collect, env, params, config), runner, None, length=steps)
+    key, key_update = jax.random.split(after.key)
+    next_features = jax.vmap(lambda state: encode(env.observe(key, state, None, params)))(after.env_state)
+    agent, losses = learner.update(config, runner.agent, after.replay, next_features, key_update)
+    metrics |= losses
+    numbers = [x for x in jax.tree.leaves((agent, metrics)) if jnp.issubdtype(x.dtype, jnp.inexact)]
     finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in numbers]))
-    agent = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after.agent, runner.agent)
-    return after.replace(agent=agent), metrics | {"finite": finite.astype(jnp.float32)}
+    agent = jax.tree.map(lambda new, old: jnp.where(finite, new, old), agent, runner.agent)
+    return after.replace(agent=agent, key=key), metrics | {"finite": finite.astype(jnp.float32)}
 
 
-def _update_off_policy(
-    env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState
-) -> tuple[RunnerState, Metrics]:
-    """One decision in every environment, then updates on what the replay buffer holds."""
-    runner, metrics = collect(env, params, config, runner, None)
-    key, key_updates = jax.random.split(runner.key)
-
-    def one_update(agent: AgentState, key: chex.PRNGKey) -> tuple[AgentState, Metrics]:
-        batch, single = (
-            replay.sample(runner.replay, key_batch, config.batch_size, steps)
-            for key_batch, steps in zip(jax.random.split(key), (config.return_steps, 1), strict=True)
-        )
-        if config.algorithm == "dqn":
-            return dqn.update(config, agent, batch)
-        return update(config, agent, batch, single)
-
-    agent, losses = jax.lax.scan(one_update, runner.agent, jax.random.split(key_updates, config.updates_per_step))
-    return runner.replace(agent=agent, key=key), metrics | jax.tree.map(jnp.mean, losses)
-
-
-def _update_on_policy(
-    env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState
-) -> tuple[RunnerState, Metrics]:
-    """`rollout_steps` decisions in every environment, then PPO on these alone."""
-    steps = config.rollout_steps
-    runner, metrics = jax.lax.scan(partial(collect, env, params, config), runner, None, length=steps)
-    key, key_update = jax.random.split(runner.key)
-    last = jax.vmap(lambda state: encode(env.observe(key, state, None, params)))(runner.env_state)
-    agent, losses = ppo.update(config, runner.agent, replay.newest(runner.replay, steps), last, key_update)
-    return runner.replace(agent=agent, key=key), metrics | losses
-
-
-def evolve_prices(
-    env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, mesh: Mesh | None = None
-) -> tuple[RunnerState, chex.Array]:
-    """One generation of `agents.evolution`; after the last, the agent has the prices found.
-
-    Returns:
-        The runner, and the () mean ACT of the episodes played, s.
-    """
-    key, key_generation = jax.random.split(runner.key)
-    evolution, act = evolve(env, params, config, runner.evolution, key_generation, mesh)
-    last = int(evolution.generation) == config.evolution
-    agent = end(runner.agent, evolution) if last else runner.agent
-    return runner.replace(agent=agent, evolution=evolution, key=key), act
-
-
-@partial(jax.jit, static_argnums=(0, 2, 4, 5), donate_argnums=3)
+@partial(jax.jit, static_argnames=("env", "steps", "mesh"), donate_argnames="runner")
 def warm_up(
-    env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, steps: int, mesh: Mesh | None = None
+    env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, *, steps: int, mesh: Mesh | None = None
 ) -> tuple[RunnerState, Metrics]:
     """Fill the replay buffer without learning, with at least two steps. The runner is donated."""
     runner, metrics = jax.lax.scan(partial(collect, env, params, config), runner, None, length=steps)
-    return _laid_out(mesh, runner), metrics
+    return _constrained(mesh, runner), metrics
 
 
-@partial(jax.jit, static_argnums=(0, 2, 4, 5), donate_argnums=3)
+@partial(jax.jit, static_argnames=("env", "steps", "mesh"), donate_argnames="runner")
 def train_chunk(
-    env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, steps: int, mesh: Mesh | None = None
+    env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, *, steps: int, mesh: Mesh | None = None
 ) -> tuple[RunnerState, Metrics]:
     """Several iterations in one compiled loop. The runner is donated.
 
     Args:
         env: the environment.
-        params: its banks, on every device of the mesh.
-        config: the agent's.
-        runner: what `init_runner` made for this mesh, and `warm_up` has filled.
-        steps: decisions in every environment, a multiple of `steps_per_iteration`.
-        mesh: the devices that share the environments; by default there is one.
+        params: its banks; with a mesh, on every device of it.
+        config: the settings.
+        runner: of `init_runner` for this mesh, after `warm_up`.
+        steps: decisions in every environment, a multiple of the learner's `steps_per_update`.
+        mesh: the devices that share the environments; None for one device.
 
     Returns:
-        The runner and metrics with a leading axis of iterations; on policy, those of decisions with a second one of
-        `rollout_steps`.
+        The runner, and metrics with a leading axis of iterations; those of decisions have a second axis of
+        `steps_per_update`.
 
     Raises:
         ValueError: the steps are not whole iterations.
     """
-    iterations, rest = divmod(steps, config.steps_per_iteration)
+    per_update = learner_for(config).steps_per_update(config)
+    iterations, rest = divmod(steps, per_update)
     if rest:
-        raise ValueError(f"steps: got {steps}; must be a multiple of {config.steps_per_iteration}, one iteration's")
+        raise ValueError(f"steps: got {steps}; must be a multiple of {per_update}, the decisions of one iteration")
     runner, metrics = jax.lax.scan(partial(update_step, env, params, config), runner, None, length=iterations)
-    return _laid_out(mesh, runner), metrics
+    return _constrained(mesh, runner), metrics
 
 
-def _laid_out(mesh: Mesh | None, runner: RunnerState) -> RunnerState:
+def runner_sharding(mesh: Mesh, runner: RunnerState) -> RunnerState:
+    """The layout of each leaf of a runner (of arrays or shapes): environments divided, everything else replicated."""
+    divided = {"env_state": runner.env_state, "horizon": runner.horizon}
+    layout = sharding_of(mesh, runner).replace(
+        **{name: sharding_of(mesh, tree, ENV_AXIS) for name, tree in divided.items()}
+    )
+    blocks = sharding_of(mesh, runner.replay.blocks, None, ENV_AXIS)
+    return layout.replace(replay=layout.replay.replace(blocks=blocks))
+
+
+def _constrained(mesh: Mesh | None, runner: RunnerState) -> RunnerState:
     return runner if mesh is None else jax.lax.with_sharding_constraint(runner, runner_sharding(mesh, runner))

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from jaxcec.agents.act import act
+from jaxcec.agents import LEARNERS
 from jaxcec.agents.checkpoint import PRETRAINED, load_policy, policy_algorithm
-from jaxcec.agents.config import ALGORITHMS
 from jaxcec.commands.console import call, console
 from jaxcec.env import Action, CECEnv, EnvParams, Observation
 from jaxcec.evaluation.rollout import Contender
-from jaxcec.policies import BASELINES, RANDOM_PLANS, PlanConfig, prefer_priced_finish
+from jaxcec.policies import BASELINES, EFT_PLAN, RANDOM_PLANS, prefer_priced_finish
 
 if TYPE_CHECKING:
     from jaxcec.commands.evaluate import EvalCommand
@@ -93,21 +92,21 @@ def _all_contenders(
     """Every baseline and every learned policy there is."""
     observation = _observation(env, env_params)
     contenders = [Contender.of_rule(name, policy) for name, policy in BASELINES.items()]
-    contenders.append(Contender.of_planner("eft-rollout", env, PlanConfig(), prefer_priced_finish))
+    contenders.append(Contender.of_planner("eft-rollout", env, EFT_PLAN, prefer_priced_finish))
     contenders.append(Contender.of_random_plans("best-of-random", env, RANDOM_PLANS))
     sources = {}
-    for name in reversed(ALGORITHMS):
+    for name in reversed(LEARNERS):
         for path in _policy_paths(name, checkpoint):
             try:
-                config, params, run = load_policy(path, observation)
+                policy = load_policy(path, observation)
             except ValueError as error:
                 if path.parent == PRETRAINED or checkpoint is not None:
                     raise
                 tell(f"{name}: not used: {error}")
                 continue
-            sources[name] = f"{'the policy shipped' if path.parent == PRETRAINED else path} ({run})"
+            sources[name] = f"{'the policy shipped' if path.parent == PRETRAINED else path} ({policy.origin})"
             tell(f"{name}: {sources[name]}")
-            contenders.append(Contender.of_agent(name, act(config, env), params))
+            contenders.append(policy.contender(env, name))
             break
         else:
             tell(f"{name}: no policy; train one with: {call('train', '--agent.algorithm', name)}")

@@ -15,8 +15,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxcec.agents.config import ALGORITHMS
-from jaxcec.agents.sharding import replicated, shared_out
+from jaxcec.agents import LEARNERS
+from jaxcec.agents.sharding import replicated, shard_leading_axis
 from jaxcec.commands.console import announced_jobs, console, progress_bar, seconds
 from jaxcec.commands.contenders import contenders_for
 from jaxcec.commands.paper_grids import run_sweep
@@ -183,7 +183,7 @@ def _search(env: CECEnv, env_params: EnvParams, results: Results, command: EvalC
 
 def _batches(command: EvalCommand, mesh: Mesh | None) -> list[chex.PRNGKey]:
     keys = episode_keys(command.seed, command.count)
-    return [shared_out(mesh, keys[i : i + BATCH]) for i in range(0, command.count, BATCH)]
+    return [shard_leading_axis(mesh, keys[i : i + BATCH]) for i in range(0, command.count, BATCH)]
 
 
 def _joined(parts: list[Episodes]) -> Episodes:
@@ -224,7 +224,7 @@ def _write(
     save_scenario(scenario, folder / "config.yaml")
     write_aside(folder / "episodes.csv", text.getvalue())
     try:
-        act_bars(acts, folder / "act.png", f"{command.dataset}, {scenario.name}, {command.count} episodes", ALGORITHMS)
+        act_bars(acts, folder / "act.png", f"{command.dataset}, {scenario.name}, {command.count} episodes", LEARNERS)
     except ImportError as error:
         console.print(f"no act.png: {error}")
     write_aside(folder / "results.json", json.dumps(summary, indent=2) + "\n")

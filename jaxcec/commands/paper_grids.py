@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 from rich.progress import Progress, TaskID
 
-from jaxcec.agents.sharding import replicated, shared_out
+from jaxcec.agents.sharding import replicated, shard_leading_axis
 from jaxcec.commands.console import announced_jobs, console, progress_bar, seconds
 from jaxcec.commands.contenders import contenders_for
 from jaxcec.env import CECEnv, EnvParams
@@ -101,13 +101,15 @@ def play_point(
     report: Callable[[str], None],
 ) -> dict[str, np.ndarray]:
     """ACT of every contender, and of whoever knows the future, on the same episodes: (episodes,) s each."""
-    keys = shared_out(mesh, keys)
+    keys = shard_leading_axis(mesh, keys)
     if mesh is not None:
         env_params = replicated(mesh, env_params)
     played = {}
     for contender in contenders:
         params = contender.params if mesh is None else replicated(mesh, contender.params)
-        played[contender.name] = jax.tree.map(np.asarray, rollout(env, env_params, contender.apply, params, keys))
+        played[contender.name] = jax.tree.map(
+            np.asarray, rollout(env, env_params, apply=contender.apply, params=params, keys=keys)
+        )
         report(contender.name)
     if search.generations:
 

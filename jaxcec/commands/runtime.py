@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from jaxcec.agents.sharding import env_mesh
@@ -61,15 +59,3 @@ def choose_mesh(devices: str) -> Mesh | None:
         return None
     kept = [[d for d in jax.devices() if d.process_index == i][:wanted] for i in range(jax.process_count())]
     return env_mesh([device for process in kept for device in process])
-
-
-def is_main_process() -> bool:
-    """Whether this process prints and writes what is not a checkpoint."""
-    return jax.process_index() == 0
-
-
-def any_process(flag: bool) -> bool:
-    """Whether a flag is set in one of the processes, which are to act alike."""
-    if jax.process_count() == 1:
-        return flag
-    return bool(np.any(multihost_utils.process_allgather(np.array(flag))))

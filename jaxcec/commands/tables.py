@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from rich.table import Table
 
-from jaxcec.agents.config import ALGORITHMS
+from jaxcec.agents import LEARNERS
 from jaxcec.commands.console import percent, seconds
 from jaxcec.evaluation.rollout import Episodes
 from jaxcec.evaluation.statistics import Interval, bootstrap_mean, paired_difference
@@ -59,7 +59,7 @@ def act_table(results: Results, title: str) -> Cells:
 
 def difference_table(results: Results) -> Cells | None:
     """ACT of the learned policies against every other; None if there is nothing to compare."""
-    learned = [name for name in ALGORITHMS if name in results]
+    learned = [name for name in LEARNERS if name in results]
     if not learned:
         return None
     rows = [

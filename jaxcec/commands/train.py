@@ -1,57 +1,50 @@
-"""`python train.py`: train an agent, show how it goes, and leave a run folder behind."""
+"""`python train.py`: train an agent, show the progress, and write a run folder."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
-import io
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import chex
 import filelock
 import jax
 import jax.numpy as jnp
-import numpy as np
 import tyro
 from jax.sharding import Mesh
-from rich.progress import Progress
+from rich.progress import TaskID
 
-from jaxcec.agents.act import act
-from jaxcec.agents.checkpoint import load_runner, save_policy, save_runner
-from jaxcec.agents.sharding import env_mesh, placed, replicated
-from jaxcec.agents.training import RunnerState, evolve_prices, init_runner, train_chunk, warm_up
+from jaxcec.agents import NotFiniteError, Report, RunFolder, TrainState, train
+from jaxcec.agents.checkpoint import load_state
+from jaxcec.agents.sharding import env_mesh, is_main_process, replicated
+from jaxcec.agents.training import state_shapes, validation_keys
 from jaxcec.commands.console import announced_jobs, call, console, progress_bar
-from jaxcec.commands.runtime import any_process, choose_mesh, is_main_process, join_processes, use_compilation_cache
+from jaxcec.commands.runtime import choose_mesh, join_processes, use_compilation_cache
 from jaxcec.commands.settings import TrainConfig, guarded, load_config, parse, save_config
 from jaxcec.env import Action, CECEnv, EnvParams, Observation, World
-from jaxcec.evaluation.figures import training_curves
-from jaxcec.evaluation.rollout import episode_keys, rollout
-from jaxcec.files import write_aside
+from jaxcec.evaluation.rollout import rollout
+from jaxcec.files import check_empty_folder
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios import make_env
 
-VALIDATIONS = 8  # in a run
-VALIDATION_EPISODES = 64  # of the training banks: the test split is for eval.py alone
-CHUNKS_BETWEEN_VALIDATIONS = 8
 REFERENCES = ("local", "eft")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainCommand:
-    """What `python train.py` takes."""
+    """The command line of `python train.py`."""
 
     run: Annotated[TrainConfig, tyro.conf.arg(name="")]
     config: str = "default"  # name in configs/ or path of a YAML file; flags override it
     out: Path | None = None  # run folder to make; by default runs/<time>-<algorithm>
-    resume: Path | None = None  # run folder to go on with; its settings hold, but for --total-decisions
+    resume: Path | None = None  # run folder to continue; its settings hold, except for --total-decisions
     save_every: float = 300.0  # s between checkpoints
     devices: str = "1"  # that share the environments: a number (on CPUs, of cores), or all
-    coordinator: str | None = None  # HOST:PORT of the first of several processes; auto under Slurm and the like
+    coordinator: str | None = None  # HOST:PORT of the first of several processes; auto under Slurm and similar systems
     num_processes: int | None = None  # with --coordinator: how many there are
     process_id: int | None = None  # with --coordinator: which of them this is, from 0
 
@@ -73,11 +66,13 @@ def _main(arguments: list[str] | None) -> None:
     else:
         config = command.run
         folder = command.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.agent.algorithm}"
-        if is_main_process() and folder.exists() and any(folder.iterdir()):
-            raise ValueError(f"--out: {folder} is not empty; name another folder, or --resume {folder}")
+        if is_main_process():
+            check_empty_folder("--out", folder, f", or --resume {folder}")
+    if mesh is not None and config.num_envs % mesh.size:
+        raise ValueError(f"num_envs: got {config.num_envs}; must be a multiple of the number of devices, {mesh.size}")
     console.quiet = not is_main_process()
     with _StopFlag() as stop:
-        train(config, folder, command.resume is not None, stop, mesh, command.save_every)
+        run(config, folder, resume=command.resume is not None, stop=stop, mesh=mesh, save_every=command.save_every)
 
 
 def _resumed(command: TrainCommand) -> TrainConfig:
@@ -90,9 +85,83 @@ def _resumed(command: TrainCommand) -> TrainConfig:
     return saved
 
 
+def run(
+    config: TrainConfig, folder: Path, *, resume: bool, stop: _StopFlag, mesh: Mesh | None, save_every: float
+) -> None:
+    """Train into a run folder: config.yaml, metrics.csv, curves.png, policy.msgpack, checkpoints/.
+
+    Args:
+        config: the settings of the run.
+        folder: its folder.
+        resume: continue from the newest checkpoint in the folder; without any, from the start.
+        stop: once it is set, the current chunk is the last.
+        mesh: the devices that share the environments; None for one.
+        save_every: s between checkpoints.
+
+    Raises:
+        ValueError: a checkpoint is damaged or does not fit; or training diverged.
+    """
+    env, params = make_env(config.scenario, "train", announced_jobs(config.scenario))
+    key = jax.random.key(config.seed)
+    if mesh is not None:
+        params, key = replicated(mesh, (params, key))
+    with _locked(folder):
+        state = _load(config, folder, env, params, mesh) if resume else None
+        if is_main_process():
+            save_config(config, folder / "config.yaml")
+        references = _references(env, params, validation_keys(key))
+        keeper = _keeper(config, folder, env, references=references, save_every=save_every, state=state)
+        with _Display(keeper, steps=-(-config.total_decisions // config.num_envs)) as display:
+
+            def callback(report: Report) -> bool:
+                keeper(report)
+                display(report)
+                return stop.requested
+
+            try:
+                train(
+                    env,
+                    params,
+                    config.agent,
+                    num_envs=config.num_envs,
+                    total_decisions=config.total_decisions,
+                    key=key,
+                    callback=callback,
+                    resume=state,
+                    mesh=mesh,
+                )
+            except NotFiniteError as error:
+                raise ValueError(f"{error}; {folder} holds the policy and the checkpoints from before") from None
+            keeper.save()
+    if display.finished:
+        console.print(f"done: {folder} holds config.yaml, metrics.csv, curves.png, policy.msgpack and checkpoints/")
+    else:
+        console.print(f"stopped and saved; continue with: {call('train', '--resume', str(folder))}")
+
+
+def _keeper(
+    config: TrainConfig,
+    folder: Path,
+    env: CECEnv,
+    *,
+    references: dict[str, float],
+    save_every: float,
+    state: TrainState | None,
+) -> RunFolder:
+    """The callback that writes the run folder; the user is told what will be trained."""
+    known = ", ".join(f"{name} {act:.1f} s" for name, act in references.items())
+    scenario = f"{config.scenario.dataset}/{config.scenario.name}"
+    console.print(f"{config.agent.algorithm} on {scenario}; validation ACT: {known}")
+    origin = f"train.py, {scenario}, seed {config.seed}"
+    keeper = RunFolder(folder, config.agent, env.config, origin=origin, references=references, save_every=save_every)
+    if state is not None:
+        keeper.continue_from(state)
+    return keeper
+
+
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Make a run folder, and keep it from other runs as long as this process lives."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Make a run folder, and lock it against other runs as long as this process lives."""
     if not is_main_process():
         yield
         return
@@ -101,215 +170,76 @@ def _alone(folder: Path) -> Iterator[None]:
         with filelock.FileLock(folder / ".lock", blocking=False):
             yield
     except filelock.Timeout:
-        raise ValueError(f"{folder}: another run is at work in it; wait for it, or name another folder") from None
+        raise ValueError(f"{folder}: another run is using it; wait for it, or name another folder") from None
 
 
-def train(
-    config: TrainConfig, folder: Path, resume: bool, stop: _StopFlag, mesh: Mesh | None, save_every: float
-) -> None:
-    """Train into a run folder: config.yaml, metrics.csv, curves.png, policy.msgpack, checkpoints/.
-
-    Args:
-        config: the run.
-        folder: where to.
-        resume: go on from the newest checkpoint in it; if there is none yet, from the start.
-        stop: once it is requested, the chunk at hand is the last.
-        mesh: the devices that share the environments; None for one.
-        save_every: s between checkpoints.
-
-    Raises:
-        ValueError: a checkpoint is damaged or does not fit; or numbers in training are no longer finite.
-    """
-    if mesh is not None and config.num_envs % mesh.size:
-        raise ValueError(f"num_envs: got {config.num_envs}; must be a multiple of the number of devices, {mesh.size}")
-    env, env_params = make_env(config.scenario, "train", announced_jobs(config.scenario))
-    with _alone(folder):
-        loop, runner = _begin(config, folder, env, env_params, resume, mesh, save_every)
-        stopped = loop.run(runner, stop)
-    if stopped:
-        console.print(f"stopped and saved; go on with: {call('train', '--resume', str(folder))}")
-    else:
-        console.print(f"done: {folder} holds config.yaml, metrics.csv, curves.png, policy.msgpack and checkpoints/")
+def _load(config: TrainConfig, folder: Path, env: CECEnv, params: EnvParams, mesh: Mesh | None) -> TrainState | None:
+    """The state to continue from; None if the run was stopped before its first checkpoint."""
+    mesh = mesh or env_mesh(jax.devices()[:1])
+    like = state_shapes(env, params, config.agent, num_envs=config.num_envs, mesh=mesh)
+    state = load_state(folder / "checkpoints", like, report=console.print)
+    decisions = int(state.runner.step) * config.num_envs if state else 0
+    console.print(f"resuming {folder} at {decisions:,} decisions")
+    return state
 
 
-def _begin(
-    config: TrainConfig,
-    folder: Path,
-    env: CECEnv,
-    env_params: EnvParams,
-    resume: bool,
-    mesh: Mesh | None,
-    save_every: float,
-) -> tuple[_Loop, RunnerState]:
-    """The loop, and what it goes on from."""
-    key, validation_keys = jax.random.key(config.seed), episode_keys(config.seed, VALIDATION_EPISODES)
-    if mesh is not None:
-        env_params, key, validation_keys = replicated(mesh, (env_params, key, validation_keys))
-    rows: list[dict[str, Any]] = []
-    runner = None
-    if resume:
-        like = jax.eval_shape(lambda k: init_runner(env, env_params, config.agent, config.num_envs, k), key)
-        like = placed(mesh or env_mesh(jax.devices()[:1]), like)
-        runner = load_runner(folder / "checkpoints", like, console.print)
-        console.print(f"resuming {folder} at {int(runner.step) * config.num_envs if runner else 0:,} decisions")
-    if runner is None:
-        runner = init_runner(env, env_params, config.agent, config.num_envs, key, mesh)
-    elif (folder / "metrics.csv").is_file():
-        rows = [row for row in _read_rows(folder / "metrics.csv") if row["step"] <= int(runner.step)]
-    if is_main_process():
-        save_config(config, folder / "config.yaml")
-    references = _references(env, env_params, validation_keys)
-    known = ", ".join(f"{name} {value:.1f} s" for name, value in references.items())
-    console.print(
-        f"{config.agent.algorithm} on {config.scenario.dataset}/{config.scenario.name}; validation ACT: {known}"
-    )
-    return _Loop(config, folder, env, env_params, mesh, validation_keys, references, rows, save_every), runner
-
-
-def _references(env: CECEnv, env_params: EnvParams, keys: chex.PRNGKey) -> dict[str, float]:
+def _references(env: CECEnv, params: EnvParams, keys: chex.PRNGKey) -> dict[str, float]:
+    """ACT of the reference policies on the validation episodes, s."""
     return {
-        name: float(rollout(env, env_params, _reference, jnp.int32(i), keys).act.mean())
+        name: float(rollout(env, params, apply=_reference, params=jnp.int32(i), keys=keys).act.mean())
         for i, name in enumerate(REFERENCES)
     }
 
 
 def _reference(which: chex.Array, observation: Observation, _: World, key: chex.PRNGKey) -> Action:
-    """One of REFERENCES by index: they are compiled together."""
+    """One of REFERENCES by its index, so that they share one compiled program."""
     return jax.lax.switch(which, [BASELINES[name] for name in REFERENCES], observation, key)
 
 
-class _Loop:
-    """The host's side of training: compiled chunks, and between them validating, printing, saving."""
+class _Display:
+    """A callback that shows reports on the terminal: a bar for each stage, or a line for each validation."""
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        folder: Path,
-        env: CECEnv,
-        env_params: EnvParams,
-        mesh: Mesh | None,
-        validation_keys: chex.PRNGKey,
-        references: dict[str, float],
-        rows: list[dict[str, Any]],
-        save_every: float,
-    ):
-        self.config, self.folder, self.env, self.env_params = config, folder, env, env_params
-        self.mesh, self.validation_keys = mesh, validation_keys
-        self.references, self.rows = references, rows
-        self.steps = -(-config.total_decisions // config.num_envs)
-        self.save_every, self.saved = save_every, time.monotonic()
-        self.actor = act(config.agent, env)
-        # All chunks are of one length, for each length is compiled; the last may go a little beyond what was asked.
-        iteration = config.agent.steps_per_iteration
-        self.chunk = iteration * max(1, self.steps // (VALIDATIONS * CHUNKS_BETWEEN_VALIDATIONS * iteration))
+    def __init__(self, keeper: RunFolder, *, steps: int):
+        self.finished = keeper.step >= steps
+        self._keeper, self._steps = keeper, steps
+        self._progress = progress_bar()
+        self._tasks: dict[str, TaskID] = {}
 
-    def run(self, start: RunnerState, stop: _StopFlag) -> bool:
-        """Train to the end; true if it was interrupted. Either way the run is saved."""
-        with progress_bar() as progress:
-            runner = self._evolve(start, stop, progress)
-            if any_process(stop.requested):
-                self._save(runner)
-                return True
-            task = progress.add_task("compiling", total=self.steps, completed=int(runner.step), status="")
-            if int(runner.step) == 0:
-                runner, metrics = warm_up(
-                    self.env, self.env_params, self.config.agent, runner, self.config.agent.warmup_steps, self.mesh
-                )
-                # The first row is the untrained agent's: what learning is to be seen against.
-                self.rows.append(self._row(runner, _summarise(jax.device_get(metrics)), validate=True))
-            for chunk in self._chunks(runner):
-                runner, row = chunk
-                self.rows.append(row)
-                progress.update(task, description="training", completed=row["step"], status=_status(self.rows))
-                if "validation_act" in row:
-                    self._show()
-                    if not console.is_terminal:
-                        console.print(f"{min(row['step'] / self.steps, 1.0):4.0%}  {_status(self.rows)}")
-                if any_process(stop.requested):
-                    break
-                self._save_now_and_then(runner)
-            progress.update(task, description="saving")
-            self._save(runner)
-        return int(runner.step) < self.steps
+    def __enter__(self) -> _Display:
+        self._progress.start()
+        return self
 
-    def _evolve(self, runner: RunnerState, stop: _StopFlag, progress: Progress) -> RunnerState:
-        """Find the scorer's first prices, unless that is done."""
-        if runner.evolution is None:
-            return runner
-        total, done = self.config.agent.evolution, int(runner.evolution.generation)
-        task = progress.add_task("evolving", total=total, completed=done, status="", visible=done < total)
-        for generation in range(done, total):
-            runner, act = evolve_prices(self.env, self.env_params, self.config.agent, runner, self.mesh)
-            progress.update(task, completed=generation + 1, status=f"ACT {float(act):.0f} s")
-            if any_process(stop.requested):
-                break
-            self._save_now_and_then(runner)
-        return runner
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+        if self._keeper.warning:
+            console.print(self._keeper.warning)
 
-    def _chunks(self, runner: RunnerState) -> Iterator[tuple[RunnerState, dict[str, Any]]]:
-        """Advance chunk by chunk; a row of metrics after each."""
-        done = int(runner.step)
-        while done < self.steps:
-            begin = time.perf_counter()
-            runner, metrics = train_chunk(self.env, self.env_params, self.config.agent, runner, self.chunk, self.mesh)
-            metrics = jax.device_get(metrics)
-            self._check(metrics["finite"], done)
-            row = _summarise(metrics)
-            row["decisions_per_s"] = self.chunk * self.config.num_envs / (time.perf_counter() - begin)
-            done += self.chunk
-            often = (done // self.chunk) % CHUNKS_BETWEEN_VALIDATIONS == 0
-            yield runner, self._row(runner, row, validate=often or done >= self.steps)
-
-    def _row(self, runner: RunnerState, row: dict[str, Any], validate: bool) -> dict[str, Any]:
-        """Metrics with how far the run is, and now and then the ACT without exploration."""
-        step = int(runner.step)
-        row |= {"step": step, "decisions": step * self.config.num_envs}
-        if validate:
-            episodes = rollout(self.env, self.env_params, self.actor, runner.agent.policy, self.validation_keys)
-            row["validation_act"] = float(episodes.act.mean())
-            if is_main_process() and row["validation_act"] <= min(_validations([*self.rows, row])):
-                self._save_policy(runner)
-        return row
-
-    def _save_policy(self, runner: RunnerState) -> None:
-        """Write the policy: it is the best of the validations so far."""
-        what = f"train.py, {self.config.scenario.dataset}/{self.config.scenario.name}, seed {self.config.seed}"
-        what += f", {int(runner.step) * self.config.num_envs:,} decisions"
-        save_policy(self.folder / "policy.msgpack", self.config.agent, runner.agent.policy, self.env.config, what)
-
-    def _check(self, finite: np.ndarray, done: int) -> None:
-        """Refuse to go on from what is not finite."""
-        if not finite.all():
-            step = done + (int(finite.argmin()) + 1) * self.config.agent.steps_per_iteration
-            raise ValueError(
-                f"step {step}: a loss, a reward or a parameter is no finite number; {self.folder} holds the policy and"
-                " the checkpoints of before; try lower learning rates or reward_scale"
-            )
-
-    def _save_now_and_then(self, runner: RunnerState) -> None:
-        if any_process(time.monotonic() - self.saved > self.save_every):
-            self._save(runner)
-            self.saved = time.monotonic()
-
-    def _save(self, runner: RunnerState) -> None:
-        self._show()  # first: whoever goes on leaves out the rows after the checkpoint, but cannot make up missing ones
-        save_runner(self.folder / "checkpoints", runner)
-
-    def _show(self) -> None:
-        """Write how it went so far, for whoever looks while training goes on."""
-        if not is_main_process():
+    def __call__(self, report: Report) -> None:
+        if report.stage not in self._tasks:
+            self._tasks[report.stage] = self._progress.add_task(report.stage, total=report.total, status="")
+        task = self._tasks[report.stage]
+        if report.stage == "evolution":
+            self._progress.update(task, completed=report.done, status=f"ACT {report.metrics['act']:.0f} s")
             return
-        _write_rows(self.folder / "metrics.csv", self.rows)
-        if not self.rows:
-            return
-        try:
-            training_curves(self.rows, self.folder / "curves.png", self.references)
-        except ImportError as error:
-            console.print(f"no curves.png: {error}")
+        self.finished = report.done >= report.total
+        status = _status(self._keeper)
+        self._progress.update(task, completed=report.done, status=status)
+        if "validation_act" in report.metrics and not console.is_terminal:
+            console.print(f"{min(report.done / report.total, 1.0):4.0%}  {status}")
+
+
+def _status(keeper: RunFolder) -> str:
+    """Speed, validation ACT and losses of the newest row, in a line."""
+    row = keeper.rows[-1]
+    acts = [r["validation_act"] for r in keeper.rows if r.get("validation_act") is not None]
+    speed = [f"{row['decisions_per_s']:,.0f}/s"] if row.get("decisions_per_s") else []
+    shown = {"critic": "critic_loss", "actor": "actor_loss", "twin": "twin_error"}
+    losses = [f"{name} {row[column]:.2f}" for name, column in shown.items() if column in row]
+    return " ".join([*speed, f"ACT {acts[-1]:.0f} s" if acts else "ACT -", *losses])
 
 
 class _StopFlag:
-    """Turns Ctrl-C and SIGTERM into a request to stop after the chunk at hand; a second Ctrl-C interrupts at once."""
+    """Turns Ctrl-C and SIGTERM into a request to stop after the current chunk; a second Ctrl-C interrupts at once."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -327,47 +257,3 @@ class _StopFlag:
             raise KeyboardInterrupt
         self.requested = True
         console.print("stopping after this chunk; saving")
-
-
-def _status(rows: list[dict[str, Any]]) -> str:
-    """One line on how it goes; ACT is the newest validation's."""
-    row = rows[-1]
-    acts = _validations(rows)
-    parts = [f"{row['decisions_per_s']:,.0f}/s", f"ACT {acts[-1]:.0f} s" if acts else "ACT -"]
-    shown = {"critic": "critic_loss", "actor": "actor_loss", "twin": "twin_error"}
-    return " ".join(parts + [f"{name} {row[column]:.2f}" for name, column in shown.items() if column in row])
-
-
-def _validations(rows: list[dict[str, Any]]) -> list[float]:
-    """ACT of every validation, s."""
-    return [row["validation_act"] for row in rows if row.get("validation_act") not in (None, "")]
-
-
-def _summarise(metrics: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Means over a chunk; ACT over the episodes that ended in it, empty if none did."""
-    episodes = float(metrics["episodes"].sum())
-    row = {
-        name: float(np.mean(metrics[name]))
-        for name in metrics
-        if name not in ("episodes", "act_sum", "merges", "finite")
-    }
-    return row | {
-        "episodes": int(episodes),
-        "act": float(metrics["act_sum"].sum()) / episodes if episodes else "",
-        "merges": int(metrics["merges"].sum()),
-    }
-
-
-def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_aside(path, text.getvalue())
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    with path.open() as file:
-        rows = [{name: float(x) if x else "" for name, x in row.items()} for row in csv.DictReader(file)]
-    return [row | {name: int(row[name]) for name in ("step", "decisions", "episodes", "merges")} for row in rows]

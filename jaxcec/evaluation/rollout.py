@@ -55,7 +55,9 @@ def _of_rule(policy: Callable[[Observation, chex.PRNGKey], Action]) -> Apply:
 
 @functools.cache
 def _of_planner(env: CECEnv, config: PlanConfig, prefer: Prefer) -> Apply:
-    return lambda _params, _observation, world, key: plan(env, config, prefer, as_now, world, key)
+    return lambda _params, _observation, world, key: plan(
+        env, world, key, config=config, prefer=prefer, forecast=as_now
+    )
 
 
 @functools.cache
@@ -81,8 +83,8 @@ def episode_keys(seed: int, count: int) -> chex.PRNGKey:
     return jax.random.split(jax.random.key(seed), count)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2))
-def rollout(env: CECEnv, env_params: EnvParams, apply: Apply, params: Any, keys: chex.PRNGKey) -> Episodes:
+@functools.partial(jax.jit, static_argnames=("env", "apply"))
+def rollout(env: CECEnv, env_params: EnvParams, *, apply: Apply, params: Any, keys: chex.PRNGKey) -> Episodes:
     """Play one episode per key to its end.
 
     Args:
@@ -136,8 +138,8 @@ def timed_rollout(
 ) -> tuple[Episodes, float, float]:
     """`rollout` as numpy arrays, with its decisions/s once compiled, and the seconds compilation took."""
     begin = time.perf_counter()
-    compiled = rollout.lower(env, env_params, contender.apply, contender.params, keys).compile()
+    compiled = rollout.lower(env, env_params, apply=contender.apply, params=contender.params, keys=keys).compile()
     compile_seconds = time.perf_counter() - begin
     begin = time.perf_counter()
-    episodes = jax.tree.map(np.asarray, compiled(env_params, contender.params, keys))
+    episodes = jax.tree.map(np.asarray, compiled(env_params, params=contender.params, keys=keys))
     return episodes, float(episodes.decisions.sum()) / (time.perf_counter() - begin), compile_seconds

@@ -24,8 +24,8 @@ class PlanConfig:
     """How many candidates are tried, how far and how finely, and what traffic costs."""
 
     candidates: int = 3  # of `plan`, nodes, best first by the base policy's preference; of `best_of_random`, plans
-    steps: int = 16  # decisions simulated after each
-    toll: float = 1.0  # weight of what the services to come pay: see `Preference.toll`
+    steps: int = 10  # decisions simulated after each
+    toll: float = 0.5  # weight of what the services to come pay: see `Preference.toll`
     samples: int = 1  # forecasts that each candidate is simulated under
     link_breakpoints: int = 38  # that the simulation's timelines hold
     host_breakpoints: int = 22
@@ -33,8 +33,8 @@ class PlanConfig:
     def __post_init__(self) -> None:
         least = {"candidates": 1, "steps": 0, "toll": 0.0, "samples": 1, "link_breakpoints": 3, "host_breakpoints": 3}
         for name, bound in least.items():
-            if not getattr(self, name) >= bound:
-                raise ValueError(f"plan.{name}: got {getattr(self, name)}; must be at least {bound}")
+            if not bound <= getattr(self, name) < float("inf"):
+                raise ValueError(f"plan.{name}: got {getattr(self, name)}; must be finite and at least {bound}")
 
 
 class Preference(NamedTuple):
@@ -69,6 +69,7 @@ def prefer_priced_finish(observation: Observation) -> Preference:
 
 
 RANDOM_PLANS = PlanConfig(candidates=16, steps=8)
+EFT_PLAN = PlanConfig(steps=16, toll=1.0)
 
 
 class Plan(NamedTuple):
@@ -80,15 +81,15 @@ class Plan(NamedTuple):
 
 
 def plan(
-    env: CECEnv, config: PlanConfig, prefer: Prefer, forecast: Forecast, world: World, key: chex.PRNGKey
+    env: CECEnv, world: World, key: chex.PRNGKey, *, config: PlanConfig, prefer: Prefer, forecast: Forecast
 ) -> Action:
     """The candidate of least cost: see `simulate`."""
-    tried = simulate(env, config, prefer, forecast, world, key)
+    tried = simulate(env, world, key, config=config, prefer=prefer, forecast=forecast)
     return tried.preference.action(tried.nodes[jnp.argmin(tried.costs)])
 
 
 def simulate(
-    env: CECEnv, config: PlanConfig, prefer: Prefer, forecast: Forecast, world: World, key: chex.PRNGKey
+    env: CECEnv, world: World, key: chex.PRNGKey, *, config: PlanConfig, prefer: Prefer, forecast: Forecast
 ) -> Plan:
     """What each candidate costs: the known services' expected completion times after it, and the toll of all decisions.
 

@@ -8,30 +8,29 @@ import numpy as np
 import pytest
 from helpers.episodes import SMALL
 
-from jaxcec.agents import evolution
-from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.ddpg import init_agent
-from jaxcec.agents.features import COSTS, encode
-from jaxcec.agents.networks import PRICES
+from jaxcec.agents import AgentConfig, EvolutionConfig, encode, evolution, learner_for
+from jaxcec.agents.features import COSTS
+from jaxcec.agents.layers import PRICES
 from jaxcec.scenarios.scenario import make_env
 
 KEY = jax.random.key(0)
-CONFIG = AgentConfig(algorithm="ddpg", hidden=(8, 8), evolution_pairs=32, evolution_spread=1.0)
+CONFIG = AgentConfig(algorithm="ddpg", hidden=(8, 8), evolution=EvolutionConfig(pairs=32, spread=1.0))
 
 
 @pytest.fixture(scope="module")
 def found():
-    """Distributions before and after some generations that begin with a price on the wrong side."""
+    """Distributions before and after some generations that start from a price of the wrong sign."""
     env, params = make_env(dataclasses.replace(SMALL, background="none"), "train")
     observation, _ = env.reset_env(KEY, params)
-    agent = init_agent(CONFIG, KEY, encode(observation))
+    learner = learner_for(CONFIG)
+    agent = learner.init(CONFIG, learner.init_params(CONFIG, KEY, encode(observation)))
     start = evolution.begin(agent)
-    wrong = start.mean.at[COSTS.index("behind")].set(-0.3)  # later finishes are sought
+    wrong = start.mean.at[COSTS.index("behind")].set(-0.3)  # prefers later finishes
     start = start.replace(mean=wrong, average=wrong)
     after, acts = start, []
     with jax.numpy_dtype_promotion("standard"):
         for key in jax.random.split(KEY, 12):
-            after, act = evolution.evolve(env, params, CONFIG, after, key)
+            after, act = evolution.evolve(env, params, CONFIG, evolution=after, key=key)
             acts.append(float(act))
     return agent, start, after, acts
 
@@ -44,9 +43,9 @@ def test_episodes_get_shorter(found):
     assert after.generation == 12
 
 
-def test_actor_critic_and_targets_get_the_prices_found_and_nothing_else_changes(found):
+def test_actor_critic_and_targets_take_the_prices_found_and_nothing_else_changes(found):
     agent, _, after, _ = found
-    ended = evolution.end(agent, after)
+    ended = evolution.with_found_prices(agent, after)
     for tree in (ended.params, ended.target):
         for network in (tree.actor, tree.critic):
             flat = jnp.concatenate([x.ravel() for x in jax.tree.leaves(network["params"][PRICES])])

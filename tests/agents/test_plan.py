@@ -1,4 +1,4 @@
-"""The agent that plans: it foresees load from what was observed, and nothing of the future reaches its decisions."""
+"""The planning agent: it predicts load from observed load, and nothing of the future reaches its decisions."""
 
 import dataclasses
 from functools import partial
@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 from helpers.episodes import SMALL, STEPS, changed_later, random_actions
 
-from jaxcec.agents import forecast
-from jaxcec.agents.act import act, prefer
-from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.ddpg import init_params
-from jaxcec.agents.features import COSTS, encode
-from jaxcec.agents.networks import PRICES
+from jaxcec.agents import AgentConfig, encode, forecast, learner_for
+from jaxcec.agents.dtdrlmo_plan import actor_preference
+from jaxcec.agents.features import COSTS
+from jaxcec.agents.layers import PRICES
 from jaxcec.env import HISTORY, known_world
+from jaxcec.policies import PlanConfig
 from jaxcec.scenarios.load_processes import draw_background
 from jaxcec.scenarios.scenario import make_env
 
 KEY = jax.random.key(0)
-PLANNER = AgentConfig(algorithm="dtdrlmo-plan", hidden=(16, 16), plan_steps=4)
+PLANNER = AgentConfig(algorithm="dtdrlmo-plan", hidden=(16, 16), plan=PlanConfig(steps=4))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +57,7 @@ def setting(fitted):
 
     observation, state = env.reset_env(KEY, params)
     states = jax.jit(lambda s: jax.lax.scan(step, s, actions)[1])(state)
-    agent = init_params(PLANNER, KEY, encode(observation)).replace(forecast=fitted[0])
+    agent = learner_for(PLANNER).init_params(PLANNER, KEY, encode(observation)).replace(forecast=fitted[0])
     agent.actor["params"][PRICES]["Dense_0"]["bias"] = jnp.array([0.1, 0.0, 1.0, 0.5, 2.0, 0.3])
     return env, params, states, agent
 
@@ -66,7 +65,8 @@ def setting(fitted):
 @pytest.mark.parametrize("samples", [1, 2])
 def test_nothing_of_the_future_reaches_a_decision(setting, samples):
     env, params, states, agent = setting
-    decide = act(dataclasses.replace(PLANNER, plan_samples=samples), env)
+    config = PLANNER.replace(plan=PlanConfig(steps=4, samples=samples))
+    decide = learner_for(config).policy(config, env)
 
     @jax.jit
     @jax.vmap
@@ -80,21 +80,22 @@ def test_nothing_of_the_future_reaches_a_decision(setting, samples):
     assert len(set(np.asarray(true.host).tolist())) > 1
 
 
-def test_a_plan_knows_the_load_of_now_and_foresees_the_rest(setting):
+def test_a_plan_knows_the_current_load_and_predicts_the_rest(setting):
     _, params, states, agent = setting
     world = known_world(jax.tree.map(lambda x: x[3], states), params)
     mean, _ = forecast.LoadForecast().apply(agent.forecast, world.history)
-    foreseen, drawn = (forecast.foresee(agent.forecast, d, world, KEY).params.background.load for d in (False, True))
-    np.testing.assert_array_equal(foreseen[:, 0], world.history[:, -1])
-    np.testing.assert_allclose(foreseen[:, 1:], np.clip(mean, 0.0, 0.9), rtol=1e-6)
-    np.testing.assert_array_equal(drawn[:, 0], foreseen[:, 0])
-    assert np.abs(drawn - foreseen)[:, 1:].mean() > 0.01
+    worlds = (forecast.predict_load(agent.forecast, world, KEY, sampled=sampled) for sampled in (False, True))
+    predicted, drawn = (world.params.background.load for world in worlds)
+    np.testing.assert_array_equal(predicted[:, 0], world.history[:, -1])
+    np.testing.assert_allclose(predicted[:, 1:], np.clip(mean, 0.0, 0.9), rtol=1e-6)
+    np.testing.assert_array_equal(drawn[:, 0], predicted[:, 0])
+    assert np.abs(drawn - predicted)[:, 1:].mean() > 0.01
 
 
 def test_the_toll_is_traffic_at_the_actors_price_in_units_of_delay(setting):
     env, params, states, agent = setting
     seen = env.observe(KEY, jax.tree.map(lambda x: x[3], states), None, params)
-    preference = jax.jit(partial(prefer, PLANNER, agent))(seen)
+    preference = jax.jit(partial(actor_preference, PLANNER, agent))(seen)
     prices = dict(zip(COSTS, (0.1, 0.0, 1.0, 0.5, 2.0, 0.3), strict=True))
     np.testing.assert_allclose(preference.toll, prices["traffic"] / prices["behind"] * seen.nodes.traffic, rtol=1e-4)
     assert np.ptp(preference.toll) > 0.0

@@ -62,7 +62,7 @@ def test_a_damaged_checkpoint_is_passed_over(run, whole, capsys):
     damage(run, 23)
     train.main(["--resume", str(run)])
     told = " ".join(capsys.readouterr().out.split())
-    assert told.count("damaged, its checksum is another") == 2 and "at 88 decisions" in told
+    assert told.count("damaged, its checksum does not match") == 2 and "at 88 decisions" in told
     assert metrics(run) == metrics(whole), "bit for bit what an uninterrupted run has"
     assert {path.name for path in (run / "checkpoints").glob("*.damaged")} == {"23.damaged", "24.damaged"}
 
@@ -86,7 +86,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(run, whole):
 def test_two_runs_cannot_share_a_folder(run, whole, capsys):
     with filelock.FileLock(run / ".lock"), pytest.raises(SystemExit):
         train.main(["--resume", str(run), "--total-decisions", "192"])
-    assert "another run is at work in it" in capsys.readouterr().err
+    assert "another run is using it" in capsys.readouterr().err
     assert metrics(run) == metrics(whole)
 
 
@@ -104,9 +104,9 @@ def test_what_is_not_finite_stops_training_and_is_not_saved(tiny, tmp_path, caps
     folder = tmp_path / "run"
     asked = ["--config", tiny, "--save-every", "0", "--out", str(folder)]
     with pytest.raises(SystemExit) as left:
-        train.main([*asked, "--agent.reward-scale", "1e30", "--agent.evolution", "0"])
+        train.main([*asked, "--agent.reward-scale", "1e30", "--agent.evolution.generations", "0"])
     assert left.value.code == 2
-    assert "step 3: a loss, a reward or a parameter is no finite number" in " ".join(capsys.readouterr().err.split())
+    assert "step 3: a loss, a reward or a parameter is not a finite number" in " ".join(capsys.readouterr().err.split())
     assert (folder / "policy.msgpack").is_file() and not (folder / "checkpoints").exists()
 
 

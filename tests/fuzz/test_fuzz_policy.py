@@ -28,13 +28,13 @@ def observation():
 def check(path, content, observation):
     path.write_bytes(content)
     try:
-        config, params, run = load_policy(path, observation)
-        assert policy_algorithm(path) == config.algorithm
+        policy = load_policy(path, observation)
+        assert policy_algorithm(path) == policy.config.algorithm
     except ValueError as error:
         assert type(error) is ValueError and str(path) in str(error)
         return
-    assert isinstance(run, str) and all(type(units) is int for units in config.hidden)
-    for leaf in jax.tree.leaves(params):
+    assert isinstance(policy.origin, str) and all(type(units) is int for units in policy.config.hidden)
+    for leaf in jax.tree.leaves(policy.params):
         assert leaf.dtype == np.float32 and np.isfinite(leaf).all()
 
 
@@ -63,7 +63,7 @@ ARRAYS = [
     "x",
     5,
 ]
-headers = st.tuples(st.sampled_from([("config",), ("run",), *leaves(HEADER)]), VALUES).map(
+headers = st.tuples(st.sampled_from([("config",), ("origin",), *leaves(HEADER)]), VALUES).map(
     lambda change: CONTENT | {"header": json.dumps(replaced(HEADER, *change))}
 )
 networks = st.tuples(st.sampled_from(leaves(CONTENT)), st.sampled_from(ARRAYS)).map(lambda c: replaced(CONTENT, *c))

@@ -1,0 +1,41 @@
+"""The table of learning algorithms."""
+
+from __future__ import annotations
+
+import functools
+
+from jaxcec.agents.config import AgentConfig
+from jaxcec.agents.ddpg import DDPG
+from jaxcec.agents.dqn import DQN
+from jaxcec.agents.dtdrlmo import DTDRLMO
+from jaxcec.agents.dtdrlmo_plan import DTDRLMOPlan
+from jaxcec.agents.learner import Act, Learner
+from jaxcec.agents.ppo import PPO
+from jaxcec.env import CECEnv
+
+LEARNERS: dict[str, Learner] = {  # by the name that `AgentConfig.algorithm` gives; others may be added
+    "dtdrlmo-plan": DTDRLMOPlan(),
+    "dtdrlmo": DTDRLMO(),
+    "ddpg": DDPG(),
+    "ppo": PPO(),
+    "dqn": DQN(),
+}
+
+
+def learner_for(config: AgentConfig) -> Learner:
+    """The algorithm that the settings name.
+
+    Raises:
+        ValueError: there is no such algorithm, or the settings do not suit it.
+    """
+    if config.algorithm not in LEARNERS:
+        raise ValueError(f"agent.algorithm: got {config.algorithm!r}; must be one of {', '.join(LEARNERS)}")
+    learner = LEARNERS[config.algorithm]
+    learner.check(config)
+    return learner
+
+
+@functools.cache  # one function per config and environment, so that its compiled programs are found again
+def policy_function(config: AgentConfig, env: CECEnv) -> Act:
+    """A trained policy as a function of its parameters, for plain (hashable) settings."""
+    return learner_for(config).policy(config, env)

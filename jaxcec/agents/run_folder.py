@@ -1,0 +1,115 @@
+"""The folder of a run: metrics.csv, curves.png, policy.msgpack and checkpoints/, written as training goes on."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxcec.agents.checkpoint import save_policy, save_state
+from jaxcec.agents.config import AgentConfig
+from jaxcec.agents.sharding import any_process, is_main_process
+from jaxcec.agents.trained_policy import TrainedPolicy
+from jaxcec.agents.training import Report, TrainState
+from jaxcec.env import EnvConfig
+from jaxcec.evaluation.figures import training_curves
+from jaxcec.files import csv_text, write_aside
+
+_COUNTS = ("step", "decisions", "episodes", "merges")
+
+
+class RunFolder:
+    """A callback of `train` that keeps a run in a folder.
+
+    `metrics.csv` has a row for each chunk, `curves.png` draws it, `policy.msgpack` is the policy of the best
+    validation, and `checkpoints/` holds the newest three states of the run. Call `save` when training has returned.
+
+    Args:
+        folder: made if necessary.
+        config: the agent's settings.
+        sizes: of the environment.
+        origin: how the policy was trained, for people to read; the number of decisions is added to it.
+        references: ACT of baselines on the validation episodes, s, drawn as level lines.
+        save_every: s between checkpoints.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        config: AgentConfig,
+        sizes: EnvConfig,
+        *,
+        origin: str = "",
+        references: Mapping[str, float] | None = None,
+        save_every: float = 300.0,
+    ):
+        self.folder, self.config, self.sizes = Path(folder), config, sizes
+        self.origin, self.references, self.save_every = origin, dict(references or {}), save_every
+        self.rows: list[dict[str, Any]] = []
+        self.warning = ""  # why there are no curves
+        self._state: TrainState | None = None
+        self._saved = time.monotonic()
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, report: Report) -> None:
+        """Record a report; save if it is time to."""
+        self._state = report.state
+        if report.stage == "training":
+            self.rows.append(report.metrics)
+            if report.improved and is_main_process():
+                origin = f"{self.origin}, {report.metrics['decisions']:,} decisions".removeprefix(", ")
+                policy = TrainedPolicy(self.config, report.state.best, origin)
+                save_policy(self.folder / "policy.msgpack", policy, self.sizes)
+            if "validation_act" in report.metrics:
+                self._show()
+        if any_process(time.monotonic() - self._saved > self.save_every):
+            self.save()
+            self._saved = time.monotonic()
+
+    @property
+    def step(self) -> int:
+        """Decisions in each environment so far."""
+        return 0 if self._state is None else int(self._state.runner.step)
+
+    def continue_from(self, state: TrainState) -> None:
+        """Keep the rows that an earlier run wrote up to a state; later ones will be written again."""
+        self._state = state
+        path = self.folder / "metrics.csv"
+        if path.is_file():
+            self.rows = [row for row in read_metrics(path) if row["step"] <= int(state.runner.step)]
+
+    def save(self) -> None:
+        """Write a checkpoint of the newest state."""
+        # Metrics first: a resumed run drops the rows after its checkpoint, but could not restore missing ones.
+        self._show()
+        if self._state is not None:
+            save_state(self.folder / "checkpoints", self._state)
+
+    def _show(self) -> None:
+        """Write metrics and curves, for people who look while training goes on."""
+        if not is_main_process():
+            return
+        write_aside(self.folder / "metrics.csv", csv_text(_columns(self.rows), self.rows))
+        if not self.rows:
+            return
+        try:
+            training_curves(self.rows, self.folder / "curves.png", self.references)
+        except ImportError as error:
+            self.warning = f"no curves.png: {error}"
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.csv; an empty field is None."""
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    return [{name: _number(name, text) if text else None for name, text in row.items()} for row in rows]
+
+
+def _number(name: str, text: str) -> float:
+    return int(text) if name in _COUNTS else float(text)
+
+
+def _columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))

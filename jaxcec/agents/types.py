@@ -1,0 +1,79 @@
+"""The pytrees that learners share: parameters, actions, transitions."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import chex
+import optax
+from flax import struct
+
+from jaxcec.agents.features import Features
+from jaxcec.env import Action
+
+Metrics = dict[str, chex.Array]
+
+
+class RelaxedAction(struct.PyTreeNode):
+    """An action as the critic takes it: a distribution over nodes, with eta and eps for the choice of each node.
+
+    An executed decision has all its weight on one node.
+    """
+
+    nodes: chex.Array  # (..., V) non-negative, sums to 1
+    bandwidth: chex.Array  # (..., V) eta
+    hold: chex.Array  # (..., V) eps as a share of max_hold
+
+
+class ActorOutput(NamedTuple):
+    """Scores before noise, softmax and sigmoid."""
+
+    nodes: chex.Array  # (..., V)
+    bandwidth: chex.Array  # (..., V)
+    hold: chex.Array  # (..., V)
+
+
+class AgentParams(struct.PyTreeNode):
+    """The parameters that choosing an action needs. A network that an algorithm does not have is None."""
+
+    actor: chex.ArrayTree | None = None
+    critic: chex.ArrayTree | None = None  # Q, or the value of a state (PPO)
+    twin: chex.ArrayTree | None = None  # `twin.TwinParams`, the learned models
+    forecast: chex.ArrayTree | None = None  # of other tenants' load, for planning
+
+
+class AgentState(struct.PyTreeNode):
+    """The state of a learner: what it learns, the slowly moving copies, and the optimisers' states by network."""
+
+    params: Any  # `AgentParams`, or any pytree of a learner outside the package
+    target: Any  # theta', w'; the networks without a target are None
+    optimisers: dict[str, optax.OptState]
+
+
+class Step(struct.PyTreeNode):
+    """One decision as the replay buffer stores it: (s_t, a_t, r_t)."""
+
+    features: Features
+    node: chex.Array  # () i32, the chosen edge node
+    bandwidth: chex.Array  # () eta
+    hold: chex.Array  # () eps as a share of max_hold
+    reward: chex.Array  # () scaled
+    discount: chex.Array  # () gamma; 0 where the episode terminated
+    weight: chex.Array  # () 0 where the episode was truncated, because s_{t+1} is then unknown; 1 elsewhere
+
+
+class Transition(Step):
+    """A step and the state after it: (s_t, a_t, r_t, s_{t+1})."""
+
+    next_features: Features
+
+
+class Choice(NamedTuple):
+    """A chosen action, in the forms that the simulator and the replay buffer take."""
+
+    action: Action
+    features: Features
+    node: chex.Array  # () i32
+    bandwidth: chex.Array  # () eta
+    hold: chex.Array  # () eps as a share of max_hold
+    twin_reward: chex.Array  # () s, Eq. 17; 0 without a learned twin
