@@ -72,7 +72,8 @@ def act(config: AgentConfig, env: CECEnv) -> Act:
 
     def decide(params: AgentParams, _: Observation, world: World, key: chex.PRNGKey) -> Action:
         forecast = functools.partial(foresee, params.forecast, config.plan_samples > 1)
-        return plan(env, ahead, functools.partial(prefer, config, params), forecast, world, key)
+        base = functools.partial(prefer, config, params)
+        return plan(env, world, key, config=ahead, prefer=base, forecast=forecast)
 
     return decide
 

@@ -27,5 +27,7 @@ INSTANCE = {
 def smallest_observation():
     """What is seen of one microservice and two nodes."""
     service = {"release": 0, "source": 0, "preds": [[]], "load": [1], "data": [1], "demand": [[1, 1]]}
-    env, params = build_instance([(0, 1, 1)], [1, 1], [1, 1], [[1, 1]] * 2, [service])
+    env, params = build_instance(
+        links=[(0, 1, 1)], node_speed=[1, 1], device_speed=[1, 1], capacity=[[1, 1]] * 2, services=[service]
+    )
     return env.reset(jax.random.key(0), params)[0]

@@ -67,7 +67,9 @@ def small():
 @pytest.fixture(scope="module")
 def found(small):
     env, params, states, _, placements = small
-    return search(env, SearchConfig(population=8, generations=50), params, states, placements, KEY)
+    return search(
+        env, params, states, config=SearchConfig(population=8, generations=50), placements=placements, key=KEY
+    )
 
 
 def test_it_is_never_worse_than_what_it_starts_from_and_mostly_better(small, found):
@@ -79,7 +81,9 @@ def test_it_is_never_worse_than_what_it_starts_from_and_mostly_better(small, fou
 
 def test_without_generations_it_gives_the_best_it_starts_from(small):
     env, params, states, act, placements = small
-    best, best_act = search(env, SearchConfig(population=2, generations=0), params, states, placements, KEY)
+    best, best_act = search(
+        env, params, states, config=SearchConfig(population=2, generations=0), placements=placements, key=KEY
+    )
     np.testing.assert_allclose(best_act, act.min(axis=1), rtol=1e-6)
     np.testing.assert_array_equal(best, placements[jnp.arange(EPISODES), act.argmin(axis=1)])
 
@@ -97,10 +101,11 @@ def test_replaying_what_it_finds_gives_the_act_it_reports(small, found):
 
 def test_it_reports_an_act_that_never_rises(small):
     env, params, states, act, placements = small
-    told = []
-    search(env, SearchConfig(population=8, generations=5), params, states, placements, KEY, told.append)
-    assert len(told) == 5
-    assert (np.diff([float(act.min(axis=1).mean()), *told]) <= 1e-3).all()
+    reported = []
+    config = SearchConfig(population=8, generations=5)
+    search(env, params, states, config=config, placements=placements, key=KEY, report=reported.append)
+    assert len(reported) == 5
+    assert (np.diff([float(act.min(axis=1).mean()), *reported]) <= 1e-3).all()
 
 
 def test_on_a_tiny_instance_it_finds_the_optimum_of_all_placements():
@@ -116,7 +121,7 @@ def test_on_a_tiny_instance_it_finds_the_optimum_of_all_placements():
     states = jax.vmap(env.reset_env, in_axes=(0, None))(KEY[None], params)[1]
     start = jnp.array([[0, 0, 0], [1, 1, 0]], jnp.int16)[None, None]
     config = SearchConfig(population=16, generations=40)
-    _, act = search(env, config, params, states, start, KEY)
+    _, act = search(env, params, states, config=config, placements=start, key=KEY)
     np.testing.assert_allclose(act, acts[:1], rtol=1e-5)
 
 

@@ -28,6 +28,7 @@ KEY = jax.random.key(0)
 # All services come at once and nobody else is there: the known world is the true one.
 KNOWN = dataclasses.replace(SMALL, background="none")
 EXACT = PlanConfig(candidates=SMALL.num_nodes, steps=STEPS, link_breakpoints=64, host_breakpoints=48)
+PRICED = {"config": EXACT, "prefer": prefer_priced_finish, "forecast": as_now}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_what_it_foresees_of_each_candidate_is_what_happens(setting):
         (after, traffic), _ = jax.lax.scan(follow, (state, jnp.float32(0)), jnp.arange(STEPS) == 0)
         return env.is_terminated(after), jnp.sum(after.episode.completion) + TRAFFIC_PRICE * traffic
 
-    tried = jax.jit(partial(simulate, env, EXACT, prefer_priced_finish, as_now))(known_world(state, params), KEY)
+    tried = jax.jit(partial(simulate, env, **PRICED))(known_world(state, params), KEY)
     ended, costs = jax.vmap(happens)(tried.nodes)
     assert ended.all() and len(set(np.asarray(tried.nodes))) == SMALL.num_nodes
     assert np.ptp(costs) > 1.0
@@ -69,15 +70,15 @@ def test_what_it_foresees_of_each_candidate_is_what_happens(setting):
 def test_the_cheapest_candidate_is_taken(setting):
     env, params, state = setting
     world = known_world(state, params)
-    tried = jax.jit(partial(simulate, env, EXACT, prefer_priced_finish, as_now))(world, KEY)
-    action = jax.jit(partial(plan, env, EXACT, prefer_priced_finish, as_now))(world, KEY)
+    tried = jax.jit(partial(simulate, env, **PRICED))(world, KEY)
+    action = jax.jit(partial(plan, env, **PRICED))(world, KEY)
     assert int(action.host) == int(tried.nodes[np.argmin(tried.costs)])
 
 
 def test_with_one_candidate_it_is_the_base_policy(setting):
     env, params, state = setting
     one = PlanConfig(candidates=1, steps=2)
-    action = jax.jit(partial(plan, env, one, prefer_priced_finish, as_now))(known_world(state, params), KEY)
+    action = jax.jit(partial(plan, env, **PRICED | {"config": one}))(known_world(state, params), KEY)
     assert action == priced_earliest_finish(env.observe(KEY, state, None, params), KEY)
 
 
@@ -85,7 +86,7 @@ def test_the_best_of_many_random_plans_of_one_decision_is_a_node_of_least_expect
     env, params, state = setting
     many = dataclasses.replace(RANDOM_PLANS, candidates=64, steps=0)
     world = known_world(state, params)
-    hosts = jax.jit(jax.vmap(partial(best_of_random, env, many, world)))(jax.random.split(KEY, 8)).host
+    hosts = jax.jit(jax.vmap(partial(best_of_random, env, world, config=many)))(jax.random.split(KEY, 8)).host
     every_node = jax.vmap(at_full_rate)(jnp.arange(SMALL.num_nodes))
     after = jax.vmap(lambda action: env.step_env(KEY, state, action, params)[1])(every_node)
     expected = jax.vmap(expected_completions, in_axes=(0, None))(after, params).sum(axis=1)
@@ -97,7 +98,7 @@ def test_one_random_plan_is_a_random_node(setting):
     env, params, state = setting
     one = dataclasses.replace(RANDOM_PLANS, candidates=1, steps=1)
     world = known_world(state, params)
-    hosts = jax.jit(jax.vmap(partial(best_of_random, env, one, world)))(jax.random.split(KEY, 32)).host
+    hosts = jax.jit(jax.vmap(partial(best_of_random, env, world, config=one)))(jax.random.split(KEY, 32)).host
     assert set(np.asarray(hosts)) == set(range(SMALL.num_nodes))
 
 
