@@ -10,7 +10,7 @@ from jaxcec.env.types import Dags, EnvParams, EnvState, Episode
 
 
 class Decision(struct.PyTreeNode):
-    """The current decision: a microservice, and what is known of it and of its service."""
+    """The current decision: the microservice, and the properties of it and of its service."""
 
     active: chex.Array  # () bool; false once every microservice is decided
     time: chex.Array  # () s; after the last decision, the latest finish

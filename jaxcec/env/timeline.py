@@ -196,8 +196,8 @@ def _least_of_merged(
     """(R,) least free share, after the reservation, of the segments to merge and the one that they are merged into."""
     column = order[-2 * _SPARE : -1]
     begins, origins = reservation.begins(column, timeline.times[column]), reservation.origins(column)
-    free = reservation.charge(timeline.free[:, origins], begins)
-    return jnp.where(jnp.arange(_SPARE + 1, dtype=jnp.int32) <= merges, free, jnp.inf).min(axis=1)
+    merged = jnp.arange(_SPARE + 1, dtype=jnp.int32) <= merges
+    return jnp.where(merged, reservation.charge(timeline.free[:, origins], begins), jnp.inf).min(axis=1)
 
 
 def _without(merged: chex.Array, column: chex.Array, begins: chex.Array) -> chex.Array:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers.episodes import SMALL, STEPS, equal, random_actions, rollout
 
-from jaxcec.env import Action, CECEnv, Observation, flatten, observation_size
+from jaxcec.env import Action, CECEnv, Observation, any_undecided, flatten, observation_size
 from jaxcec.scenarios.scenario import make_env
 
 ENVS = 6  # environments in a batch
@@ -144,6 +144,16 @@ def test_after_termination_nothing_is_decided_and_nothing_changes(episodes):
         for steps, first in ((after, last), (seen, last + 1)):
             for leaf in jax.tree.leaves(steps):
                 np.testing.assert_array_equal(leaf[first:], np.broadcast_to(leaf[first], leaf[first:].shape))
+
+
+def test_any_undecided_is_true_until_the_last_environment_terminates(small, episodes):
+    env, params = small
+    _, _, records, after = episodes
+    _, state = env.reset(KEY, params)
+    for step in range(STEPS + BEYOND):
+        now = state.replace(episode=jax.tree.map(lambda x: x[:, step], after))  # noqa: B023 (called at once)
+        assert any_undecided(now) == ~records["terminated"][:, step].all()
+    assert records["terminated"].any() and any_undecided(state)
 
 
 def test_observations_are_finite_float32_and_in_the_space(small, episodes):

@@ -33,15 +33,8 @@ INSTANCE = {
     ],
 }
 HOSTS = (3, 1, 4, 1, 2, 0, 2, 0)  # of the decisions in turn, and of one after termination; 3 and 4 are end devices
-DECISIONS = [
-    (0, 0, 0),
-    (0, 1, 0),
-    (0, 2, 10),
-    (0, 4, 10),
-    (1, 0, 15),
-    (0, 3, 162),
-    (2, 0, 400),
-]  # service, microservice, time
+# Service, microservice and time of each decision.
+DECISIONS = [(0, 0, 0), (0, 1, 0), (0, 2, 10), (0, 4, 10), (1, 0, 15), (0, 3, 162), (2, 0, 400)]
 # The remaining 300 + 600 Mcycles take 90, 45 and 30 s on the nodes; each entry provides half of the 40 Mbit.
 JOIN_FIRST = [
     min(90, 2 + 45, 4 + 30),  # 20 Mbit to node 1 in 2 s, to node 2 over the slower link in 4 s

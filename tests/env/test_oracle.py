@@ -2,7 +2,7 @@
 
 There are two kinds of episodes. In exact ones, every number is a small multiple of a power of two, so that float32
 rounds nothing and the two simulators must agree, including ties and exact fits. In rough ones, numbers are arbitrary.
-Rarely, a result then depends on the last bit (whether a flow fits into a gap of its own length); such an instance is
+Rarely, a result then depends on the last bit (whether a flow fits into a gap of the same length); such an instance is
 dismissed if the oracle contradicts itself after its input is changed in the seventh digit.
 """
 
@@ -41,7 +41,7 @@ JUMP = 1e-4  # relative change of an instant that rounding alone does not explai
 CHOICES: dict[str, list[float]] = {
     "bandwidth": [1, 2, 4, 8],
     "speed": [1, 2, 4],
-    "capacity": [2, 2, 3],  # decides with the demand what fits, not durations, so that any fraction is exact enough
+    "capacity": [2, 2, 3],  # determines fits, not durations, so that any fraction is exact enough
     "release": [0, 0, 2, 4, 8],
     "load": [0, 8, 16, 32, 48, 64],
     "data": [0, 12, 24, 36, 48],  # any number of predecessors divides it
