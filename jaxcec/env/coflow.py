@@ -79,7 +79,7 @@ def place_flow(
     eta: chex.Array,
     eps: chex.Array,
 ) -> Flow:
-    """Earliest coflow at the requested rate for each of T targets alone; nothing is reserved.
+    """Earliest coflow at the requested rate for each of T targets independently; nothing is reserved.
 
     Args:
         links: timeline of all links.
@@ -90,13 +90,13 @@ def place_flow(
         eta: (T,) share of the effective bottleneck to take, in (0, 1].
         eps: (T,) s, least hold of the flow.
     """
-    # x_e / c_e, the time that each link alone would need
+    # x_e / c_e, the time that each link would need on its own
     offered = (bandwidth * (1.0 - load))[None]
-    alone = jnp.where(traffic > 0.0, traffic / jnp.maximum(offered, 1e-30), 0.0)
-    bottleneck = jnp.max(alone, axis=1)  # G
+    link_time = jnp.where(traffic > 0.0, traffic / jnp.maximum(offered, 1e-30), 0.0)
+    bottleneck = jnp.max(link_time, axis=1)  # G
     moves = bottleneck > 0.0
     duration = bottleneck / eta
     # Rate x_e / tau as a share of the nominal bandwidth, written so that the bottleneck's share is exactly eta (1 - u).
-    usage = eta[:, None] * (alone / jnp.where(moves, bottleneck, 1.0)[:, None]) * (1.0 - load)[None]
+    usage = eta[:, None] * (link_time / jnp.where(moves, bottleneck, 1.0)[:, None]) * (1.0 - load)[None]
     start = jnp.where(moves, earliest_start(links, usage, not_before=now + eps, duration=duration), now)
     return Flow(start=start, ready=jnp.where(moves, start + duration, now), usage=usage)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxcec.env import routing, timeline
 from jaxcec.env.coflow import Flow
-from jaxcec.env.dag import commit
+from jaxcec.env.dag import any_undecided, commit
 from jaxcec.env.execution import Execution
 from jaxcec.env.observe import observe
 from jaxcec.env.placement import Situation, current_situation, host_timelines, place
@@ -174,7 +174,7 @@ class CECEnv:
 
     def is_terminated(self, state: EnvState) -> chex.Array:
         """() bool: every microservice is decided."""
-        return ~jnp.any(jnp.isfinite(state.episode.next_ready))
+        return ~any_undecided(state)
 
     def is_truncated(self, state: EnvState, params: EnvParams) -> chex.Array:
         """() bool: the episode has had `max_steps_in_episode` decisions."""

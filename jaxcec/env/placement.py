@@ -81,7 +81,7 @@ def place(
     eta: chex.Array,
     eps: chex.Array,
 ) -> tuple[Flow, Execution]:
-    """Earliest flow and execution of the current microservice on each of T hosts alone; nothing is reserved.
+    """Earliest flow and execution of the current microservice on each of T hosts independently; nothing is reserved.
 
     Args:
         situation: the current decision.

@@ -109,100 +109,62 @@ def reserve(
         The new timeline and the () int32 number of merges.
     """
     times, order = _drop_past(timeline.times, _order(timeline), now)
-    some = end > start
-    add_start, add_end = some & ~jnp.any(times == start), some & ~jnp.any(times == end)
+    timeline = timeline.replace(times=times)
+    nonempty = end > start
+    add_start, add_end = nonempty & ~jnp.any(times == start), nonempty & ~jnp.any(times == end)
+    # Of the segments in time order, those that have begun by `start` and by `end`; the last of each is to be split.
     begun = jnp.stack([jnp.sum(times <= instant, dtype=jnp.int32) for instant in (start, end)])
     parents = order[begun - 1]
     order, start_column = _insert(order, begun[0], add_start)
     order, end_column = _insert(order, begun[1] + add_start.astype(jnp.int32), add_end)
+    split = _Split(start, end, start_column, end_column, parents)
     live = jnp.sum(jnp.isfinite(times), dtype=jnp.int32) + add_start.astype(jnp.int32) + add_end.astype(jnp.int32)
-    reservation = _Reservation(usage, some, start, end, start_column, end_column, parents)
-    apply = _reserve_in_time_order if timeline.order is None else _reserve_in_place
     merges = jnp.maximum(live - (order.size - _SPARE), 0)
-    return apply(timeline.replace(times=times), order, reservation, merges), merges
+
+    def charge(free: chex.Array, begins: chex.Array) -> chex.Array:
+        return free - jnp.where(nonempty & (begins >= start) & (begins < end), usage[:, None], 0.0)
+
+    begins, free = _split_and_gather(timeline, split, order[-2 * _SPARE : -1])
+    to_merge = jnp.arange(_SPARE + 1, dtype=jnp.int32) <= merges
+    least = jnp.where(to_merge, charge(free, begins), jnp.inf).min(axis=1)
+    order, into, merged = _merge_last(order, merges)
+    if timeline.order is None:
+        column = order
+        begins, free = _split_and_gather(timeline, split, column)
+    else:
+        column = jnp.arange(order.size, dtype=order.dtype)
+        begins, free = _split_in_place(timeline, split, column)
+    return Timeline(
+        times=jnp.where(jnp.any(column[:, None] == merged[None], axis=1), jnp.inf, begins),
+        order=None if timeline.order is None else order,
+        free=jnp.where(column == into, least[:, None], charge(free, begins)),
+    ), merges
 
 
-class _Reservation(NamedTuple):
-    """One reservation, and the columns it writes; a column is -1 if there is none."""
+class _Split(NamedTuple):
+    """The new segments of a reservation, and those that they are split off; a column is -1 if there is none."""
 
-    usage: chex.Array  # (R,) share of each resource
-    some: chex.Array  # () bool, false if nothing is reserved
     start: chex.Array  # () s
     end: chex.Array  # () s
-    start_column: chex.Array  # () i16, column of a new segment that begins at `start`
-    end_column: chex.Array  # () i16, column of a new segment that begins at `end`
-    parents: chex.Array  # (2,) i16, columns of the segments that these two split
-
-    def begins(self, column: chex.Array, times: chex.Array) -> chex.Array:
-        """When the segments in some columns begin, given when they began before."""
-        return jnp.where(column == self.start_column, self.start, jnp.where(column == self.end_column, self.end, times))
-
-    def origins(self, column: chex.Array) -> chex.Array:
-        """The columns from which the segments in some columns have their free share."""
-        return jnp.where(
-            column == self.start_column,
-            self.parents[0],
-            jnp.where(column == self.end_column, self.parents[1], column),
-        )
-
-    def charge(self, free: chex.Array, begins: chex.Array) -> chex.Array:
-        """The free shares of segments after the reservation."""
-        charged = self.some & (begins >= self.start) & (begins < self.end)
-        return free - jnp.where(charged, self.usage[:, None], 0.0)
+    start_column: chex.Array  # () i16, column of the new segment that begins at `start`
+    end_column: chex.Array  # () i16, column of the new segment that begins at `end`
+    parents: chex.Array  # (2,) i16, columns of the segments that contain `start` and `end`
 
 
-def _reserve_in_time_order(
-    timeline: Timeline, order: chex.Array, reservation: _Reservation, merges: chex.Array
-) -> Timeline:
-    """Move every column to its place in time.
-
-    Args:
-        timeline: before the reservation, without the past.
-        order: (Q,) i16, the columns in time order with those of the new segments among them.
-        reservation: the reservation.
-        merges: () i32, segments to merge.
-    """
-    least = _least_of_merged(timeline, order, reservation, merges)
-    column, into, merged = _merge_last(order, merges)
-    begins, origins = reservation.begins(column, timeline.times[column]), reservation.origins(column)
-    free = reservation.charge(timeline.free[:, origins], begins)
-    return Timeline(
-        times=_without(merged, column, begins), order=None, free=jnp.where(column == into, least[:, None], free)
-    )
+def _split_and_gather(timeline: Timeline, split: _Split, column: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """Begin (C,) and free share (R, C) of the segments in C columns of an order, moved into that order."""
+    at_start, at_end = column == split.start_column, column == split.end_column
+    begins = jnp.where(at_start, split.start, jnp.where(at_end, split.end, timeline.times[column]))
+    origin = jnp.where(at_start, split.parents[0], jnp.where(at_end, split.parents[1], column))
+    return begins, timeline.free[:, origin]
 
 
-def _reserve_in_place(timeline: Timeline, order: chex.Array, reservation: _Reservation, merges: chex.Array) -> Timeline:
-    """Write the new segments into unused columns, and move none; arguments as of `_reserve_in_time_order`."""
-    least = _least_of_merged(timeline, order, reservation, merges)
-    order, into, merged = _merge_last(order, merges)
-    column = jnp.arange(order.size, dtype=order.dtype)
-    begins = reservation.begins(column, timeline.times)
-    # Reading the two parents and selecting, instead of reading by `origins`, spares a gather of the whole table.
-    halves = timeline.free[:, reservation.parents]
-    free = jnp.where(
-        column == reservation.start_column,
-        halves[:, :1],
-        jnp.where(column == reservation.end_column, halves[:, 1:], timeline.free),
-    )
-    free = reservation.charge(free, begins)
-    return Timeline(
-        times=_without(merged, column, begins), order=order, free=jnp.where(column == into, least[:, None], free)
-    )
-
-
-def _least_of_merged(
-    timeline: Timeline, order: chex.Array, reservation: _Reservation, merges: chex.Array
-) -> chex.Array:
-    """(R,) least free share, after the reservation, of the segments to merge and the one that they are merged into."""
-    column = order[-2 * _SPARE : -1]
-    begins, origins = reservation.begins(column, timeline.times[column]), reservation.origins(column)
-    merged = jnp.arange(_SPARE + 1, dtype=jnp.int32) <= merges
-    return jnp.where(merged, reservation.charge(timeline.free[:, origins], begins), jnp.inf).min(axis=1)
-
-
-def _without(merged: chex.Array, column: chex.Array, begins: chex.Array) -> chex.Array:
-    """When the segments in some columns begin, infinity in the columns that were merged away."""
-    return jnp.where(jnp.any(column[:, None] == merged[None], axis=1), jnp.inf, begins)
+def _split_in_place(timeline: Timeline, split: _Split, column: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """Begin (Q,) and free share (R, Q) of all segments; only the two new columns change, and none moves."""
+    at_start, at_end = column == split.start_column, column == split.end_column
+    begins = jnp.where(at_start, split.start, jnp.where(at_end, split.end, timeline.times))
+    parents = timeline.free[:, split.parents]
+    return begins, jnp.where(at_start, parents[:, :1], jnp.where(at_end, parents[:, 1:], timeline.free))
 
 
 def free_at(timeline: Timeline, now: chex.Array) -> chex.Array:

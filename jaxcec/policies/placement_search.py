@@ -87,7 +87,7 @@ def search(
 @partial(jax.jit, static_argnames=("env", "size"))
 def populate(env: CECEnv, params: EnvParams, states: EnvState, *, placements: chex.Array, size: int) -> Population:
     """The first population: the given placements from the best to the worst, repeated until there are `size`."""
-    act = simulated_act(env, params, states, placements)
+    act = simulated_act(env, params, states, placements=placements)
     order = jnp.resize(jnp.argsort(act, axis=1).T, (size, act.shape[0])).T
     return jax.vmap(lambda rows, act, i: Population(rows[i], act[i]))(placements.astype(jnp.int16), act, order)
 
@@ -99,8 +99,10 @@ def next_generation(
     """One generation: a child replaces its parent only if its ACT is less; then the best replaces the worst."""
     microservices = params.dags.size[params.arrivals.dag[states.episode.arrivals]].sum(axis=1)
     mate_key, change_key = jax.random.split(key)
-    children = _changed(_mated(population, mate_key), microservices, env.config.num_nodes, change_key)
-    act = simulated_act(env, params, states, children)
+    children = _changed(
+        _mated(population, mate_key), change_key, microservices=microservices, num_nodes=env.config.num_nodes
+    )
+    act = simulated_act(env, params, states, placements=children)
     better = act < population.act
     placements = jnp.where(better[..., None, None], children, population.placements)
     return jax.vmap(_without_worst)(Population(placements, jnp.minimum(act, population.act)))
@@ -119,7 +121,7 @@ def _mated(population: Population, key: chex.PRNGKey) -> chex.Array:
     return jnp.where(taken[..., None], mates, population.placements)
 
 
-def _changed(placements: chex.Array, microservices: chex.Array, num_nodes: int, key: chex.PRNGKey) -> chex.Array:
+def _changed(placements: chex.Array, key: chex.PRNGKey, *, microservices: chex.Array, num_nodes: int) -> chex.Array:
     """(B, P, M, N): in each placement, an expected 1 to MOST_CHANGES microservices move to nodes drawn uniformly."""
     rate_key, where_key, node_key = jax.random.split(key, 3)
     exponent = jax.random.uniform(rate_key, placements.shape[:2])
@@ -135,7 +137,7 @@ def _without_worst(population: Population) -> Population:
     return jax.tree.map(lambda rows: rows.at[worst].set(rows[best]), population)
 
 
-def simulated_act(env: CECEnv, params: EnvParams, states: EnvState, placements: chex.Array) -> chex.Array:
+def simulated_act(env: CECEnv, params: EnvParams, states: EnvState, *, placements: chex.Array) -> chex.Array:
     """ACT of every placement of every episode.
 
     Args:

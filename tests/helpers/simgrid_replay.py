@@ -60,7 +60,7 @@ def compute(flops, count):
 
 
 def run(name, task, finishes, index):
-    """Run one execution after its input has arrived and not before its start, with one thread per core that it holds."""
+    """Run one execution after its input has arrived and not before its start, with one thread per core it holds."""
     # All receives are posted at the beginning, because a flow starts when both of its ends are ready.
     expected = [Mailbox.by_name(name).get_async() for _ in task["flows"]]
     for flow, _ in expected:
