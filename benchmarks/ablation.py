@@ -66,7 +66,9 @@ def planner(
     ahead = PlanConfig(config.candidates, config.plan_steps, config.plan_toll)
     ahead = dataclasses.replace(ahead, **changes)
     base = functools.partial(prefer, config, agent)
-    return jax.vmap(lambda _, state, key: plan(env, ahead, base, forecast, know(state, params), key))
+    return jax.vmap(
+        lambda _, state, key: plan(env, know(state, params), key, config=ahead, prefer=base, forecast=forecast)
+    )
 
 
 def variants(env: CECEnv, params: EnvParams, config: AgentConfig, agent: AgentParams) -> dict[str, Decide]:

@@ -178,7 +178,8 @@ def scores(player: Player, forecast: chex.ArrayTree | None, state: EnvState) -> 
 
     def planned(forecast: Forecast) -> chex.Array:
         world = known_world(state, player.env_params)
-        tried = simulate(env, ahead, partial(prefer, config, params), forecast, world, KEY)
+        base = partial(prefer, config, params)
+        tried = simulate(env, world, KEY, config=ahead, prefer=base, forecast=forecast)
         return jnp.zeros(nodes.size).at[tried.nodes].set(-tried.costs)
 
     found = {"eft": -observation.nodes.finish, "actor": output.nodes, "learned twin": jax.vmap(promised)(nodes)[1]}

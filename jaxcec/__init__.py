@@ -1,6 +1,6 @@
 """jaxcec: a vectorised simulator of collaborative edge computing, and the trainer of DTDRLMO.
 
-`make` gives a registered environment; `jaxcec.env` is the simulator alone, and imports nothing else of the package.
+`make` creates a registered environment. `jaxcec.env` is the simulator alone and imports nothing else of the package.
 """
 
 from __future__ import annotations
@@ -13,26 +13,33 @@ if TYPE_CHECKING:
 
 __version__ = importlib.metadata.version("jaxcec")
 
-# A version is raised whenever the same seed would give other episodes.
-registered_envs = ("calibrated-v0", "paper-v0", "alibaba-calibrated-v0", "alibaba-paper-v0")
+# Settings of `jaxcec.scenarios.Scenario`. An id gets the next version when the same seed would give other episodes.
+_PAPER = {"name": "paper", "load": 0.5, "reward": "ready-to-finish"}
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "calibrated-v0": {},
+    "paper-v0": _PAPER,
+    "alibaba-calibrated-v0": {"dataset": "alibaba"},
+    "alibaba-paper-v0": {"dataset": "alibaba", **_PAPER},
+}
+registered_envs = tuple(_SETTINGS)
 
 
 def make(env_id: str, split: str = "train", **changes: Any) -> tuple[CECEnv, EnvParams]:
-    """A registered environment and its banks.
+    """Create a registered environment and its banks.
 
     Args:
         env_id: one of `registered_envs`.
         split: `train` or `test`.
-        changes: fields of `jaxcec.scenarios.Scenario` to set otherwise.
+        changes: fields of `jaxcec.scenarios.Scenario` that replace those of the id.
+
+    Returns:
+        The environment, and its params, which are also `env.default_params`.
 
     Raises:
         ValueError: an unknown id, split or value.
     """
-    from jaxcec.scenarios import PAPER_SETTINGS, Scenario, make_env
+    from jaxcec.scenarios import Scenario, make_env  # not at the top, so that `jaxcec.env` can be imported alone
 
-    if env_id not in registered_envs:
+    if env_id not in _SETTINGS:
         raise ValueError(f"env_id: got {env_id!r}; must be one of {', '.join(registered_envs)}")
-    settings: dict[str, Any] = {"dataset": "alibaba"} if env_id.startswith("alibaba") else {}
-    if env_id.endswith("paper-v0"):
-        settings |= PAPER_SETTINGS
-    return make_env(Scenario(**(settings | changes)), split)
+    return make_env(Scenario(**_SETTINGS[env_id] | changes), split)

@@ -26,3 +26,4 @@ def test_the_paper_s_file_and_the_registered_scenario_agree():
     from jaxcec.commands.settings import load_config
 
     assert load_config("paper").scenario == Scenario(**PAPER_SETTINGS)
+    assert jaxcec._SETTINGS["paper-v0"] == PAPER_SETTINGS

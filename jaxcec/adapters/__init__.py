@@ -1,4 +1,4 @@
-"""CECEnv for other libraries' learners: flat views of it, and one module for each library, imported by name."""
+"""Adapters of CECEnv to other libraries: flat views, and one module per library, to be imported by name."""
 
 from jaxcec.adapters.views import ContinuousView as ContinuousView
 from jaxcec.adapters.views import DiscreteView as DiscreteView

@@ -1,4 +1,4 @@
-"""ContinuousView for Brax's trainers.
+"""Adapter of ContinuousView to Brax's trainers.
 
 env = BraxEnv(ContinuousView(cec))
 sac.train(env, wrap_env_fn=wrap, ...)
@@ -23,29 +23,33 @@ except ImportError as error:
 
 
 class BraxEnv(Env):
-    """One environment as Brax has it: no time limit and no reset of its own. `State.pipeline_state` is CECEnv's state.
+    """A view as a Brax environment, without time limit or auto-reset. `State.pipeline_state` is CECEnv's state.
 
     Args:
-        view: what is seen and done; Brax knows continuous actions alone.
+        view: the view; Brax supports continuous actions only.
         params: the banks; by default the view's.
     """
 
-    def __init__(self, view: ContinuousView, params: EnvParams | None = None):
+    def __init__(self, view: ContinuousView, params: EnvParams | None = None) -> None:
         self.view = view
         self.params = view.default_params if params is None else params
 
     def reset(self, rng: chex.PRNGKey) -> State:
-        """A new episode."""
-        seen, state = self.view.reset_env(rng, self.params)
-        return State(state, seen, reward=jnp.float32(0.0), done=jnp.float32(0.0), metrics={"act": jnp.float32(0.0)})
+        """Begin a new episode."""
+        observation, state = self.view.reset_env(rng, self.params)
+        return State(
+            state, observation, reward=jnp.float32(0.0), done=jnp.float32(0.0), metrics={"act": jnp.float32(0.0)}
+        )
 
     def step(self, state: State, action: chex.Array) -> State:
-        """One decision; `done` is 1 once every microservice is decided, and `metrics["act"]` then the ACT in s."""
-        key = jax.random.key(0)  # the dynamics draw nothing
-        seen, following, reward, terminated, info = self.view.step_env(key, state.pipeline_state, action, self.params)
+        """Take one decision; once every microservice is decided, `done` is 1 and `metrics["act"]` the ACT in s."""
+        key = jax.random.key(0)  # The dynamics draw nothing.
+        observation, pipeline_state, reward, terminated, info = self.view.step_env(
+            key, state.pipeline_state, action, self.params
+        )
         return state.replace(
-            pipeline_state=following,
-            obs=seen,
+            pipeline_state=pipeline_state,
+            obs=observation,
             reward=reward,
             done=terminated.astype(jnp.float32),
             metrics=state.metrics | {"act": info["act"]},
@@ -58,54 +62,59 @@ class BraxEnv(Env):
 
     @property
     def action_size(self) -> int:
-        """V + 2."""
+        """V + 2, the length of the action."""
         return self.view.num_actions
 
     @property
     def backend(self) -> str:
-        """None of Brax's: there is no physics."""
+        """Not one of Brax's physics backends."""
         return "jaxcec"
 
 
 class NewEpisodeWrapper(Wrapper):
-    """Draw a new episode where one ended.
+    """Auto-reset that draws a new episode.
 
-    Brax's own AutoResetWrapper goes back to the state of the first reset: every environment would play one and the same
-    episode, the same services on the same network, for the whole of the training.
+    Brax's AutoResetWrapper restores the state of the first reset, so that each environment would replay one episode,
+    with the same services on the same network, throughout training.
     """
 
     def reset(self, rng: chex.PRNGKey) -> State:
-        """New episodes everywhere. `info["next_episode"]` holds the keys of the following ones."""
+        """Begin a new episode in every environment; `info["next_episode"]` has the keys of the next ones."""
         keys = jax.vmap(jax.random.split)(rng)
         state = self.env.reset(keys[:, 0])
         return state.replace(info=state.info | {"next_episode": keys[:, 1]})
 
     def step(self, state: State, action: chex.Array) -> State:
-        """One step; `obs` and `pipeline_state` are the new episode's where `done` is 1, all else the old one's."""
+        """Take one step; where `done` is 1, `obs` and `pipeline_state` are those of the new episode."""
         keys = jax.vmap(jax.random.split)(state.info["next_episode"])
-        began = state.done > 0
-        info = state.info | {"steps": jnp.where(began, 0.0, state.info["steps"]), "next_episode": keys[:, 1]}
+        first = state.done > 0  # of a new episode
+        info = state.info | {"steps": jnp.where(first, 0.0, state.info["steps"]), "next_episode": keys[:, 1]}
         state = self.env.step(state.replace(done=jnp.zeros_like(state.done), info=info), action)
         fresh = self.env.reset(keys[:, 0])
 
         def choose(ended: chex.Array, new: chex.ArrayTree, old: chex.ArrayTree) -> chex.ArrayTree:
             return jax.tree.map(lambda x, y: jnp.where(ended, x, y), new, old)
 
-        pipeline_state, seen = jax.vmap(choose)(
+        pipeline_state, observation = jax.vmap(choose)(
             state.done > 0, (fresh.pipeline_state, fresh.obs), (state.pipeline_state, state.obs)
         )
-        return state.replace(pipeline_state=pipeline_state, obs=seen)
+        return state.replace(pipeline_state=pipeline_state, obs=observation)
 
 
 def wrap(
     env: BraxEnv, episode_length: int = 1000, action_repeat: int = 1, randomization_fn: Any = None
 ) -> NewEpisodeWrapper:
-    """The `wrap_env_fn` of Brax's trainers: many environments, a time limit, and a new episode after each.
+    """The `wrap_env_fn` of Brax's trainers: vectorised, with a time limit and auto-reset to a new episode.
 
-    The limit, `episode_length` or the params' `max_steps_in_episode` if that is less, sets `info["truncation"]`.
+    Args:
+        env: the environment.
+        episode_length: most steps in an episode, if that is less than the params' `max_steps_in_episode`; reaching the
+            limit sets `info["truncation"]`.
+        action_repeat: steps for which an action is repeated.
+        randomization_fn: must be None: it is meant for physical systems, and the episodes here are drawn from banks.
 
     Raises:
-        ValueError: a `randomization_fn`, which is for physical systems: the episodes are drawn from banks already.
+        ValueError: there is a `randomization_fn`.
     """
     if randomization_fn is not None:
         raise ValueError(f"randomization_fn: got {randomization_fn!r}; must be None: change BraxEnv's params instead")

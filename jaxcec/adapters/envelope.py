@@ -1,4 +1,4 @@
-"""The views for jax-envelope: a pytree with `init` and `step`, found by `envelope.create("jaxcec::calibrated-v0")`."""
+"""Adapter of the views to jax-envelope: `envelope.create("jaxcec::calibrated-v0")` finds it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ except ImportError as error:
 
 
 class JaxcecEnvelope(envelope.Environment):
-    """One environment without time limit or reset of its own: envelope's wrappers add both.
+    """A view as an envelope environment, without time limit or auto-reset, which envelope's wrappers add.
 
-    `info` has, beside envelope's own fields, the record of the decision as `backend`; all zeros after `init`.
+    In addition to envelope's fields, `info` has the record of the decision as `backend`, all zeros after `init`.
     """
 
     view: FlatView = envelope.static_field()
@@ -34,50 +34,51 @@ class JaxcecEnvelope(envelope.Environment):
 
     @classmethod
     def registered_names(cls) -> tuple[str, ...]:
-        """What `envelope.registered_environments("jaxcec")` lists."""
+        """The names that `envelope.registered_environments("jaxcec")` lists."""
         return registered_envs
 
     @classmethod
     def from_name(cls, env_name: str, env_kwargs: dict[str, Any] | None = None) -> JaxcecEnvelope:
-        """What `envelope.create` calls; `env_kwargs` are the further arguments of `jaxcec.adapters.make_view`."""
+        """Constructor for `envelope.create`; `env_kwargs` are further arguments of `jaxcec.adapters.make_view`."""
         view = make_view(env_name, **(env_kwargs or {}))
         return cls(view=view, params=view.default_params)
 
     @property
     def default_max_steps(self) -> int | None:
-        """The limit that `envelope.create` wraps this in; none where an episode is longer in no bank."""
+        """The time limit that `envelope.create` adds, or None if the params set no limit."""
         limit = int(self.params.max_steps_in_episode)
         return None if limit == np.iinfo(np.int32).max else limit
 
     def init(self, key: chex.PRNGKey) -> tuple[EnvState, envelope.InfoContainer]:
-        """A new episode."""
-        seen, state = self.view.reset_env(key, self.params)
+        """Begin a new episode."""
+        observation, state = self.view.reset_env(key, self.params)
         action = jax.eval_shape(self.action_space.sample, key)
         record = jax.eval_shape(self.view.step_env, key, state, action, self.params)[-1]
         record = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), record)
-        return state, _info(seen, jnp.float32(0.0), self.view.is_terminated(state), record)
+        return state, _info(observation, jnp.float32(0.0), self.view.is_terminated(state), record)
 
     def step(self, state: EnvState, action: chex.Array) -> tuple[EnvState, envelope.InfoContainer]:
-        """One decision."""
-        key = jax.random.key(0)  # the dynamics draw nothing
-        seen, state, reward, terminated, record = self.view.step_env(key, state, action, self.params)
-        return state, _info(seen, reward, terminated, record)
+        """Take one decision."""
+        key = jax.random.key(0)  # The dynamics draw nothing.
+        observation, state, reward, terminated, record = self.view.step_env(key, state, action, self.params)
+        return state, _info(observation, reward, terminated, record)
 
     @cached_property
     def observation_space(self) -> envelope.Space:
-        """Continuous."""
+        """A Continuous space."""
         return _convert(self.view.observation_space())
 
     @cached_property
     def action_space(self) -> envelope.Space:
-        """Discrete or Continuous."""
+        """A Discrete or Continuous space."""
         return _convert(self.view.action_space())
 
 
 def _info(
-    seen: chex.Array, reward: chex.Array, terminated: chex.Array, record: dict[str, chex.Array]
+    observation: chex.Array, reward: chex.Array, terminated: chex.Array, record: dict[str, chex.Array]
 ) -> envelope.InfoContainer:
-    info = envelope.InfoContainer(obs=seen, reward=reward, terminated=terminated, truncated=jnp.zeros_like(terminated))
+    truncated = jnp.zeros_like(terminated)
+    info = envelope.InfoContainer(obs=observation, reward=reward, terminated=terminated, truncated=truncated)
     return info.update(backend=envelope.Container().update(**record))
 
 

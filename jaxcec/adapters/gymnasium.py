@@ -1,4 +1,4 @@
-"""The views for Gymnasium 1.x: many environments in step, and one, with NumPy arrays outside and compiled code inside.
+"""Adapters of the views to Gymnasium 1.x, vectorised and single: compiled code with a NumPy interface.
 
 register()
 envs = gymnasium.make_vec("jaxcec/calibrated-v0", num_envs=64, view="continuous")
@@ -29,20 +29,21 @@ except ImportError as error:
 
 
 class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
-    """So many environments of a view. One that ends begins a new episode in the same step.
+    """`num_envs` vectorised copies of a view with same-step auto-reset.
 
-    What it saw last is `info["final_obs"]`, its record `info["final_info"]`, each with a mask `_final_obs` and
-    `_final_info` as Gymnasium has them; the record of a decision that ends nothing is in `info` itself.
+    At the end of an episode, `info["final_obs"]` is its last observation and `info["final_info"]` the record of its
+    last decision, with Gymnasium's masks `_final_obs` and `_final_info`. The records of all other decisions are in
+    `info` itself.
 
     Args:
-        view: what is seen and done.
-        num_envs: how many.
+        view: the view.
+        num_envs: number of copies.
         params: the banks; by default the view's.
     """
 
-    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012  # Gymnasium's own form
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012  # as Gymnasium declares it
 
-    def __init__(self, view: FlatView, num_envs: int, params: EnvParams | None = None):
+    def __init__(self, view: FlatView, num_envs: int, params: EnvParams | None = None) -> None:
         self.view, self.num_envs = view, num_envs
         self.params = view.default_params if params is None else params
         self.single_observation_space = _convert(view.observation_space())
@@ -53,16 +54,16 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """New episodes everywhere: the same ones after the same seed. There are no options."""
+        """Begin a new episode in every copy; equal seeds give equal episodes. There are no options."""
         super().reset(seed=seed)
         seeds = self.np_random.integers(2**32, size=self.num_envs, dtype=np.uint32)
-        seen, self._state, self._keys = _reset(self.view, seeds, self.params)
-        return np.array(seen), {}
+        observation, self._state, self._keys = _reset(self.view, seeds, self.params)
+        return np.array(observation), {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One decision in each environment: observations, rewards, terminations, truncations (never both), info."""
+        """Take one decision in each copy: observations, rewards, terminations, truncations (never both), info."""
         returned, self._state, self._keys = _step(self.view, self._keys, self._state, actions, self.params)
-        seen, reward, terminated, truncated, record = jax.tree.map(np.array, returned)
+        observation, reward, terminated, truncated, record = jax.tree.map(np.array, returned)
         last = record.pop("final_observation")
         ended = terminated | truncated
         info = _masked(record, ~ended)
@@ -76,20 +77,20 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
                 "final_info": _masked(record, ended),
                 "_final_info": ended,
             }
-        return seen, reward, terminated, truncated, info
+        return observation, reward, terminated, truncated, info
 
 
 class GymnasiumEnv(gymnasium.Env):
-    """One environment of a view, for code that knows no other; GymnasiumVectorEnv is far quicker for many.
+    """A view as a single Gymnasium environment. For more than one, GymnasiumVectorEnv is much faster.
 
     Args:
-        view: what is seen and done.
+        view: the view.
         params: the banks; by default the view's.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # Gymnasium's own form
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as Gymnasium declares it
 
-    def __init__(self, view: FlatView, params: EnvParams | None = None):
+    def __init__(self, view: FlatView, params: EnvParams | None = None) -> None:
         self.view = view
         self.params = view.default_params if params is None else params
         self.observation_space = _convert(view.observation_space())
@@ -98,23 +99,23 @@ class GymnasiumEnv(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """A new episode: the same one after the same seed. There are no options."""
+        """Begin a new episode; equal seeds give equal episodes. There are no options."""
         super().reset(seed=seed)
         key = jax.random.key(self.np_random.integers(2**32, dtype=np.uint32))
-        seen, self._state = self.view.reset_env(key, self.params)
-        return np.array(seen), {}
+        observation, self._state = self.view.reset_env(key, self.params)
+        return np.array(observation), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One decision: observation, reward, terminated, truncated (never both), the decision's record."""
+        """Take one decision: observation, reward, terminated, truncated (never both), record of the decision."""
         returned, self._state = _step_once(self.view, self._state, action, self.params)
-        seen, reward, terminated, truncated, record = jax.tree.map(np.array, returned)
-        return seen, float(reward), bool(terminated), bool(truncated), record
+        observation, reward, terminated, truncated, record = jax.tree.map(np.array, returned)
+        return observation, float(reward), bool(terminated), bool(truncated), record
 
 
 def register() -> None:
-    """Make every id of `jaxcec.registered_envs` known to Gymnasium, as `jaxcec/` and the id. May be called again.
+    """Register every id of `jaxcec.registered_envs` with Gymnasium as `jaxcec/` and the id; idempotent.
 
-    `gymnasium.make` and `make_vec` then take the further arguments of `jaxcec.adapters.make_view`.
+    `gymnasium.make` and `make_vec` then accept the further arguments of `jaxcec.adapters.make_view`.
     """
     for env_id in registered_envs:
         if f"jaxcec/{env_id}" not in gymnasium.registry:
@@ -140,20 +141,22 @@ def _reset(view: FlatView, seeds: chex.Array, params: EnvParams) -> tuple[chex.A
 @partial(jax.jit, static_argnums=0, donate_argnums=2)
 def _step(
     view: FlatView, keys: chex.PRNGKey, state: EnvState, actions: chex.Array, params: EnvParams
-) -> tuple[tuple, EnvState, chex.PRNGKey]:
+) -> tuple[tuple[Any, ...], EnvState, chex.PRNGKey]:
     keys = jax.vmap(jax.random.split)(keys)
-    seen, state, *rest = jax.vmap(view.step, in_axes=(0, 0, 0, None))(keys[:, 0], state, actions, params)
-    return (seen, *rest), state, keys[:, 1]
+    observation, state, *rest = jax.vmap(view.step, in_axes=(0, 0, 0, None))(keys[:, 0], state, actions, params)
+    return (observation, *rest), state, keys[:, 1]
 
 
 @partial(jax.jit, static_argnums=0)
-def _step_once(view: FlatView, state: EnvState, action: chex.Array, params: EnvParams) -> tuple[tuple, EnvState]:
-    seen, state, reward, terminated, record = view.step_env(jax.random.key(0), state, action, params)
-    return (seen, reward, terminated, view.is_truncated(state, params) & ~terminated, record), state
+def _step_once(
+    view: FlatView, state: EnvState, action: chex.Array, params: EnvParams
+) -> tuple[tuple[Any, ...], EnvState]:
+    observation, state, reward, terminated, record = view.step_env(jax.random.key(0), state, action, params)
+    return (observation, reward, terminated, view.is_truncated(state, params) & ~terminated, record), state
 
 
 def _masked(record: Info, mask: np.ndarray) -> dict[str, Any]:
-    """Each value where the mask holds and 0 elsewhere, with the mask beside it."""
+    """Each value where the mask is true and 0 elsewhere, followed by the mask under Gymnasium's name for it."""
     return {name: np.where(mask, value, 0) for name, value in record.items()} | {f"_{name}": mask for name in record}
 
 

@@ -1,4 +1,4 @@
-"""The views for gymnax 1.x: its own space objects, and ids that `gymnax.make` knows.
+"""Adapters of the views to gymnax 1.x, with gymnax's spaces and ids for `gymnax.make`.
 
 register()
 env, params = gymnax.make("CEC-calibrated-v0", view="continuous", num_services=5)
@@ -24,10 +24,10 @@ except ImportError as error:
 
 
 class _GymnaxSpaces(FlatView):
-    """Spaces that pass gymnax's `isinstance` tests."""
+    """A view whose spaces are gymnax's, which pass its `isinstance` tests."""
 
     def action_space(self, params: EnvParams | None = None) -> Any:
-        """A gymnax space."""
+        """A gymnax Discrete or Box."""
         return _convert(super().action_space(params))
 
     def observation_space(self, params: EnvParams | None = None) -> Any:
@@ -44,9 +44,9 @@ class GymnaxContinuous(_GymnaxSpaces, ContinuousView):
 
 
 def register() -> None:
-    """Make every id of `jaxcec.registered_envs` known to gymnax, as `CEC-` and the id. May be called again.
+    """Register every id of `jaxcec.registered_envs` with gymnax as `CEC-` and the id; idempotent.
 
-    `gymnax.make` then takes the further arguments of `jaxcec.adapters.make_view`.
+    `gymnax.make` then accepts the further arguments of `jaxcec.adapters.make_view`.
     """
     for env_id in registered_envs:
         if f"CEC-{env_id}" not in gymnax.registered_envs:

@@ -1,6 +1,6 @@
-"""The views with gymnax 0.0.x's five-value step, for trainers that expect it: rejax, PureJaxRL, Stoa.
+"""Adapters of the views to the five-value step of gymnax 0.0.x, which rejax, PureJaxRL and Stoa expect.
 
-Five values cannot tell a time limit from an end: `done` is either, and only `info` knows which.
+Five values do not distinguish termination from truncation: `done` is either, and only `info` says which.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from jaxcec.env.types import EnvParams, EnvState, Info
 
 
 class _FiveValues(FlatView):
-    def step(  # type: ignore[override]  # one value less is the point
+    def step(  # type: ignore[override]  # deliberately one value less
         self, key: chex.PRNGKey, state: EnvState, action: chex.Array, params: EnvParams | None = None
     ) -> tuple[chex.Array, EnvState, chex.Array, chex.Array, Info]:
-        """Observation, state, reward, () bool done (terminated or truncated), info. Resets by itself."""
-        seen, state, reward, terminated, truncated, info = super().step(key, state, action, params)
-        return seen, state, reward, terminated | truncated, info
+        """Take one decision, with auto-reset: observation, state, reward, () bool terminated or truncated, info."""
+        observation, state, reward, terminated, truncated, info = super().step(key, state, action, params)
+        return observation, state, reward, terminated | truncated, info
 
 
 class LegacyDiscrete(_FiveValues, GymnaxDiscrete):

@@ -1,4 +1,4 @@
-"""The views for Stable-Baselines3: a VecEnv of its own kind."""
+"""Adapter of the views to Stable-Baselines3's VecEnv."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ except ImportError as error:
 
 
 class StableBaselinesVecEnv(VecEnv):
-    """So many environments of a view, compiled as one; each that ends begins a new episode in the same step.
+    """`num_envs` vectorised copies of a view with same-step auto-reset, in one compiled program.
 
-    The `info` of one that ends has `terminal_observation`, `TimeLimit.truncated` and the episode's `act` in s (0 if it
-    was cut short); that of the others is empty.
+    At the end of an episode, its `info` has `terminal_observation`, `TimeLimit.truncated` and the episode's `act` in s
+    (0 if it was truncated); otherwise `info` is empty.
 
     Args:
         view: DiscreteView for DQN and PPO, ContinuousView for SAC, TD3, DDPG and PPO.
-        num_envs: how many.
+        num_envs: number of copies.
         params: the banks; by default the view's.
     """
 
     render_mode = None
 
-    def __init__(self, view: FlatView, num_envs: int, params: EnvParams | None = None):
+    def __init__(self, view: FlatView, num_envs: int, params: EnvParams | None = None) -> None:
         self.envs = GymnasiumVectorEnv(view, num_envs, params)
         super().__init__(num_envs, self.envs.single_observation_space, self.envs.single_action_space)
 
     def reset(self) -> np.ndarray:
-        """New episodes everywhere, those of the seed that `seed` gave since the last reset, if it did."""
-        seen, _ = self.envs.reset(seed=self._seeds[0])
+        """Begin a new episode in every copy, with the seed if `seed` was called since the last reset."""
+        observations, _ = self.envs.reset(seed=self._seeds[0])
         self._reset_seeds()
-        return seen
+        return observations
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Take these actions at the next `step_wait`."""
+        """Store the actions for the next `step_wait`."""
         self._actions = actions
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-        """Observations, rewards, dones (terminated or truncated) and infos."""
-        seen, reward, terminated, truncated, info = self.envs.step(self._actions)
+        """Take the stored actions: observations, rewards, dones (terminated or truncated) and infos."""
+        observations, reward, terminated, truncated, info = self.envs.step(self._actions)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         ended = terminated | truncated
         for i in np.flatnonzero(ended):
@@ -57,23 +57,23 @@ class StableBaselinesVecEnv(VecEnv):
                 "TimeLimit.truncated": bool(truncated[i]),
                 "act": float(info["final_info"]["act"][i]),
             }
-        return seen, reward, ended, infos
+        return observations, reward, ended, infos
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: there are no resources to release."""
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """This object's attribute, once for each environment."""
+        """This object's attribute, once for each copy."""
         return [getattr(self, attr_name)] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Not possible: the environments are one compiled program."""
+        """Not supported: the copies are one compiled program."""
         raise NotImplementedError("set_attr: the environments are compiled as one; make a new StableBaselinesVecEnv")
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
-        """Not possible: the environments are one compiled program."""
+        """Not supported: the copies are one compiled program."""
         raise NotImplementedError("env_method: the environments are compiled as one and have no methods")
 
     def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
-        """No: a VecEnv wrapper such as VecMonitor wraps all of them from outside."""
+        """False for each copy: wrappers such as VecMonitor wrap the whole VecEnv."""
         return [False] * len(list(self._get_indices(indices)))

@@ -1,4 +1,4 @@
-"""Views of CECEnv for learners that know one observation vector and one kind of action."""
+"""Views of CECEnv for learners that expect one observation vector and one kind of action."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ from jaxcec.env.observe import flatten, observation_size
 from jaxcec.env.spaces import Box, Discrete
 from jaxcec.env.types import Action, EnvParams, EnvState, Info, Observation
 
-HIGHEST = float(np.log1p(np.finfo(np.float32).max))  # no logarithm of a float32 is above it
+HIGHEST = float(np.log1p(np.finfo(np.float32).max))  # least upper bound of the encoded observation
 
 
 @dataclasses.dataclass(frozen=True)
 class FlatView:
-    """What the views share: CECEnv's contract with a flat observation, a scaled reward and another action.
+    """CECEnv with a flat observation, a scaled reward and, in the subclasses, a simpler action.
 
-    Observation: (V (K + 12) + 4 E + K + 11,) float32, `log1p(flatten(observation))`: raw values
-    reach from 0 to 1e4.
-    Reward: CECEnv's in s times `reward_scale`. All that `info` says of the decision stays in s.
+    - observation: (V (K + 12) + 4 E + K + 11,) float32, `log1p(flatten(observation))`, because the raw values range
+      from 0 to 1e4.
+    - reward: CECEnv's, s, times `reward_scale`. The times in `info` remain in s.
 
-    Views of equal settings are equal and share one compilation. All methods are pure and may be vmapped.
+    Everything else is CECEnv's contract. Views of equal settings are equal and share one compilation. All methods are
+    pure and may be vmapped.
     """
 
     env: CECEnv
     _: dataclasses.KW_ONLY
-    reward_scale: float = 0.01  # 1/s; rewards of minus hundreds of s are too large for most learners' defaults
+    reward_scale: float = 0.01  # 1/s; rewards of hundreds of s are too large for most learners' defaults
 
     def __post_init__(self) -> None:
         if not 0.0 < self.reward_scale < math.inf:
@@ -42,44 +43,44 @@ class FlatView:
 
     @property
     def name(self) -> str:
-        """CECEnv's, and what kind of action it takes."""
+        """The environment's name and the kind of view."""
         return f"{self.env.name}-{type(self).__name__}"
 
     @property
     def default_params(self) -> EnvParams:
-        """The environment's."""
+        """The environment's default params."""
         return self.env.default_params
 
     @property
     def num_actions(self) -> int:
-        """Choices of a discrete action, length of a continuous one."""
+        """Number of choices of a discrete action, or length of a continuous one."""
         raise NotImplementedError
 
     def decision(self, action: chex.Array) -> Action:
-        """CECEnv's action for one of the view's."""
+        """CECEnv's action for an action of the view."""
         raise NotImplementedError
 
     def action_space(self, params: EnvParams | None = None) -> Box | Discrete:
-        """The view's own actions."""
+        """The view's actions."""
         raise NotImplementedError
 
     def observation_space(self, params: EnvParams | None = None) -> Box:
-        """Non-negative float32."""
+        """Non-negative float32 vectors."""
         del params
         c = self.env.config
         return Box(0.0, HIGHEST, (observation_size(c.num_nodes, c.max_links, c.num_resources),))
 
     def reset(self, key: chex.PRNGKey, params: EnvParams | None = None) -> tuple[chex.Array, EnvState]:
-        """Draw an episode, as CECEnv does."""
+        """Draw an episode, as `CECEnv.reset` does."""
         return self.reset_env(key, self.default_params if params is None else params)
 
     def step(
         self, key: chex.PRNGKey, state: EnvState, action: chex.Array, params: EnvParams | None = None
     ) -> tuple[chex.Array, EnvState, chex.Array, chex.Array, chex.Array, Info]:
-        """One decision; a finished episode is followed by a newly drawn one.
+        """Take one decision; if the episode ends, draw a new one.
 
         Returns:
-            CECEnv's six values; the observation and `info["final_observation"]` flat, the reward scaled.
+            The six values of `CECEnv.step`, with flat observation and `info["final_observation"]` and scaled reward.
         """
         return self._step(key, state, action, self.default_params if params is None else params)
 
@@ -93,7 +94,7 @@ class FlatView:
 
     @partial(jax.jit, static_argnums=0)
     def reset_env(self, key: chex.PRNGKey, params: EnvParams) -> tuple[chex.Array, EnvState]:
-        """`reset` with params given."""
+        """`reset` with explicit params."""
         seen, state = self.env.reset_env(key, params)
         return _encode(seen), state
 
@@ -101,14 +102,14 @@ class FlatView:
     def step_env(
         self, key: chex.PRNGKey, state: EnvState, action: chex.Array, params: EnvParams
     ) -> tuple[chex.Array, EnvState, chex.Array, chex.Array, Info]:
-        """One decision without time limit or auto-reset: CECEnv's five values, flat and scaled."""
+        """Take one decision without time limit or auto-reset: the five values of `CECEnv.step_env`, flat and scaled."""
         seen, state, reward, terminated, info = self.env.step_env(key, state, self.decision(action), params)
         return _encode(seen), state, self.reward_scale * reward, terminated, info
 
     def observe(
         self, key: chex.PRNGKey, state: EnvState, action: chex.Array | None = None, params: EnvParams | None = None
     ) -> chex.Array:
-        """The flat observation of a state (key and action are not used)."""
+        """The flat observation of a state (key and action are unused)."""
         del action
         return _encode(self.env.observe(key, state, None, params))
 
@@ -124,9 +125,9 @@ class FlatView:
 
 @dataclasses.dataclass(frozen=True)
 class DiscreteView(FlatView):
-    """Choose the edge node alone, as DQN or a categorical PPO does.
+    """View in which an action is an edge node, for DQN or a categorical PPO.
 
-    Action: () int, the edge node 0..V-1, clipped. Share of bandwidth and hold are always the same.
+    - action: () int, the edge node in [0, V), clipped. Bandwidth share and hold are constants of the view.
     """
 
     bandwidth: float = 1.0  # eta in [1e-3, 1]
@@ -141,26 +142,26 @@ class DiscreteView(FlatView):
 
     @property
     def num_actions(self) -> int:
-        """V."""
+        """V, the number of edge nodes."""
         return self.env.config.num_nodes
 
     def decision(self, action: chex.Array) -> Action:
-        """That edge node, with the bandwidth and hold of this view."""
+        """The edge node with the bandwidth and hold of this view."""
         node = jnp.clip(action, 0, self.num_actions - 1).astype(jnp.int32)
         return Action(host=node, bandwidth=jnp.float32(self.bandwidth), hold=jnp.float32(self.hold))
 
     def action_space(self, params: EnvParams | None = None) -> Discrete:
-        """Edge nodes."""
+        """The edge nodes."""
         del params
         return Discrete(self.num_actions)
 
 
 @dataclasses.dataclass(frozen=True)
 class ContinuousView(FlatView):
-    """Edge node, bandwidth and hold from one vector, as SAC, TD3 and DDPG give it.
+    """View in which an action is one vector, for SAC, TD3 and DDPG.
 
-    Action: (V + 2,) float32 in [-1, 1]: a score for each edge node, the highest is chosen (on a tie the first); then
-    eta, from -1 for 1e-3 to 1 for 1; then eps, from -1 for 0 s to 1 for `max_hold`. These two are clipped.
+    - action: (V + 2,) float32 in [-1, 1]. First a score for each edge node: the highest is chosen, on a tie the first.
+      Then eta, from -1 for 1e-3 to 1 for 1, and eps, from -1 for 0 s to 1 for `max_hold`; both are clipped.
     """
 
     max_hold: float = 30.0  # s
@@ -172,11 +173,11 @@ class ContinuousView(FlatView):
 
     @property
     def num_actions(self) -> int:
-        """V + 2."""
+        """V + 2, the length of the vector."""
         return self.env.config.num_nodes + 2
 
     def decision(self, action: chex.Array) -> Action:
-        """The edge node of the highest score, and the last two entries as shares of their ranges."""
+        """The edge node of the highest score, with the last two entries as shares of their ranges."""
         share = (1.0 + jnp.clip(action[-2:].astype(jnp.float32), -1.0, 1.0)) / 2.0
         return Action(
             host=jnp.argmax(action[:-2]).astype(jnp.int32),
@@ -185,7 +186,7 @@ class ContinuousView(FlatView):
         )
 
     def action_space(self, params: EnvParams | None = None) -> Box:
-        """Scores, bandwidth, hold."""
+        """Scores, bandwidth and hold."""
         del params
         return Box(-1.0, 1.0, (self.num_actions,))
 
@@ -194,19 +195,19 @@ VIEWS: dict[str, type[FlatView]] = {"discrete": DiscreteView, "continuous": Cont
 
 
 def make_view(
-    env_id: str, view: str = "discrete", split: str = "train", reward_scale: float = 0.01, **changes: Any
+    env_id: str, view: str = "discrete", *, split: str = "train", reward_scale: float = 0.01, **changes: Any
 ) -> FlatView:
-    """A view of a registered environment.
+    """Create a view of a registered environment.
 
     Args:
         env_id: one of `jaxcec.registered_envs`.
         view: `discrete` or `continuous`.
         split: `train` or `test`.
         reward_scale: 1/s.
-        changes: fields of `jaxcec.scenarios.Scenario` to set otherwise.
+        changes: fields of `jaxcec.scenarios.Scenario` that replace those of the id.
 
     Raises:
-        ValueError: an unknown id, view or split, or a wrong value.
+        ValueError: an unknown id, view or split, or an invalid value.
     """
     if view not in VIEWS:
         raise ValueError(f"view: got {view!r}; must be one of {', '.join(VIEWS)}")

@@ -26,7 +26,7 @@ from jaxcec.agents.layers import PRICES, Prices
 from jaxcec.agents.per_node import priced
 from jaxcec.agents.sharding import constrain_leading_axis
 from jaxcec.agents.types import AgentState
-from jaxcec.env import Action, CECEnv, EnvParams, EnvState
+from jaxcec.env import Action, CECEnv, EnvParams, EnvState, any_undecided
 
 _DEVIATION = 0.1  # of the perturbations of every price
 _LEARNING_RATE = 0.05
@@ -146,6 +146,5 @@ def _play(
         return env.step_env(keys[0], state, action, params)[1]
 
     both = jax.vmap(jax.vmap(step, in_axes=(0, 0, None)), in_axes=(0, 0, paired))
-    terminated = jax.vmap(jax.vmap(env.is_terminated))
-    state = jax.lax.while_loop(lambda s: ~jnp.all(terminated(s)), lambda s: both(s, prices, params), state)
+    state = jax.lax.while_loop(any_undecided, lambda s: both(s, prices, params), state)
     return jnp.mean(state.episode.completion, axis=-1)

@@ -1,7 +1,10 @@
-"""The simulator: pure functions on arrays, and `CECEnv`, which composes them. Imports nothing else of jaxcec."""
+"""The simulator: pure functions on arrays, and `CECEnv`, which composes them. It imports nothing else of jaxcec."""
 
+from jaxcec.env.banks import Dag as Dag
+from jaxcec.env.banks import Topology as Topology
 from jaxcec.env.banks import make_dags as make_dags
 from jaxcec.env.banks import make_network as make_network
+from jaxcec.env.dag import any_undecided as any_undecided
 from jaxcec.env.env import CECEnv as CECEnv
 from jaxcec.env.instance import build_instance as build_instance
 from jaxcec.env.known import HISTORY as HISTORY

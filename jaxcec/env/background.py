@@ -1,4 +1,4 @@
-"""Load of other tenants, u_n(t) and u_e(t): piecewise constant, read from a bank shared by all environments."""
+"""Other tenants' load u_n(t) and u_e(t): piecewise constant, read from a bank that all environments share."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from jaxcec.env.types import Background
 
 
 def load_at(background: Background, offset: chex.Array, time: chex.Array) -> chex.Array:
-    """Load of each resource at an instant; frames after that instant are not read.
+    """Load of each resource at an instant; no later frame is read.
 
     Args:
         background: the bank, (B, F).
-        offset: (R,) i32, each resource's first frame, as an index into the flattened bank.
+        offset: (R,) i32, index of each resource's first frame in the flattened bank.
         time: () s.
 
     Returns:
@@ -24,14 +24,16 @@ def load_at(background: Background, offset: chex.Array, time: chex.Array) -> che
     return background.load[offset // frames, (offset % frames + elapsed) % frames]
 
 
-def history_at(background: Background, offset: chex.Array, time: chex.Array, frames: int) -> chex.Array:
-    """Load of each resource in the frame of an instant and in those before it, the episode's beginning or not.
+def history_at(background: Background, offset: chex.Array, *, time: chex.Array, frames: int) -> chex.Array:
+    """Load of each resource in the frame of an instant and in the frames before it.
+
+    The traces are cyclic, so there is a history even at the beginning of an episode.
 
     Args:
         background: the bank, (B, F).
         offset: (R,) i32, as in `load_at`.
         time: () s.
-        frames: how many, the last is the one at hand.
+        frames: length of the history; its last frame is the current one.
 
     Returns:
         (R, frames) share in [0, 0.9].

@@ -1,63 +1,42 @@
-"""Banks of topologies and of DAGs from plain lists, on the host, with what is derived from them."""
+"""Banks of topologies and of DAGs, packed on the host from plain lists, with the quantities derived from them."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Protocol
 
 import networkx as nx
 import numpy as np
-import numpy.typing as npt
 
 from jaxcec.env.routing import Links, packed, routes
 from jaxcec.env.types import Dags, Network
 
 
-class Topology(Protocol):
-    """One collaborative edge network of V nodes."""
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """One collaborative edge network of V edge nodes, each with one end device attached."""
 
-    @property
-    def links(self) -> Links:
-        """(a, b, Mbit/s) each."""
-
-    @property
-    def node_speed(self) -> npt.ArrayLike:
-        """(V,) Mcycles/s."""
-
-    @property
-    def device_speed(self) -> npt.ArrayLike:
-        """(V,) Mcycles/s, of the end device attached to each edge node."""
-
-    @property
-    def capacity(self) -> npt.ArrayLike:
-        """(V, K) resources of each edge node."""
+    links: Links  # (a, b, Mbit/s) each, undirected
+    node_speed: np.ndarray  # (V,) Mcycles/s
+    device_speed: np.ndarray  # (V,) Mcycles/s
+    capacity: np.ndarray  # (V, K) resources of each edge node; an end device has one unit of each
 
 
-class Dag(Protocol):
-    """One service of n microservices."""
+@dataclasses.dataclass(frozen=True)
+class Dag:
+    """One service of n microservices, in any order."""
 
-    @property
-    def preds(self) -> Sequence[Sequence[int]]:
-        """Predecessors of each microservice."""
-
-    @property
-    def load(self) -> npt.ArrayLike:
-        """(n,) Mcycles."""
-
-    @property
-    def data(self) -> npt.ArrayLike:
-        """(n,) Mbit of input."""
-
-    @property
-    def demand(self) -> npt.ArrayLike:
-        """(n, K) resources held while running."""
+    preds: Sequence[Sequence[int]]  # of each microservice, those that must finish before it starts
+    load: np.ndarray  # (n,) Mcycles
+    data: np.ndarray  # (n,) Mbit of input
+    demand: np.ndarray  # (n, K) resources held while running
 
 
 def make_network(topologies: Sequence[Topology], max_links: int) -> Network:
     """Bank of topologies of equal size, with their routes.
 
     Args:
-        topologies: G of them. An end device has one unit of each resource.
+        topologies: G topologies of V nodes and K kinds of resource.
         max_links: E.
 
     Raises:
@@ -75,24 +54,24 @@ def _network_row(topology: Topology, max_links: int) -> tuple[np.ndarray, ...]:
     bandwidth = np.zeros(max_links, np.float32)
     bandwidth[: len(topology.links)] = [link[2] for link in topology.links]
     route, bottleneck = routes(topology.links, len(nodes), max_links)
-    speed = np.concatenate([np.asarray(topology.node_speed), np.asarray(topology.device_speed)]).astype(np.float32)
+    speed = np.concatenate([topology.node_speed, topology.device_speed]).astype(np.float32)
     return bandwidth, packed(route), bottleneck, speed, np.concatenate([nodes, np.ones_like(nodes)])
 
 
 def make_dags(dags: Sequence[Dag], max_microservices: int) -> Dags:
-    """Bank of DAGs, padded, with in-degrees, entries and upward ranks.
+    """Bank of padded DAGs, with in-degrees, entries and upward ranks.
 
     Args:
-        dags: S of them.
+        dags: S services.
         max_microservices: N.
 
     Raises:
-        ValueError: there is none, or one is empty, larger than N, or cyclic.
+        ValueError: there is no DAG, or one is empty, larger than N, or cyclic.
     """
     if not dags:
         raise ValueError("services: got none; at least one is needed")
     n = max_microservices
-    kinds = np.asarray(dags[0].demand).shape[-1]
+    kinds = dags[0].demand.shape[-1]
     bank = Dags(
         size=np.array([len(dag.preds) for dag in dags], np.int32),
         preds=np.zeros((len(dags), n, n), bool),
@@ -119,10 +98,18 @@ def make_dags(dags: Sequence[Dag], max_microservices: int) -> Dags:
 
 
 def upward_rank(preds: Sequence[Sequence[int]], load: np.ndarray, where: str) -> np.ndarray:
-    """Mcycles on the heaviest path from each microservice to an exit, its own load included.
+    """Upward rank: the load of the heaviest path from each microservice to an exit, both included.
+
+    Args:
+        preds: predecessors of each of n microservices.
+        load: (n,) Mcycles.
+        where: the beginning of an error message, such as the field's name.
+
+    Returns:
+        (n,) f32, Mcycles.
 
     Raises:
-        ValueError: the DAG has a cycle; the message begins with `where`.
+        ValueError: the graph has a cycle.
     """
     graph = nx.DiGraph([(k, j) for j, before in enumerate(preds) for k in before])
     graph.add_nodes_from(range(len(preds)))

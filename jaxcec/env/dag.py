@@ -1,4 +1,4 @@
-"""Order of decisions: who is next, and what a decision releases (Eq. 4, 5)."""
+"""Order of decisions: the next microservice, and the successors that a decision releases (Eq. 4, 5)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from jaxcec.env.types import Dags, EnvParams, EnvState, Episode
 
 
 class Decision(struct.PyTreeNode):
-    """The microservice to decide now, and what is known of it and of its service."""
+    """The current decision: the microservice, and the properties of it and of its service."""
 
     active: chex.Array  # () bool; false once every microservice is decided
-    time: chex.Array  # () s; at the end, the latest finish
+    time: chex.Array  # () s; after the last decision, the latest finish
     service: chex.Array  # () i32
     microservice: chex.Array  # () i32
     dag: chex.Array  # () i32, row of the bank
     source: chex.Array  # () i32
     release: chex.Array  # () s
-    pending: chex.Array  # (N,) i16, as in EnvState, of this service
-    ready: chex.Array  # (N,) s
-    host: chex.Array  # (N,) i16
+    pending: chex.Array  # (N,) i16, the service's row of `EnvState.pending`
+    ready: chex.Array  # (N,) s, of `EnvState.ready`
+    host: chex.Array  # (N,) i16, of `EnvState.host`
     preds: chex.Array  # (N,) bool, predecessors of the microservice
     load: chex.Array  # () Mcycles
     data: chex.Array  # () Mbit
@@ -29,14 +29,14 @@ class Decision(struct.PyTreeNode):
 
 
 def current_decision(state: EnvState, params: EnvParams) -> Decision:
-    """The undecided microservice of least ready time whose predecessors are all decided; ties: lowest indices."""
+    """The undecided microservice of least ready time whose predecessors are all decided; ties: the lowest indices."""
     episode, dags = state.episode, params.dags
     service = jnp.argmin(episode.next_ready).astype(jnp.int32)
     active = jnp.isfinite(episode.next_ready[service])
     microservice = episode.next_microservice[service].astype(jnp.int32)
     row = params.arrivals.dag[episode.arrivals, service]
     release = params.arrivals.release[episode.arrivals, service] / params.arrival_rate
-    # A service's rows of the state are stale until its first decision writes them.
+    # A service's rows of the state are stale until its first decision writes them; the bank has their initial values.
     fresh = episode.decided[service] == 0
     return Decision(
         active=active,
@@ -56,10 +56,27 @@ def current_decision(state: EnvState, params: EnvParams) -> Decision:
     )
 
 
-def released(episode: Episode, now: chex.Array) -> chex.Array:
-    """(M,) bool: which services have come by now, s, the time of a decision.
+def any_undecided(state: EnvState) -> chex.Array:
+    """() bool: some environment of a state with any batch axes has an undecided microservice.
 
-    A service that has none yet is ready at its release. Release times computed anew may differ from it by a rounding.
+    The condition of a `jax.lax.while_loop` that plays whole episodes in step: one loop for the whole batch, rather
+    than a loop under vmap, which would copy the states of the environments that have ended.
+    """
+    return jnp.any(jnp.isfinite(state.episode.next_ready))
+
+
+def released(episode: Episode, now: chex.Array) -> chex.Array:
+    """Services that have been released by now.
+
+    A service without decisions is ready at its release, which this reads from `next_ready`: a release time computed
+    again may differ from it by a rounding.
+
+    Args:
+        episode: of one environment.
+        now: () s, the time of a decision.
+
+    Returns:
+        (M,) bool.
     """
     return (episode.decided > 0) | (episode.next_ready <= now)
 
@@ -67,18 +84,19 @@ def released(episode: Episode, now: chex.Array) -> chex.Array:
 def expected_completion(
     pending: chex.Array,
     ready: chex.Array,
+    *,
     rank: chex.Array,
     speed: chex.Array,
     release: chex.Array,
     completion: chex.Array,
 ) -> chex.Array:
-    """TT_i (Eq. 5) as it looks: the longest path of run times ahead at the nodes' mean nominal speed.
+    """Expected TT_i (Eq. 5): the longest remaining path of execution times at the edge nodes' mean nominal speed.
 
-    Transfers and waits ahead count nothing. Of a service wholly decided it is TT_i.
+    Future transfers and waits count as 0. For a service whose microservices are all decided it is TT_i.
 
     Args:
         pending: (..., N) i16 as in `EnvState`.
-        ready: (..., N) s, likewise.
+        ready: (..., N) s, as in `EnvState`.
         rank: (..., N) Mcycles as in `Dags`.
         speed: (H,) Mcycles/s nominal, edge nodes first.
         release: (...) s.
@@ -88,27 +106,27 @@ def expected_completion(
         (...) s.
     """
     path = ready + rank / jnp.mean(speed[: speed.size // 2])
-    ahead = jnp.max(jnp.where(pending >= 0, path, -jnp.inf), axis=-1) - release
-    return jnp.maximum(completion, ahead)
+    longest = jnp.max(jnp.where(pending >= 0, path, -jnp.inf), axis=-1) - release
+    return jnp.maximum(completion, longest)
 
 
-def commit(state: EnvState, decision: Decision, host: chex.Array, finish: chex.Array, dags: Dags) -> EnvState:
-    """Write a decision into its service: successors wait for one predecessor less, the next microservice is found.
+def commit(state: EnvState, decision: Decision, *, host: chex.Array, finish: chex.Array, dags: Dags) -> EnvState:
+    """Record a decision in its service: update the successors and find the service's next microservice.
 
     Args:
-        state: before the decision; timelines are not touched here.
-        decision: the current one; nothing changes unless it is active.
+        state: before the decision; its timelines are not changed here.
+        decision: the current decision; nothing changes unless it is active.
         host: () i32, where the microservice runs.
         finish: () s, FT.
         dags: the bank.
     """
     i, j, active = decision.service, decision.microservice, decision.active
     successors = dags.preds[decision.dag, :, j]
-    here = jnp.arange(successors.shape[0], dtype=jnp.int32) == j
-    pending = jnp.where(here, jnp.int16(-1), decision.pending - successors.astype(jnp.int16))
+    chosen = jnp.arange(successors.shape[0], dtype=jnp.int32) == j
+    pending = jnp.where(chosen, jnp.int16(-1), decision.pending - successors.astype(jnp.int16))
     ready = jnp.where(successors, jnp.maximum(decision.ready, finish), decision.ready)
     candidates = jnp.where(pending == 0, ready, jnp.inf)
-    following = jnp.argmin(candidates)
+    next_microservice = jnp.argmin(candidates)
     completion = jnp.maximum(state.episode.completion[i], finish - decision.release)
 
     def put(table: chex.Array, value: chex.Array) -> chex.Array:
@@ -117,8 +135,8 @@ def commit(state: EnvState, decision: Decision, host: chex.Array, finish: chex.A
     episode: Episode = state.episode.replace(
         step=state.episode.step + active.astype(jnp.int32),
         decided=put(state.episode.decided, state.episode.decided[i] + 1),
-        next_ready=put(state.episode.next_ready, candidates[following]),
-        next_microservice=put(state.episode.next_microservice, following),
+        next_ready=put(state.episode.next_ready, candidates[next_microservice]),
+        next_microservice=put(state.episode.next_microservice, next_microservice),
         completion=put(state.episode.completion, completion),
         makespan=jnp.where(active, jnp.maximum(state.episode.makespan, finish), state.episode.makespan),
     )
@@ -126,5 +144,5 @@ def commit(state: EnvState, decision: Decision, host: chex.Array, finish: chex.A
         episode=episode,
         pending=put(state.pending, pending),
         ready=put(state.ready, ready),
-        host=put(state.host, jnp.where(here, host.astype(jnp.int16), decision.host)),
+        host=put(state.host, jnp.where(chosen, host.astype(jnp.int16), decision.host)),
     )

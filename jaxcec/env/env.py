@@ -1,7 +1,7 @@
 """CECEnv: collaborative edge computing as a Markov decision process (section IV of the paper).
 
-The contract is gymnax 1.x's, without depending on gymnax. One step is one decision: `current_situation` says which
-microservice is at hand, `place` times its flow and its execution, `reserve` books them, `commit` finds the next one.
+The contract is gymnax 1.x's, without a dependency on gymnax. One step is one decision: `current_situation` gathers the
+current decision, `place` times its flow and its execution, `reserve` reserves them, `commit` finds the next decision.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import jax.numpy as jnp
 
 from jaxcec.env import routing, timeline
 from jaxcec.env.coflow import Flow
-from jaxcec.env.dag import commit, expected_completion
+from jaxcec.env.dag import any_undecided, commit
 from jaxcec.env.execution import Execution
-from jaxcec.env.observe import Situation, current_situation, host_timelines, observe, place
-from jaxcec.env.reward import act_increase, ready_to_finish
+from jaxcec.env.observe import observe
+from jaxcec.env.placement import Situation, current_situation, host_timelines, place
+from jaxcec.env.reward import decision_reward
 from jaxcec.env.spaces import Box, Discrete, Tree
 from jaxcec.env.types import (
     Action,
@@ -35,23 +36,53 @@ from jaxcec.env.types import (
     Timeline,
 )
 
-LEAST_BANDWIDTH = 1e-3  # eta may not be 0
-SAMPLED_HOLD = 60.0  # s, bound of the action space's samples; `step` takes any hold >= 0
+LEAST_BANDWIDTH = 1e-3  # eta must not be 0
+SAMPLED_HOLD = 60.0  # s, bound of the action space's samples; `step` accepts any hold >= 0
 
 
 class CECEnv:
     """Online joint microservice offloading and bandwidth allocation (JMOBA, Eq. 6-9).
 
-    Observation: `Observation`, a pytree of float32. Action: `Action(host, bandwidth, hold)`.
-    Reward: `EnvConfig.reward`, in s. Terminates when every microservice of the episode is decided.
+    Services arrive at the edge nodes of a network. Each service is a DAG of microservices, and each decision chooses
+    where the next ready microservice runs and how its input travels there. The objective is the average completion
+    time (ACT) of the services.
 
-    Environments of one class and equal config are equal and share one compilation. All methods are pure and may be
-    vmapped.
+    - observation: `Observation`, a pytree of float32 arrays (Eq. 10-12); `flatten` makes one vector of it.
+        - nodes: of each edge node, free resources and speed now, and how soon the microservice could have its input
+          there and finish there, (V,) or (V, K).
+        - links: free and nominal bandwidth, load and backlog of each link, (E,).
+        - microservice: load, data, demand, degrees and rank of the current microservice.
+        - service: progress of its service, the number of other services, and the source node.
+    - action: `Action` (Eq. 13); values out of range are clipped.
+        - host: () i32 in [0, 2V), an edge node or, from V on, its end device.
+        - bandwidth: () f32 in [1e-3, 1], share of the path's effective bottleneck.
+        - hold: () f32, s, at least 0, least delay of the flow.
+    - reward: () f32, s, of the kind `EnvConfig.reward` (see `reward.decision_reward`). With the default, `act`, the
+        rewards of an episode sum to -M x ACT.
+    - end of an episode: `terminated` once every microservice is decided; `truncated` after
+        `EnvParams.max_steps_in_episode` decisions otherwise. `step` then begins the next episode; `step_env` does not.
+    - state: `EnvState`, the reservations on links and hosts and the progress of each service.
+    - params: `EnvParams`, the banks from which `reset` draws an episode: topologies, DAGs, arrivals, background load.
+
+    All methods are pure and may be vmapped. Environments of one class and equal config are equal and share one
+    compilation.
+
+    ```python
+    env, params = jaxcec.make("calibrated-v0")
+    key = jax.random.key(0)
+    observation, state = env.reset(key, params)
+    action = env.action_space(params).sample(key)
+    observation, state, reward, terminated, truncated, info = env.step(key, state, action, params)
+    ```
+
+    Args:
+        config: sizes of the arrays, and the kind of reward.
+        default_params: banks for calls without `params`.
     """
 
     name = "CEC"
 
-    def __init__(self, config: EnvConfig, default_params: EnvParams | None = None):
+    def __init__(self, config: EnvConfig, default_params: EnvParams | None = None) -> None:
         self.config = config
         self._default_params = default_params
 
@@ -70,7 +101,7 @@ class CECEnv:
 
     @property
     def num_actions(self) -> int:
-        """H: hosts to choose from, edge nodes first."""
+        """H, the number of hosts: edge nodes first, then end devices."""
         return self.config.num_hosts
 
     def reset(self, key: chex.PRNGKey, params: EnvParams | None = None) -> tuple[Observation, EnvState]:
@@ -80,15 +111,16 @@ class CECEnv:
     def step(
         self, key: chex.PRNGKey, state: EnvState, action: Action, params: EnvParams | None = None
     ) -> tuple[Observation, EnvState, chex.Array, chex.Array, chex.Array, Info]:
-        """One decision; a finished episode is followed by a newly drawn one.
+        """Take one decision; if the episode ends, draw a new one.
 
         Returns:
-            observation (of the new episode where one ended), state, () f32 reward, () bool terminated, () bool
-            truncated (never both), info: what `step_env` gives, and `terminated`, `truncated`, `final_observation`.
+            observation (of the new episode if one ended), state, () f32 reward in s, () bool terminated, () bool
+            truncated (never both), and info: that of `step_env`, with `terminated`, `truncated` and
+            `final_observation`, the observation before the reset.
         """
         return self._step(key, state, action, self.default_params if params is None else params)
 
-    # The compiled bodies take params as an argument: equal environments share them, whatever their default params.
+    # The compiled bodies take params as an argument, so that equal environments share them despite different defaults.
     @partial(jax.jit, static_argnums=0)
     def _step(
         self, key: chex.PRNGKey, state: EnvState, action: Action, params: EnvParams
@@ -102,7 +134,7 @@ class CECEnv:
 
     @partial(jax.jit, static_argnums=0)
     def reset_env(self, key: chex.PRNGKey, params: EnvParams) -> tuple[Observation, EnvState]:
-        """`reset` with params given."""
+        """`reset` with explicit params."""
         c = self.config
         table = (c.num_services, c.max_microservices)
         per_host = jax.tree.map(
@@ -122,34 +154,34 @@ class CECEnv:
     def step_env(
         self, key: chex.PRNGKey, state: EnvState, action: Action, params: EnvParams
     ) -> tuple[Observation, EnvState, chex.Array, chex.Array, Info]:
-        """One decision without time limit or auto-reset; after the end nothing changes and the reward is 0.
+        """Take one decision without time limit or auto-reset; after termination the reward is 0 and nothing changes.
 
         Returns:
-            observation, state, () f32 reward, () bool terminated, and info, the decision's record: `time` s, `service`,
-            `microservice`, `host`, `flow_start` s, `data_ready` s, `start` s, `finish` s, `decided` (false after the
-            end); `act` s, the episode's ACT at its end and 0 before; `merges` so far.
+            observation, state, () f32 reward in s, () bool terminated, and info, the record of the decision: `time` s,
+            `service`, `microservice`, `host`, `flow_start` s, `data_ready` s, `start` s, `finish` s, `decided` (false
+            after termination), `act` s (the episode's ACT when it terminates, otherwise 0), and `merges` so far.
         """
-        del key  # dynamics are deterministic; the argument is the contract's
+        del key  # The dynamics are deterministic; the contract requires the argument.
         state, reward, info = self._decide(state, action, params)
         return observe(state, params), state, reward, self.is_terminated(state), info
 
     def observe(
         self, key: chex.PRNGKey, state: EnvState, action: Action | None = None, params: EnvParams | None = None
     ) -> Observation:
-        """The observation of a state (gymnax's hook; key and action are not used)."""
+        """The observation of a state (gymnax's hook; key and action are unused)."""
         del key, action
         return observe(state, self.default_params if params is None else params)
 
     def is_terminated(self, state: EnvState) -> chex.Array:
         """() bool: every microservice is decided."""
-        return ~jnp.any(jnp.isfinite(state.episode.next_ready))
+        return ~any_undecided(state)
 
     def is_truncated(self, state: EnvState, params: EnvParams) -> chex.Array:
         """() bool: the episode has had `max_steps_in_episode` decisions."""
         return state.episode.step >= params.max_steps_in_episode
 
     def action_space(self, params: EnvParams | None = None) -> Tree:
-        """Hosts, bandwidth share, hold. Samples hold for at most a minute; `step` takes any hold >= 0."""
+        """Host, bandwidth share and hold. Samples hold for at most a minute; `step` accepts any hold >= 0."""
         del params
         return Tree(
             Action(
@@ -165,23 +197,23 @@ class CECEnv:
         c = self.config
         v, e, k = (c.num_nodes,), (c.max_links,), (c.num_resources,)
 
-        def boxes(cls: type, odd: dict[str, tuple[int, ...]], shape: tuple[int, ...]) -> chex.ArrayTree:
+        def boxes(cls: type, shape: tuple[int, ...], **exceptions: tuple[int, ...]) -> chex.ArrayTree:
             names = (field.name for field in dataclasses.fields(cls))
-            return cls(**{name: Box(0.0, float("inf"), odd.get(name, shape)) for name in names})
+            return cls(**{name: Box(0.0, float("inf"), exceptions.get(name, shape)) for name in names})
 
         return Tree(
             Observation(
-                nodes=boxes(NodeObservation, {"free": v + k}, v),
-                links=boxes(LinkObservation, {}, e),
-                microservice=boxes(MicroserviceObservation, {"demand": k}, ()),
-                service=boxes(ServiceObservation, {"source": v}, ()),
+                nodes=boxes(NodeObservation, v, free=v + k),
+                links=boxes(LinkObservation, e),
+                microservice=boxes(MicroserviceObservation, (), demand=k),
+                service=boxes(ServiceObservation, (), source=v),
             )
         )
 
     def _draw(self, key: chex.PRNGKey, params: EnvParams) -> Episode:
-        """A new episode: indices into the banks, and every service waiting for its first microservice."""
+        """A new episode: indices into the banks, and every service at its first microservice."""
         c = self.config
-        # Modulo rather than randint, which draws twice as much to be rid of a bias of 2^-32 times the bank's size.
+        # Modulo rather than randint, which draws twice as many bits to remove a bias of 2^-32 times the bank's size.
         bits = jax.random.bits(key, (2 + c.max_links + c.num_hosts,), jnp.uint32)
 
         def rows(drawn: chex.Array, size: int) -> chex.Array:
@@ -205,21 +237,23 @@ class CECEnv:
         )
 
     def _decide(self, state: EnvState, action: Action, params: EnvParams) -> tuple[EnvState, chex.Array, Info]:
-        """Place the microservice at hand, book it, and find the next one."""
+        """Place the current microservice, reserve its flow and execution, and find the next one."""
         situation = current_situation(state, params)
         decision = situation.decision
         host = jnp.clip(action.host, 0, self.config.num_hosts - 1).astype(jnp.int32)
         eta = jnp.clip(action.bandwidth, LEAST_BANDWIDTH, 1.0).astype(jnp.float32)
         eps = jnp.maximum(action.hold, 0.0).astype(jnp.float32)
         route = routing.words(params.network.route, state.episode.topology, host[None] % self.config.num_nodes)
-        table = host_timelines(situation, host[None])
-        placed = place(situation, host[None], table, route, eta[None], eps[None])
-        flow, execution, table = jax.tree.map(lambda x: x[0], (*placed, table))
+        host_timeline = host_timelines(situation, host[None])
+        placed = place(situation, host[None], timelines=host_timeline, route=route, eta=eta[None], eps=eps[None])
+        flow, execution, host_timeline = jax.tree.map(lambda x: x[0], (*placed, host_timeline))
 
-        following = commit(state, decision, host, execution.finish, params.dags)
-        following = _book(following, situation, host, table, flow, execution)
-        reward = self._reward(state, following, situation, execution, params)
-        ended = decision.active & self.is_terminated(following)
+        after = commit(state, decision, host=host, finish=execution.finish, dags=params.dags)
+        after = _reserve(after, situation, host=host, host_timeline=host_timeline, flow=flow, execution=execution)
+        reward = decision_reward(
+            self.config.reward, decision, before=state, after=after, finish=execution.finish, params=params
+        )
+        ended = decision.active & self.is_terminated(after)
         info = {
             "time": decision.time,
             "service": decision.service,
@@ -230,46 +264,32 @@ class CECEnv:
             "start": execution.start,
             "finish": execution.finish,
             "decided": decision.active,
-            "act": jnp.where(ended, jnp.mean(following.episode.completion), 0.0),
-            "merges": following.episode.merges,
+            "act": jnp.where(ended, jnp.mean(after.episode.completion), 0.0),
+            "merges": after.episode.merges,
         }
-        return following, reward, info
-
-    def _reward(
-        self, before: EnvState, after: EnvState, situation: Situation, execution: Execution, params: EnvParams
-    ) -> chex.Array:
-        i = situation.decision.service
-        if self.config.reward == "act":
-            reward = act_increase(before.episode.completion[i], after.episode.completion[i])
-        elif self.config.reward == "expected-act":
-            decision = situation.decision
-            rank, speed = params.dags.rank[decision.dag], params.network.speed[before.episode.topology]
-
-            def expected(pending: chex.Array, ready: chex.Array, state: EnvState) -> chex.Array:
-                return expected_completion(pending, ready, rank, speed, decision.release, state.episode.completion[i])
-
-            reward = act_increase(
-                expected(decision.pending, decision.ready, before), expected(after.pending[i], after.ready[i], after)
-            )
-        else:
-            reward = ready_to_finish(situation.decision.time, execution.finish)
-        return jnp.where(situation.decision.active, reward, 0.0)
+        return after, reward, info
 
 
-def _book(
-    state: EnvState, situation: Situation, host: chex.Array, table: Timeline, flow: Flow, execution: Execution
+def _reserve(
+    state: EnvState,
+    situation: Situation,
+    *,
+    host: chex.Array,
+    host_timeline: Timeline,
+    flow: Flow,
+    execution: Execution,
 ) -> EnvState:
-    """Reserve the links for the flow and the host for the execution, unless there is nothing to decide."""
+    """Reserve the links for the flow and the host for the execution if the decision is active."""
     active, now = situation.decision.active, situation.decision.time
     links, link_merges = timeline.reserve(
-        situation.links, flow.usage, flow.start, jnp.where(active, flow.ready, flow.start), now
+        situation.links, flow.usage, start=flow.start, end=jnp.where(active, flow.ready, flow.start), now=now
     )
-    table, host_merges = timeline.reserve(
-        table,
+    host_timeline, host_merges = timeline.reserve(
+        host_timeline,
         execution.usage,
-        execution.start,
-        jnp.where(active, execution.finish, execution.start),
-        now,
+        start=execution.start,
+        end=jnp.where(active, execution.finish, execution.start),
+        now=now,
     )
     return state.replace(
         episode=state.episode.replace(
@@ -277,12 +297,12 @@ def _book(
             touched=state.episode.touched.at[host].max(active),
         ),
         links=links,
-        hosts=jax.tree.map(lambda rows, row: rows.at[host].set(row), state.hosts, table),
+        hosts=jax.tree.map(lambda rows, row: rows.at[host].set(row), state.hosts, host_timeline),
     )
 
 
 def _begin_where(ended: chex.Array, state: EnvState, episode: Episode) -> EnvState:
-    """Start a new episode where one ended: only the small part of the state and the links' timeline are rewritten."""
+    """Begin a new episode if one ended; only the small part of the state and the links' timeline are rewritten."""
 
     def choose(new: chex.Array, old: chex.Array) -> chex.Array:
         return jnp.where(ended, new, old)

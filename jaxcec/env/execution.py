@@ -19,19 +19,25 @@ class Execution(struct.PyTreeNode):
 
 
 def place_execution(
-    host: Timeline, load: chex.Array, speed: chex.Array, demand: chex.Array, capacity: chex.Array, ready: chex.Array
+    host: Timeline,
+    ready: chex.Array,
+    *,
+    load: chex.Array,
+    speed: chex.Array,
+    demand: chex.Array,
+    capacity: chex.Array,
 ) -> Execution:
-    """Earliest execution at the speed offered; nothing is reserved yet.
+    """Earliest execution at the offered speed; nothing is reserved.
 
     Args:
-        host: the host's timeline.
+        host: the host's timeline, (Q,), None, (K, Q).
+        ready: () s, when the input is on the host.
         load: () Mcycles, C.
         speed: () Mcycles/s offered at the decision time, PS.
         demand: (K,) resources, R. A demand above the host's capacity takes the whole host.
         capacity: (K,) the host's resources.
-        ready: () s, when the input is there.
     """
     usage = jnp.minimum(demand / capacity, 1.0)
     duration = load / speed
-    start = earliest_start(host, usage[None], ready[None], duration[None])[0]
+    start = earliest_start(host, usage[None], not_before=ready[None], duration=duration[None])[0]
     return Execution(start=start, finish=start + duration, usage=usage)

@@ -1,8 +1,7 @@
-"""One explicit instance from plain lists: the way in for a reader's own topology and services."""
+"""One explicit instance from plain lists: the entry point for users' own topologies and services."""
 
 from __future__ import annotations
 
-import dataclasses
 import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,35 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcec.env.banks import make_dags, make_network
+from jaxcec.env.banks import Dag, Topology, make_dags, make_network
 from jaxcec.env.env import CECEnv
-from jaxcec.env.routing import Links
 from jaxcec.env.types import Arrivals, Background, EnvConfig, EnvParams
 
 _SERVICE_FIELDS = ("release", "source", "preds", "load", "data", "demand")
 _ENOUGH_BREAKPOINTS = 512
-_SHOWN = reprlib.Repr()  # of a value in a message: its beginning, however large or nested it is
+_SHOWN = reprlib.Repr()  # shortens values in messages
 _SHOWN.maxlevel = 3
-_LEAST, _MOST = 1e-6, 1e15  # of numbers: the times that follow from them stay far from the ends of float32
-
-
-@dataclasses.dataclass(frozen=True)
-class _Topology:
-    links: Links
-    node_speed: np.ndarray
-    device_speed: np.ndarray
-    capacity: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class _Dag:
-    preds: Sequence[Sequence[int]]
-    load: np.ndarray
-    data: np.ndarray
-    demand: np.ndarray
+_LEAST, _MOST = 1e-6, 1e15  # bounds of the numbers: the times that follow from them stay within float32's range
 
 
 def build_instance(
+    *,
     links: Sequence[tuple[int, int, float]],
     node_speed: Any,
     device_speed: Any,
@@ -47,24 +30,24 @@ def build_instance(
     services: Sequence[Mapping[str, Any]],
     config: EnvConfig | None = None,
 ) -> tuple[CECEnv, EnvParams]:
-    """An environment whose every reset gives exactly this instance, without background load.
+    """An environment in which every reset gives exactly this instance, without background load.
 
     Args:
-        links: (a, b, Mbit/s) each, between edge nodes a and b, both directions sharing the bandwidth.
+        links: (a, b, Mbit/s) each, between edge nodes a and b; both directions share the bandwidth.
         node_speed: (V,) Mcycles/s of the edge nodes.
         device_speed: (V,) Mcycles/s of the end device attached to each edge node.
-        capacity: (V, K) resources of each edge node, such as [cpu, mem]; an end device has one of each.
+        capacity: (V, K) resources of each edge node, such as [cpu, mem]; an end device has one unit of each.
         services: mappings with `release` s, `source` edge node, `preds` (predecessors of each microservice), `load`
-            Mcycles, `data` Mbit of input, `demand` (n, K) resources held while running. A demand must fit every
-            edge node; one above an end device's takes the whole device.
-        config: sizes at least those of the instance (more is padding). By default exactly its sizes, and timelines on
-            which nothing is merged unless an instance has more than 255 microservices.
+            (n,) Mcycles, `data` (n,) Mbit of input, `demand` (n, K) resources held while running. A demand must fit
+            every edge node; a demand above an end device's capacity takes the whole device.
+        config: sizes at least those of the instance; the rest is padding. By default exactly its sizes, with timelines
+            on which nothing is merged for up to 255 microservices.
 
     Returns:
-        (env, params), also as `env.default_params`.
+        The environment, and its params, which are also `env.default_params`.
 
     Raises:
-        ValueError: a bad value; the message names the field, the value and what is allowed.
+        ValueError: an invalid value; the message names the field, the value and what is allowed.
     """
     topology = _check_topology(links, node_speed, device_speed, capacity)
     dags = [_check_service(i, service, topology) for i, service in enumerate(_list("services", services))]
@@ -87,7 +70,7 @@ def build_instance(
     return CECEnv(config, params), params
 
 
-def _check_topology(links: Sequence, node_speed: Any, device_speed: Any, capacity: Any) -> _Topology:
+def _check_topology(links: Sequence[Any], node_speed: Any, device_speed: Any, capacity: Any) -> Topology:
     speed = _numbers("node_speed", node_speed, 1, above=0.0)
     count = len(speed)
     if not count:
@@ -105,10 +88,10 @@ def _check_topology(links: Sequence, node_speed: Any, device_speed: Any, capacit
             raise ValueError(f"links[{i}]: got ({a}, {b}); must join two different nodes not joined before")
         seen.add(frozenset((a, b)))
         checked.append((a, b, float(_numbers(f"links[{i}] bandwidth", ends[2], 0, above=0.0))))
-    return _Topology(checked, speed, device, resources)
+    return Topology(links=checked, node_speed=speed, device_speed=device, capacity=resources)
 
 
-def _check_service(i: int, service: Mapping[str, Any], topology: _Topology) -> _Dag:
+def _check_service(i: int, service: Mapping[str, Any], topology: Topology) -> Dag:
     where = f"services[{i}]"
     if not isinstance(service, Mapping):
         raise ValueError(f"{where}: got {_SHOWN.repr(service)}; must be a mapping of {', '.join(_SERVICE_FIELDS)}")
@@ -119,7 +102,9 @@ def _check_service(i: int, service: Mapping[str, Any], topology: _Topology) -> _
     _numbers(f"{where}.release", service["release"], 0)
     _node(f"{where}.source", service["source"], len(topology.node_speed))
     rows = [_list(f"{where}.preds[{j}]", row) for j, row in enumerate(_list(f"{where}.preds", service["preds"]))]
-    preds = [[_node(f"{where}.preds[{j}]", k, len(rows), "a microservice") for k in row] for j, row in enumerate(rows)]
+    preds = [
+        [_node(f"{where}.preds[{j}]", k, len(rows), what="a microservice") for k in row] for j, row in enumerate(rows)
+    ]
     demand = _numbers(f"{where}.demand", service["demand"], 2, length=len(preds))
     least = topology.capacity.min(axis=0)
     if demand.shape[1] != len(least):
@@ -131,10 +116,10 @@ def _check_service(i: int, service: Mapping[str, Any], topology: _Topology) -> _
         )
     load = _numbers(f"{where}.load", service["load"], 1, length=len(preds))
     data = _numbers(f"{where}.data", service["data"], 1, length=len(preds))
-    return _Dag(preds, load, data, demand)
+    return Dag(preds=preds, load=load, data=data, demand=demand)
 
 
-def _check_config(config: EnvConfig | None, topology: _Topology, dags: Sequence[_Dag]) -> EnvConfig:
+def _check_config(config: EnvConfig | None, topology: Topology, dags: Sequence[Dag]) -> EnvConfig:
     total = sum(len(dag.preds) for dag in dags)
     breakpoints = min(2 * total + 2, _ENOUGH_BREAKPOINTS)
     needed = {
@@ -156,8 +141,8 @@ def _check_config(config: EnvConfig | None, topology: _Topology, dags: Sequence[
     return config
 
 
-def _numbers(where: str, value: Any, ndim: int, above: float | None = None, length: int | None = None) -> np.ndarray:
-    """Finite float64 array of a given rank, at least 0 or greater than `above`, and of a size float32 can bear."""
+def _numbers(where: str, value: Any, ndim: int, *, above: float | None = None, length: int | None = None) -> np.ndarray:
+    """Finite float64 array of a given rank, at least 0 or greater than `above`, and in the range of float32."""
     try:
         array = np.asarray(value, np.float64)
     except (TypeError, ValueError, OverflowError):
@@ -187,7 +172,7 @@ def _list(where: str, value: Any) -> list[Any]:
         raise ValueError(f"{where}: got {_SHOWN.repr(value)}; must be a list") from None
 
 
-def _node(where: str, value: Any, count: int, what: str = "an edge node") -> int:
+def _node(where: str, value: Any, count: int, *, what: str = "an edge node") -> int:
     try:
         node = -1 if isinstance(value, bool) or int(value) != value else int(value)
     except (TypeError, ValueError, OverflowError):

@@ -1,7 +1,7 @@
-"""What is known at a decision: a copy of the environment without the future, in which a plan can be simulated.
+"""The known world: a copy of the environment without its future, in which a planner can simulate.
 
-The mechanism of the simulator is known and exact; other tenants' load and the services to come are not. Whoever plans
-is given a `World` and nothing else, so a plan cannot depend on what nobody can know.
+The simulator's mechanism is known and exact; other tenants' future load and future services are not. A planner receives
+a `World` and nothing else, so a plan cannot depend on the future.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ HISTORY = 16  # frames
 
 
 class World(struct.PyTreeNode):
-    """One environment as `CECEnv.observe` and `CECEnv.step_env` take it."""
+    """Params and state of one environment, for `CECEnv.observe` and `CECEnv.step_env`, and the history of the load."""
 
     params: EnvParams
     state: EnvState
-    history: chex.Array  # (E + H, HISTORY) share, other tenants' load in the frames up to the one at hand
+    history: chex.Array  # (E + H, HISTORY) share, other tenants' load in the last frames; the last one is the current
 
 
 def known_world(state: EnvState, params: EnvParams) -> World:
-    """Services not released yet never come; other tenants' load stays what it is now (`with_forecast` changes that).
+    """The world in which no further service arrives and other tenants' load stays constant (see `with_forecast`).
 
-    The decision at hand and its observation are those of the true environment, and so is everything that follows as
-    long as no service comes and no load changes.
+    The current decision and its observation equal those of the true environment, and so does everything that follows
+    until a service arrives or the load changes.
     """
     episode = state.episode
     now = current_decision(state, params).time
-    there = released(episode, now)
+    known = released(episode, now)
 
     def if_released(rows: chex.Array, otherwise: chex.Array | float) -> chex.Array:
-        return jnp.where(there, rows[episode.arrivals], otherwise)[None]
+        return jnp.where(known, rows[episode.arrivals], otherwise)[None]
 
     arrivals = Arrivals(
         dag=if_released(params.arrivals.dag, 0),
@@ -46,21 +46,21 @@ def known_world(state: EnvState, params: EnvParams) -> World:
     )
     episode = episode.replace(
         arrivals=jnp.zeros_like(episode.arrivals),
-        next_ready=jnp.where(there, episode.next_ready, jnp.inf),
-        next_microservice=jnp.where(there, episode.next_microservice, 0),
+        next_ready=jnp.where(known, episode.next_ready, jnp.inf),
+        next_microservice=jnp.where(known, episode.next_microservice, 0),
     )
-    history = background.history_at(params.background, state.episode.offset, now, HISTORY)
+    history = background.history_at(params.background, state.episode.offset, time=now, frames=HISTORY)
     world = World(params.replace(arrivals=arrivals), state.replace(episode=episode), history)
     return with_forecast(world, history[:, -1:])
 
 
 def with_forecast(world: World, load: chex.Array) -> World:
-    """The same with other tenants' load as forecast.
+    """Replace other tenants' load by a forecast.
 
     Args:
-        world: what is known.
-        load: (E + H, F) share in [0, 0.9] of each link and host in the frame at hand and in those that follow; after
-            the last, the first is read again.
+        world: the known world.
+        load: (E + H, F) share in [0, 0.9] of each link and host in the current frame and in those that follow; after
+            the last frame, the first is read again.
     """
     now = current_decision(world.state, world.params).time
     resources, frames = load.shape
@@ -74,9 +74,15 @@ def with_forecast(world: World, load: chex.Array) -> World:
 
 
 def coarse(state: EnvState, link_breakpoints: int, host_breakpoints: int) -> EnvState:
-    """The same with fewer columns in its timelines: a simulated step costs by them.
+    """The state with shorter timelines, for a cheaper simulation: the cost of a step grows with their columns.
 
-    What is merged is the last of what they hold: see `timeline.compacted`.
+    Args:
+        state: of one environment.
+        link_breakpoints: capacity of the links' timeline.
+        host_breakpoints: capacity of each host's timeline.
+
+    Returns:
+        The state; the last segments that do not fit are merged: see `timeline.compacted`.
     """
     hosts = jax.vmap(timeline.cleared_unless)(state.episode.touched, state.hosts)
     return state.replace(
@@ -87,7 +93,7 @@ def coarse(state: EnvState, link_breakpoints: int, host_breakpoints: int) -> Env
 
 
 def expected_completions(state: EnvState, params: EnvParams) -> chex.Array:
-    """(M,) s, `dag.expected_completion` of every service; 0 of one that never comes in a known world."""
+    """(M,) s, `dag.expected_completion` of every service; 0 for a service that a known world does not have."""
     episode = state.episode
     row = params.arrivals.dag[episode.arrivals]
     release = params.arrivals.release[episode.arrivals] / params.arrival_rate

@@ -1,19 +1,57 @@
-"""Rewards of one decision. The twin's (Eq. 17) needs the learned model and is `jaxcec.agents.twin`'s."""
+"""Reward of one decision, s. The twin's reward (Eq. 17) needs the learned model and belongs to `jaxcec.agents`."""
 
 from __future__ import annotations
 
 import chex
+import jax.numpy as jnp
+
+from jaxcec.env.dag import Decision, expected_completion
+from jaxcec.env.types import EnvParams, EnvState, RewardKind
 
 
-def ready_to_finish(time: chex.Array, finish: chex.Array) -> chex.Array:
-    """Eq. 14: minus the completion time of the microservice decided, counted from its ready time, s."""
-    return time - finish
+def decision_reward(
+    kind: RewardKind,
+    decision: Decision,
+    *,
+    before: EnvState,
+    after: EnvState,
+    finish: chex.Array,
+    params: EnvParams,
+) -> chex.Array:
+    """Reward of a decision; 0 unless it is active.
 
+    Args:
+        kind: `act`: minus the increase of the service's completion time TT_i, which sums over an episode to -M x ACT.
+            `expected-act`: minus the increase of its expected completion time (`dag.expected_completion`), which sums
+            to -M x ACT plus the expectations at the releases, on which no decision has an influence; a decision that
+            delays the longest path is charged at once. `ready-to-finish`: minus the time from the microservice's
+            ready time to its finish (Eq. 14).
+        decision: the decision that was taken.
+        before: state in which it was taken.
+        after: state after it was committed.
+        finish: () s, FT of the microservice.
+        params: the banks.
 
-def act_increase(before: chex.Array, after: chex.Array) -> chex.Array:
-    """Minus the increase of the service's completion time, s: sums over an episode to -M x ACT.
-
-    Of its expected completion time (`dag.expected_completion`) it sums to -M x ACT plus what was expected at the
-    releases, which no decision changes; and a decision that delays the longest path is charged at once.
+    Returns:
+        () f32, s.
     """
-    return before - after
+    i = decision.service
+    if kind == "act":
+        reward = before.episode.completion[i] - after.episode.completion[i]
+    elif kind == "expected-act":
+        rank, speed = params.dags.rank[decision.dag], params.network.speed[before.episode.topology]
+
+        def expected(state: EnvState, pending: chex.Array, ready: chex.Array) -> chex.Array:
+            return expected_completion(
+                pending,
+                ready,
+                rank=rank,
+                speed=speed,
+                release=decision.release,
+                completion=state.episode.completion[i],
+            )
+
+        reward = expected(before, decision.pending, decision.ready) - expected(after, after.pending[i], after.ready[i])
+    else:
+        reward = decision.time - finish
+    return jnp.where(decision.active, reward, 0.0)

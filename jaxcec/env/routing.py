@@ -1,4 +1,4 @@
-"""Shortest routes between edge nodes: computed once on the host, read in every decision."""
+"""Shortest routes between edge nodes: computed once on the host, read at every decision."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ import networkx as nx
 import numpy as np
 
 WORD = 32  # bits
-Links = Sequence[tuple[int, int, float]]
+Links = Sequence[tuple[int, int, float]]  # (a, b, Mbit/s) each, undirected
+Hops = dict[int, dict[int, int]]  # length of the shortest path from one node to another
 
 
 def routes(links: Links, num_nodes: int, max_links: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shortest path by hop count; ties: the larger bottleneck, then the lowest sequence of node indices.
+    """Shortest paths by hop count; ties: the larger bottleneck, then the lowest sequence of node indices.
 
     Args:
         links: (a, b, Mbit/s) each.
         num_nodes: V.
-        max_links: E, at least as many as there are links.
+        max_links: E, at least the number of links.
 
     Returns:
         route (V, V, E) bool, links on the path from a to b; bottleneck (V, V) f32, Mbit/s, inf on the diagonal.
 
     Raises:
-        ValueError: some node cannot be reached.
+        ValueError: a node cannot be reached.
     """
     graph = nx.Graph()
     graph.add_nodes_from(range(num_nodes))
@@ -40,20 +41,20 @@ def routes(links: Links, num_nodes: int, max_links: int) -> tuple[np.ndarray, np
         widest = _widest(graph, hops, target)
         for start in range(num_nodes):
             if start != target:
-                path = _lowest_path(graph, hops, widest, start, target)
+                path = _lowest_path(graph, hops, widest=widest, start=start, target=target)
                 route[start, target, [graph.edges[edge]["index"] for edge in nx.utils.pairwise(path)]] = True
                 bottleneck[start, target] = widest[start]
     return route, bottleneck
 
 
 def packed(route: np.ndarray) -> np.ndarray:
-    """Routes by target, the nodes they start from as bits of words: a decision reads them all, and these are few bytes.
+    """Routes by target, with the nodes they start from as bits of words: few bytes, for every decision reads them all.
 
     Args:
         route: (V, V, E) bool of `routes`.
 
     Returns:
-        (W, V, E) u32, W = ceil(V / 32): bit v % 32 of word v // 32 says that the path from v to the target crosses e.
+        (W, V, E) u32, W = ceil(V / 32): bit v % 32 of word v // 32 is set if the path from v to the target crosses e.
     """
     num_nodes, _, num_links = route.shape
     words = -(-num_nodes // WORD)
@@ -64,12 +65,12 @@ def packed(route: np.ndarray) -> np.ndarray:
 
 
 def words(route: chex.Array, topology: chex.Array, target: chex.Array | slice = slice(None)) -> list[chex.Array]:
-    """Rows of `Network.route`, each word by itself: slicing them out of one gathered array would copy them.
+    """Rows of `Network.route`, one array per word, because slices of one gathered array would be copies.
 
     Args:
         route: (G, W, V, E) u32.
-        topology: () i32.
-        target: (T,) i32; all V by default.
+        topology: () i32, row of `Network`.
+        target: (T,) i32; all V nodes by default.
 
     Returns:
         W arrays (T, E) u32.
@@ -77,7 +78,7 @@ def words(route: chex.Array, topology: chex.Array, target: chex.Array | slice = 
     return [route[topology, word, target] for word in range(route.shape[1])]
 
 
-def _widest(graph: nx.Graph, hops: dict, target: int) -> dict[int, float]:
+def _widest(graph: nx.Graph, hops: Hops, target: int) -> dict[int, float]:
     """Largest bottleneck among the shortest paths from each node to the target."""
     widest = {target: float("inf")}
     for node in sorted(graph, key=lambda n: hops[n][target])[1:]:
@@ -86,8 +87,8 @@ def _widest(graph: nx.Graph, hops: dict, target: int) -> dict[int, float]:
     return widest
 
 
-def _lowest_path(graph: nx.Graph, hops: dict, widest: dict, start: int, target: int) -> list[int]:
-    """Of the shortest paths that reach the largest bottleneck, the one with the lowest node indices."""
+def _lowest_path(graph: nx.Graph, hops: Hops, *, widest: dict[int, float], start: int, target: int) -> list[int]:
+    """The path of lowest node indices among the shortest paths with the largest bottleneck."""
     path = [start]
     while path[-1] != target:
         node = path[-1]

@@ -1,17 +1,21 @@
-"""The one mechanism of Eq. 8 and 9: cumulative resources reserved over time.
+"""The one mechanism of Eq. 8 and 9: reservations of cumulative resources over time.
 
-A `Timeline` is a step function of what R resources still have, as shares of their capacity. Both operations are
-linear in the number of columns Q. In a large timeline, `indexed`, no segment ever moves: `reserve` splits one by
-writing an unused column, and only `order` is shifted. So the table is read and written once; shifting it costs thrice.
+A `Timeline` is a step function of the free shares of R resources. Both operations, `earliest_start` and `reserve`, are
+linear in the number of columns Q. A timeline has one of two representations:
 
-Tolerance: a usage fits if it exceeds what is free by at most `TOLERANCE` of the capacity, so that shares which add up
-to a whole in exact arithmetic also do so in float32.
+- without `order`, its columns are in time order, and a reservation moves them: better for small timelines;
+- with `order` (see `indexed`), a column never moves. A reservation writes unused columns and shifts only `order`, so
+  the table is read and written once; moving its columns would cost three times as much.
+
+Tolerance: a usage fits if it exceeds the free share by at most `TOLERANCE` of the capacity, so that shares which sum to
+1 in exact arithmetic also do so in float32.
 """
 
 from __future__ import annotations
 
 from functools import reduce
 from operator import or_
+from typing import NamedTuple
 
 import chex
 import jax
@@ -20,47 +24,54 @@ import jax.numpy as jnp
 from jaxcec.env.types import Timeline
 
 TOLERANCE = 1e-5
-_SPARE = 2  # columns unused between reservations: as many as one can add
+_SPARE = 2  # columns unused between reservations: as many as one reservation can add
 _WORD = 32  # bits
-_LONGEST, _BLOCK = 32, 8  # resources in one reduction, and in each where there are more
+_LONGEST, _BLOCK = 32, 8  # most resources in one reduction, and the size of its parts if there are more
 
 
 def empty(num_resources: int, num_breakpoints: int) -> Timeline:
-    """Timeline on which everything is free from time 0 on, its columns in the order of time.
+    """Timeline in time order on which everything is free from time 0 on.
 
     Args:
         num_resources: R.
-        num_breakpoints: how many it holds between reservations, at least 3; Q is two more.
+        num_breakpoints: capacity between reservations, at least 3; Q is two more.
+
+    Returns:
+        (Q,), None, (R, Q).
     """
     columns = jnp.zeros(num_breakpoints + _SPARE, jnp.float32)
     return cleared(Timeline(times=columns, order=None, free=jnp.ones((num_resources, columns.size), jnp.float32)))
 
 
 def indexed(timeline: Timeline) -> Timeline:
-    """The same, with `order`: from here on its columns stay where they are."""
+    """The timeline with an explicit `order`, so that reservations do not move its columns."""
     return timeline.replace(order=_order(timeline))
 
 
 def cleared(timeline: Timeline) -> Timeline:
-    """The same columns with everything free from time 0 on."""
+    """A timeline of the same size and representation on which everything is free from time 0 on."""
     first = jnp.arange(timeline.times.shape[0], dtype=jnp.int16) == _order(timeline)[0]
     zero, never = jnp.zeros_like(timeline.times), jnp.full_like(timeline.times, jnp.inf)
     return timeline.replace(times=jnp.where(first, zero, never), free=jnp.ones_like(timeline.free))
 
 
 def cleared_unless(touched: chex.Array, timeline: Timeline) -> Timeline:
-    """The timeline if () bool `touched`, else one of its size without reservations."""
+    """The timeline if () bool `touched`, otherwise an empty one of its size."""
     return jax.tree.map(lambda x, y: jnp.where(touched, x, y), timeline, cleared(timeline))
 
 
-def earliest_start(timeline: Timeline, usage: chex.Array, not_before: chex.Array, duration: chex.Array) -> chex.Array:
-    """Earliest start from which a usage fits for the whole of a duration; gaps are filled. T requests, each for itself.
+def earliest_start(
+    timeline: Timeline, usage: chex.Array, *, not_before: chex.Array, duration: chex.Array
+) -> chex.Array:
+    """Earliest start from which a usage fits for the whole of a duration, in gaps between reservations if possible.
+
+    The T requests are answered independently of each other.
 
     Args:
         timeline: (Q,), (Q,), (R, Q).
         usage: (T, R) share of each resource, at most 1.
         not_before: (T,) s.
-        duration: (T,) s. Nothing is asked for no time: then the answer is `not_before`.
+        duration: (T,) s. If it is 0, the answer is `not_before`.
 
     Returns:
         (T,) s, finite: past the last breakpoint everything is free.
@@ -69,7 +80,7 @@ def earliest_start(timeline: Timeline, usage: chex.Array, not_before: chex.Array
     begins = timeline.times
     if timeline.order is not None:
         conflict, begins = _take_bits(conflict, timeline.order), begins[timeline.order]
-    # When the first conflict at or after each segment begins: a start is good if it is over by then.
+    # When the first conflict at or after each segment begins: a request that starts in the segment must end by then.
     next_conflict = jax.lax.cummin(jnp.where(conflict, begins[None], jnp.inf), axis=1, reverse=True)
     start = jnp.maximum(begins[None], not_before[:, None])
     fits = (_ends(begins)[None] > not_before[:, None]) & (start + duration[:, None] <= next_conflict)
@@ -78,74 +89,93 @@ def earliest_start(timeline: Timeline, usage: chex.Array, not_before: chex.Array
 
 
 def reserve(
-    timeline: Timeline, usage: chex.Array, start: chex.Array, end: chex.Array, now: chex.Array
+    timeline: Timeline, usage: chex.Array, *, start: chex.Array, end: chex.Array, now: chex.Array
 ) -> tuple[Timeline, chex.Array]:
-    """Take `usage` off what is free in [start, end).
+    """Subtract `usage` from the free shares in [start, end).
 
-    Breakpoints before `now` are dropped, at most two at a time: as many as a reservation adds, so the past never
-    crowds out the future. If more would be live than the timeline holds, the segments just before the last breakpoint
-    are merged and keep the least free share: later than necessary, never over capacity, nothing lost.
+    Breakpoints before `now` are dropped, at most two at a time: as many as a reservation adds, so that the past never
+    displaces the future. If more would be live than the timeline holds, the segments just before the last breakpoint
+    are merged and keep the least free share: a later request may start later than necessary, but no capacity is
+    exceeded and no reservation is lost.
 
     Args:
         timeline: (Q,), (Q,), (R, Q).
         usage: (R,) share of each resource.
         start: () s, at least `now`.
-        end: () s; if not after `start`, nothing is reserved.
+        end: () s; if it is not after `start`, nothing is reserved.
         now: () s, never less than in an earlier call.
 
     Returns:
         The new timeline and the () int32 number of merges.
     """
     times, order = _drop_past(timeline.times, _order(timeline), now)
-    some = end > start
-    add_start, add_end = some & ~jnp.any(times == start), some & ~jnp.any(times == end)
+    timeline = timeline.replace(times=times)
+    nonempty = end > start
+    add_start, add_end = nonempty & ~jnp.any(times == start), nonempty & ~jnp.any(times == end)
+    # Of the segments in time order, those that have begun by `start` and by `end`; the last of each is to be split.
     begun = jnp.stack([jnp.sum(times <= instant, dtype=jnp.int32) for instant in (start, end)])
-    parents = order[begun - 1]  # columns of the segments that hold start and end
-    order, for_start = _insert(order, begun[0], add_start)
-    order, for_end = _insert(order, begun[1] + add_start.astype(jnp.int32), add_end)
+    parents = order[begun - 1]
+    order, start_column = _insert(order, begun[0], add_start)
+    order, end_column = _insert(order, begun[1] + add_start.astype(jnp.int32), add_end)
+    split = _Split(start, end, start_column, end_column, parents)
     live = jnp.sum(jnp.isfinite(times), dtype=jnp.int32) + add_start.astype(jnp.int32) + add_end.astype(jnp.int32)
     merges = jnp.maximum(live - (order.size - _SPARE), 0)
 
-    def split(column: chex.Array, begin: chex.Array) -> tuple[chex.Array, chex.Array]:
-        """When segments begin now, and from which column each has its free share."""
-        begin = jnp.where(column == for_start, start, jnp.where(column == for_end, end, begin))
-        return begin, jnp.where(column == for_start, parents[0], jnp.where(column == for_end, parents[1], column))
+    def charge(free: chex.Array, begins: chex.Array) -> chex.Array:
+        return free - jnp.where(nonempty & (begins >= start) & (begins < end), usage[:, None], 0.0)
 
-    def charge(free: chex.Array, begin: chex.Array) -> chex.Array:
-        return free - jnp.where(some & (begin >= start) & (begin < end), usage[:, None], 0.0)
-
-    last = order[-2 * _SPARE : -1]
-    begin, origin = split(last, times[last])
-    least = jnp.where(
-        jnp.arange(_SPARE + 1, dtype=jnp.int32) <= merges, charge(timeline.free[:, origin], begin), jnp.inf
-    ).min(axis=1)
-    order, into, gone = _merge_last(order, merges)
+    begins, free = _split_and_gather(timeline, split, order[-2 * _SPARE : -1])
+    to_merge = jnp.arange(_SPARE + 1, dtype=jnp.int32) <= merges
+    least = jnp.where(to_merge, charge(free, begins), jnp.inf).min(axis=1)
+    order, into, merged = _merge_last(order, merges)
     if timeline.order is None:
         column = order
-        begin, origin = split(column, times[column])
-        free = charge(timeline.free[:, origin], begin)
+        begins, free = _split_and_gather(timeline, split, column)
     else:
         column = jnp.arange(order.size, dtype=order.dtype)
-        begin, _ = split(column, times)
-        halves = timeline.free[:, parents]
-        free = jnp.where(column == for_start, halves[:, :1], jnp.where(column == for_end, halves[:, 1:], timeline.free))
-        free = charge(free, begin)
+        begins, free = _split_in_place(timeline, split, column)
     return Timeline(
-        times=jnp.where(jnp.any(column[:, None] == gone[None], axis=1), jnp.inf, begin),
+        times=jnp.where(jnp.any(column[:, None] == merged[None], axis=1), jnp.inf, begins),
         order=None if timeline.order is None else order,
-        free=jnp.where(column == into, least[:, None], free),
+        free=jnp.where(column == into, least[:, None], charge(free, begins)),
     ), merges
 
 
+class _Split(NamedTuple):
+    """The new segments of a reservation, and those that they are split off; a column is -1 if there is none."""
+
+    start: chex.Array  # () s
+    end: chex.Array  # () s
+    start_column: chex.Array  # () i16, column of the new segment that begins at `start`
+    end_column: chex.Array  # () i16, column of the new segment that begins at `end`
+    parents: chex.Array  # (2,) i16, columns of the segments that contain `start` and `end`
+
+
+def _split_and_gather(timeline: Timeline, split: _Split, column: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """Begin (C,) and free share (R, C) of the segments in C columns of an order, moved into that order."""
+    at_start, at_end = column == split.start_column, column == split.end_column
+    begins = jnp.where(at_start, split.start, jnp.where(at_end, split.end, timeline.times[column]))
+    origin = jnp.where(at_start, split.parents[0], jnp.where(at_end, split.parents[1], column))
+    return begins, timeline.free[:, origin]
+
+
+def _split_in_place(timeline: Timeline, split: _Split, column: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """Begin (Q,) and free share (R, Q) of all segments; only the two new columns change, and none moves."""
+    at_start, at_end = column == split.start_column, column == split.end_column
+    begins = jnp.where(at_start, split.start, jnp.where(at_end, split.end, timeline.times))
+    parents = timeline.free[:, split.parents]
+    return begins, jnp.where(at_start, parents[:, :1], jnp.where(at_end, parents[:, 1:], timeline.free))
+
+
 def free_at(timeline: Timeline, now: chex.Array) -> chex.Array:
-    """(R,) share free in the segment that holds an instant, at least 0."""
+    """(R,) free share in the segment that contains an instant, at least 0."""
     segment = jnp.maximum(jnp.sum(timeline.times <= now, dtype=jnp.int32) - 1, 0)
     column = segment if timeline.order is None else timeline.order[segment]
     return jnp.maximum(timeline.free[:, column], 0.0)
 
 
 def reserved_ahead(timeline: Timeline, now: chex.Array) -> chex.Array:
-    """(R,) s, how long each resource would be busy from now on, were what is reserved of it packed without gaps."""
+    """(R,) s, how long each resource would be busy from now on if its reservations were packed without gaps."""
     order = _order(timeline)
     begins = jnp.maximum(timeline.times[order], now)
     lasts = jnp.where(jnp.isfinite(_ends(begins)), jnp.maximum(_ends(begins) - begins, 0.0), 0.0)
@@ -154,13 +184,16 @@ def reserved_ahead(timeline: Timeline, now: chex.Array) -> chex.Array:
 
 
 def compacted(timeline: Timeline, num_breakpoints: int) -> Timeline:
-    """The same in fewer columns, in the order of time: for a simulation ahead that need not be exact to the end.
+    """The timeline in fewer columns, in time order, for planning simulations that need not be exact far ahead.
 
-    What does not fit is merged as by `reserve`: the segments before the last breakpoint keep the least free share.
+    Segments that do not fit are merged as by `reserve`: those before the last breakpoint keep the least free share.
 
     Args:
         timeline: (Q,), (Q,), (R, Q).
-        num_breakpoints: how many it shall hold, at least 3.
+        num_breakpoints: the new capacity, at least 3. A timeline without more columns is returned as it is.
+
+    Returns:
+        The timeline, with `order` if it had one.
     """
     order, size = _order(timeline), timeline.times.shape[0]
     if num_breakpoints + _SPARE >= size:
@@ -178,34 +211,35 @@ def compacted(timeline: Timeline, num_breakpoints: int) -> Timeline:
 
 
 def _conflict(timeline: Timeline, usage: chex.Array) -> chex.Array:
-    """(T, Q): does some resource have less free in a segment than each of T requests uses."""
+    """(T, Q) bool: some resource has less free in a segment than each of T requests uses."""
 
     def of_some(resources: slice) -> chex.Array:
         return jnp.any(least[:, resources, None] > timeline.free[None, resources], axis=1)
 
     least, resources = usage - TOLERANCE, usage.shape[1]
-    # XLA's CPU compiler writes what a longer reduction reads, here (T, R, Q), to memory first.
+    # XLA's CPU compiler would write the operand of a longer reduction, here (T, R, Q), to memory.
     block = resources if resources <= _LONGEST else _BLOCK
     return reduce(or_, [of_some(slice(at, at + block)) for at in range(0, resources, block)])
 
 
 def _order(timeline: Timeline) -> chex.Array:
+    """(Q,) i16, the columns in time order, unused ones last."""
     return jnp.arange(timeline.times.shape[0], dtype=jnp.int16) if timeline.order is None else timeline.order
 
 
 def _ends(begins: chex.Array) -> chex.Array:
-    """When segments in order end."""
+    """When segments in time order end."""
     return jnp.concatenate([begins[1:], jnp.full((1,), jnp.inf, begins.dtype)])
 
 
 def _take_bits(rows: chex.Array, order: chex.Array) -> chex.Array:
-    """`rows[:, order]` of (T, Q) bool: 32 rows are gathered as one word, as gathering each would be slow."""
+    """`rows[:, order]` of (T, Q) bool, gathered as words of 32 rows because a gather of each row would be slow."""
     parts = []
     for at in range(0, rows.shape[0], _WORD):
         part = rows[at : at + _WORD]
         bits = [row.astype(jnp.uint32) << i for i, row in enumerate(part)]
         if len(bits) == 1:
-            # A second reader of the row, elsewhere, keeps XLA from computing it element by element in the gather.
+            # A second reader of the row at another index keeps XLA from computing the row inside the gather.
             bits.append(jnp.roll(bits[0], 1) << 1)
         words = reduce(or_, bits)[order]
         parts.append((words[None] >> jnp.arange(part.shape[0], dtype=jnp.uint32)[:, None]) & 1 > 0)
@@ -213,9 +247,12 @@ def _take_bits(rows: chex.Array, order: chex.Array) -> chex.Array:
 
 
 def _drop_past(times: chex.Array, order: chex.Array, now: chex.Array) -> tuple[chex.Array, chex.Array]:
-    """Give up to two columns of segments that are over to the unused ones, which stand last in `order`.
+    """Free the columns of up to two segments that have ended; unused columns are last in `order`.
 
-    A segment that began before `now` begins at `now`; those which are over have no length left.
+    A segment that began before `now` begins at `now` instead; further segments that have ended get length 0.
+
+    Returns:
+        (Q,) times and (Q,) order.
     """
     begins = jnp.maximum(times[order], now)
     dropped = jnp.minimum(jnp.sum(_ends(begins) <= now, dtype=jnp.int32), _SPARE)
@@ -226,21 +263,27 @@ def _drop_past(times: chex.Array, order: chex.Array, now: chex.Array) -> tuple[c
 
 
 def _insert(order: chex.Array, position: chex.Array, add: chex.Array) -> tuple[chex.Array, chex.Array]:
-    """Move the last column, an unused one, to a position; returns the order and that column, or -1 if not to `add`."""
+    """Move the last column, an unused one, to a position of the order if () bool `add`.
+
+    Returns:
+        (Q,) order, and that column, or -1 unless `add`.
+    """
     index = jnp.arange(order.size, dtype=jnp.int32)
     moved = jnp.where(index == position, order[-1], jnp.roll(order, 1))
     return jnp.where(add & (index >= position), moved, order), jnp.where(add, order[-1], -1)
 
 
 def _merge_last(order: chex.Array, merges: chex.Array) -> tuple[chex.Array, chex.Array, chex.Array]:
-    """Take the `merges` segments before the last breakpoint into the one before them.
+    """Merge the `merges` (0 to 2) segments before the last breakpoint into the one before them.
+
+    Of the last four columns, the first takes in the merged ones, the next `merges` are merged, and the one after them
+    is that of the last breakpoint. The merged columns become unused and so move to the end.
 
     Returns:
-        The order without them, the column of the one that took them in, and (2,) their columns; -1 where there is none.
+        (Q,) order afterwards, () the column that took in others, and (2,) the columns merged; -1 for none.
     """
-    into, *rest = (order[i] for i in range(-2 * _SPARE, 0))
-    # the last breakpoint first, then what is unused
-    turns = [jnp.stack([rest[i % 3] for i in range(first, first + 3)]) for first in range(3)]
-    gone = jnp.where(jnp.arange(_SPARE, dtype=jnp.int32) < merges, turns[0][:_SPARE], -1)
-    last = jnp.where(merges == 0, turns[0], jnp.where(merges == 1, turns[1], turns[2]))
-    return jnp.concatenate([order[: -2 * _SPARE], into[None], last]), jnp.where(merges > 0, into, -1), gone
+    into, a, b, c = (order[i] for i in range(-2 * _SPARE, 0))
+    after_none, after_one, after_two = (jnp.stack(last) for last in ((a, b, c), (b, c, a), (c, a, b)))
+    merged = jnp.where(jnp.arange(_SPARE, dtype=jnp.int32) < merges, after_none[:_SPARE], -1)
+    last = jnp.where(merges == 0, after_none, jnp.where(merges == 1, after_one, after_two))
+    return jnp.concatenate([order[: -2 * _SPARE], into[None], last]), jnp.where(merges > 0, into, -1), merged

@@ -4,7 +4,7 @@ Letters of the shapes (sizes live in `EnvConfig`):
 
     V  edge nodes                E  links (padded)           H = 2V  hosts: edge nodes 0..V-1, their end devices V..2V-1
     M  services per episode      N  microservices per service (padded)     K  resource kinds of a host (cpu, memory)
-    Q  columns of a timeline, two more than the breakpoints it holds
+    Q  columns of a timeline, two more than its breakpoints
     G, S, A, B  rows of the banks of topologies, DAGs, arrival patterns and background traces;   F  frames of a trace
 
 Units: time s, data Mbit, bandwidth Mbit/s, load Mcycles, speed Mcycles/s.
@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 import chex
 from flax import struct
 
-Reward = Literal["act", "expected-act", "ready-to-finish"]
+RewardKind = Literal["act", "expected-act", "ready-to-finish"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +30,9 @@ class EnvConfig:
     num_services: int = 20  # M
     max_microservices: int = 50  # N
     num_resources: int = 2  # K
-    link_breakpoints: int = 126  # that the links' timeline holds
-    host_breakpoints: int = 94  # that each host's timeline holds
-    reward: Reward = "act"  # s: minus the increase of ACT, of expected ACT, or Eq. 14
+    link_breakpoints: int = 126  # capacity of the links' timeline
+    host_breakpoints: int = 94  # capacity of each host's timeline
+    reward: RewardKind = "act"  # see `reward.decision_reward`
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -43,8 +43,8 @@ class EnvConfig:
                 raise ValueError(f"EnvConfig.{field.name}: got {value!r}; must be an integer of at least {least}")
         if self.max_microservices > 32_000:
             raise ValueError(f"EnvConfig.max_microservices: got {self.max_microservices}; must be at most 32000")
-        if self.reward not in get_args(Reward):
-            raise ValueError(f"EnvConfig.reward: got {self.reward!r}; must be one of {', '.join(get_args(Reward))}")
+        if self.reward not in get_args(RewardKind):
+            raise ValueError(f"EnvConfig.reward: got {self.reward!r}; must be one of {', '.join(get_args(RewardKind))}")
 
     @property
     def num_hosts(self) -> int:
@@ -56,31 +56,31 @@ class Network(struct.PyTreeNode):
     """Bank of topologies."""
 
     bandwidth: chex.Array  # (G, E) f32, Mbit/s, shared by both directions; 0 on padding
-    route: chex.Array  # (G, ceil(V / 32), V, E) u32, of `routing.packed`: which nodes' paths to a target cross a link
+    route: chex.Array  # (G, ceil(V / 32), V, E) u32, from `routing.packed`: which nodes' paths to a target cross a link
     bottleneck: chex.Array  # (G, V, V) f32, Mbit/s, least nominal bandwidth on the path; inf on the diagonal
     speed: chex.Array  # (G, H) f32, Mcycles/s
     capacity: chex.Array  # (G, H, K) f32, resources of a host
 
 
 class Dags(struct.PyTreeNode):
-    """Bank of services' DAGs. Microservices beyond `size` are padding, zero everywhere."""
+    """Bank of services' DAGs. Microservices beyond `size` are padding, zero in every field but `in_degree`."""
 
     size: chex.Array  # (S,) i32, microservices in the DAG
-    preds: chex.Array  # (S, N, N) bool: [j, k] says that k must finish before j starts
+    preds: chex.Array  # (S, N, N) bool: [j, k] if k must finish before j starts
     load: chex.Array  # (S, N) f32, Mcycles, C of Eq. 1
     data: chex.Array  # (S, N) f32, Mbit of input, D of Eq. 3
     demand: chex.Array  # (S, N, K) f32, resources held while running, R of Eq. 8
-    # derived, so that a reset and a decision read little (`banks.make_dags`):
+    # Derived by `banks.make_dags`, so that a reset and a decision read little:
     in_degree: chex.Array  # (S, N) i16, predecessors; -1 on padding
     entry: chex.Array  # (S,) i16, lowest microservice without predecessors
-    rank: chex.Array  # (S, N) f32, Mcycles on the heaviest path from here to an exit, own load included
+    rank: chex.Array  # (S, N) f32, Mcycles on the heaviest path from the microservice to an exit, both included
 
 
 class Arrivals(struct.PyTreeNode):
-    """Bank of arrival patterns: which services come, when and where."""
+    """Bank of arrival patterns: which services arrive, when and where."""
 
     dag: chex.Array  # (A, M) i32, row of `Dags`
-    source: chex.Array  # (A, M) i32, edge node where the service's input lies
+    source: chex.Array  # (A, M) i32, edge node at which the service arrives, with its input
     release: chex.Array  # (A, M) f32, in mean gaps between arrivals (divide by `EnvParams.arrival_rate` for s)
 
 
@@ -88,11 +88,11 @@ class Background(struct.PyTreeNode):
     """Bank of other tenants' load, piecewise constant over frames. A trace is read cyclically."""
 
     load: chex.Array  # (B, F) f32, share in [0, 0.9] of a host's speed or of a link's bandwidth
-    frame: chex.Array  # () f32, s, the frame's length T
+    frame: chex.Array  # () f32, s, length T of a frame
 
 
 class EnvParams(struct.PyTreeNode):
-    """Numbers of the environment: leaves, so they may be vmapped and changed without compiling anew."""
+    """Numbers of the environment. They are leaves, so they may be vmapped, and changed without recompilation."""
 
     network: Network
     dags: Dags
@@ -103,47 +103,47 @@ class EnvParams(struct.PyTreeNode):
 
 
 class Timeline(struct.PyTreeNode):
-    """What R cumulative resources still have, as a step function of time.
+    """Free shares of R cumulative resources as a step function of time.
 
-    Each segment has a column, and `order` says which comes when: segment k lasts from `times[order[k]]` to
-    `times[order[k + 1]]`, and the last one for ever. Columns not in use begin at infinity and stand last. Without
-    `order` the columns are in the order of time: that is better for small timelines, which cost little to rearrange.
+    Each segment has a column, and `order` lists the columns in time order: segment k lasts from `times[order[k]]` to
+    `times[order[k + 1]]`, and the last one for ever. Unused columns begin at infinity and are last. Without `order`,
+    the columns themselves are in time order, which is better for small timelines, whose columns are cheap to move.
     """
 
     times: chex.Array  # (Q,) f32, s, when each column's segment begins; inf if unused
     order: chex.Array | None  # (Q,) i16, a permutation of the columns
-    free: chex.Array  # (R, Q) f32, share of the resource not reserved; a rounding error below 0 at worst
+    free: chex.Array  # (R, Q) f32, share of the resource not reserved; negative by at most a rounding error
 
 
 class Episode(struct.PyTreeNode):
-    """The small part of the state, rewritten whole at a reset. Times count from the episode's beginning."""
+    """The small part of the state, which a reset rewrites. Times are relative to the beginning of the episode."""
 
     topology: chex.Array  # () i32, row of `Network`
     arrivals: chex.Array  # () i32, row of `Arrivals`
     offset: chex.Array  # (E + H,) i32, first frame of each link's and host's background in the flattened bank
     step: chex.Array  # () i32, decisions taken
-    merges: chex.Array  # () i32, timeline segments merged for want of breakpoints
-    decided: chex.Array  # (M,) i16, microservices decided of each service
+    merges: chex.Array  # () i32, timeline segments merged for lack of breakpoints
+    decided: chex.Array  # (M,) i16, decided microservices of each service
     next_ready: chex.Array  # (M,) f32, s, ready time of the service's next microservice; inf when all are decided
-    next_microservice: chex.Array  # (M,) i16, that microservice
-    completion: chex.Array  # (M,) f32, s, TT_i so far (Eq. 5): latest finish less release; 0 before the first decision
+    next_microservice: chex.Array  # (M,) i16, index of that microservice
+    completion: chex.Array  # (M,) f32, s, TT_i so far (Eq. 5): latest finish minus release; 0 before the first decision
     makespan: chex.Array  # () f32, s, latest finish so far
-    touched: chex.Array  # (H,) bool: has the host a reservation in this episode
+    touched: chex.Array  # (H,) bool: the host has a reservation in this episode
 
 
 class EnvState(struct.PyTreeNode):
     """State of one environment.
 
-    Only `episode` is initialised at a reset. A row of the tables below is meaningful once its service has a decision,
-    a host's timeline once the host is touched: so a reset costs O(M + H) instead of rewriting them all.
+    A reset initialises `episode` and the links' timeline only, and so costs O(M + H + E). A row of the tables is stale
+    until its service has a decision, and a host's timeline until the host is touched.
     """
 
     episode: Episode
     links: Timeline  # (Ql,), (Ql,), (E, Ql)
     hosts: Timeline  # (H, Qh), None, (H, K, Qh)
-    pending: chex.Array  # (M, N) i16, predecessors still undecided; -1 on decided microservices and padding
+    pending: chex.Array  # (M, N) i16, undecided predecessors; -1 on decided microservices and padding
     ready: chex.Array  # (M, N) f32, s, latest finish of the predecessors decided so far, at least the release
-    host: chex.Array  # (M, N) i16, where a decided microservice runs
+    host: chex.Array  # (M, N) i16, host of a decided microservice
 
 
 class Action(struct.PyTreeNode):
@@ -151,60 +151,60 @@ class Action(struct.PyTreeNode):
 
     host: chex.Array  # () i32, q: edge node 0..V-1, or end device V..2V-1
     bandwidth: chex.Array  # () f32, eta in [1e-3, 1], share of the path's effective bottleneck
-    hold: chex.Array  # () f32, s, eps >= 0, how long the flow waits at least
+    hold: chex.Array  # () f32, s, eps >= 0, least delay of the flow
 
 
 class NodeObservation(struct.PyTreeNode):
-    """What is seen of each edge node. Times are relative to now."""
+    """Observation of each edge node. Times are relative to now; the microservice is the current one."""
 
     free: chex.Array  # (V, K) share of each resource free now, AR of Eq. 12
     speed: chex.Array  # (V,) Mcycles/s offered now
     load: chex.Array  # (V,) other tenants' share now
     backlog: chex.Array  # (V,) s until its last reservation ends
-    inputs: chex.Array  # (V,) Mbit of the microservice's input lying here
-    wait: chex.Array  # (V,) s until the microservice could start here, were its input here now
-    transfer: chex.Array  # (V,) s to bring the input here at nominal path bandwidths, blind to contention
-    execution: chex.Array  # (V,) s of run time here
+    inputs: chex.Array  # (V,) Mbit of the microservice's input held here
+    wait: chex.Array  # (V,) s until the microservice could start here if its whole input were here now
+    transfer: chex.Array  # (V,) s to bring the input here at nominal path bandwidths, without contention
+    execution: chex.Array  # (V,) s, execution time here
     traffic: chex.Array  # (V,) s, sum over links of x_e / c_e for the coflow that brings the input here
-    data_ready: chex.Array  # (V,) s until the input is here, bandwidth 1 and hold 0, as the timeline has it
-    finish: chex.Array  # (V,) s until the microservice would finish here, likewise
-    ahead: chex.Array  # (V,) s of the heaviest path behind it, were it here: see `observe.path_ahead`
+    data_ready: chex.Array  # (V,) s until the input would be here with bandwidth 1 and hold 0, given all reservations
+    finish: chex.Array  # (V,) s until the microservice would then finish here, given all reservations
+    ahead: chex.Array  # (V,) s, optimistic remaining path after the microservice if placed here: `observe.path_ahead`
 
 
 class LinkObservation(struct.PyTreeNode):
-    """What is seen of each link; zero on padding."""
+    """Observation of each link; zero on padding."""
 
-    free: chex.Array  # (E,) Mbit/s a new flow could get now, BW of Eq. 12
+    free: chex.Array  # (E,) Mbit/s available to a new flow now, BW of Eq. 12
     load: chex.Array  # (E,) other tenants' share now
     bandwidth: chex.Array  # (E,) Mbit/s nominal
-    backlog: chex.Array  # (E,) s of the whole link that are reserved from now on
+    backlog: chex.Array  # (E,) s of the whole link reserved from now on
 
 
 class MicroserviceObservation(struct.PyTreeNode):
-    """The microservice at hand."""
+    """Observation of the current microservice."""
 
     load: chex.Array  # () Mcycles, C
     data: chex.Array  # () Mbit, D
     demand: chex.Array  # (K,) R
     in_degree: chex.Array  # ()
     out_degree: chex.Array  # ()
-    rank: chex.Array  # () Mcycles on the heaviest path from here to an exit
+    rank: chex.Array  # () Mcycles on the heaviest path from the microservice to an exit
 
 
 class ServiceObservation(struct.PyTreeNode):
-    """The service of the microservice at hand."""
+    """Observation of the current microservice's service."""
 
     remaining_load: chex.Array  # () Mcycles of undecided microservices
     remaining: chex.Array  # () undecided microservices
     age: chex.Array  # () s since its release
-    slack: chex.Array  # () s until the latest finish committed so far; 0 if there is none
-    expected: chex.Array  # () s until all of it may be done: see `dag.expected_completion`
+    slack: chex.Array  # () s until its latest finish so far; 0 if there is none
+    expected: chex.Array  # () s until its expected completion: see `dag.expected_completion`
     others: chex.Array  # () other services released by now that have undecided microservices
-    source: chex.Array  # (V,) one-hot, the edge node it came to
+    source: chex.Array  # (V,) one-hot, the edge node at which it arrived
 
 
 class Observation(struct.PyTreeNode):
-    """Everything an agent sees (Eq. 10); every leaf float32. `observe.flatten` makes one vector of it."""
+    """Everything an agent sees (Eq. 10); every leaf is float32. `observe.flatten` makes one vector of it."""
 
     nodes: NodeObservation
     links: LinkObservation

@@ -40,7 +40,7 @@ def clairvoyant(
     """
     states = jax.vmap(env.reset_env, in_axes=(0, None))(keys, env_params)[1]
     placed = jnp.stack([jnp.asarray(episodes.host) for episodes in played], axis=1)
-    best, _ = search(env, config, env_params, states, placed, search_key, report)
+    best, _ = search(env, env_params, states, config=config, placements=placed, key=search_key, report=report)
     return _replayed(env, env_params, best, keys)
 
 

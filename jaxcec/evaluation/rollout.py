@@ -62,7 +62,7 @@ def _of_planner(env: CECEnv, config: PlanConfig, prefer: Prefer) -> Apply:
 
 @functools.cache
 def _of_random_plans(env: CECEnv, config: PlanConfig) -> Apply:
-    return lambda _params, _observation, world, key: best_of_random(env, config, world, key)
+    return lambda _params, _observation, world, key: best_of_random(env, world, key, config=config)
 
 
 class Episodes(NamedTuple):

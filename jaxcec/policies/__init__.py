@@ -1,4 +1,4 @@
-"""Baselines as pure functions of what an agent sees, planning in the known world, a search that knows the future."""
+"""Baselines as pure functions of the observation, planning in the known world, and a search that knows the future."""
 
 from jaxcec.policies.baselines import BASELINES as BASELINES
 from jaxcec.policies.baselines import TRAFFIC_PRICE as TRAFFIC_PRICE

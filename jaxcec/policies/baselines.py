@@ -1,6 +1,6 @@
-"""The rules that learned policies are held against (section V.A, and those that ask the timeline: EFT, PEFT).
+"""Baseline rules: those of section V.A, and rules that use the timeline (EFT, PEFT).
 
-All of them send data at full rate with no hold, first come first served, and see the same observation as an agent.
+All of them send data at full rate without hold, first come first served, and receive the same observation as an agent.
 """
 
 from __future__ import annotations
@@ -13,63 +13,62 @@ import jax.numpy as jnp
 
 from jaxcec.env import Action, Observation
 
-TRAFFIC_PRICE = (
-    1.0  # s that a second of a link's whole bandwidth costs others; best of 0.5, 1, 1.5 on training episodes
-)
+# s of delay to other services per second of a link's whole bandwidth; the best of 0.5, 1 and 1.5 on training episodes.
+TRAFFIC_PRICE = 1.0
 
 
 class Policy(Protocol):
-    """Chooses an action for one environment; learned policies carry their parameters in a closure."""
+    """Chooses an action for one environment; learned policies have their parameters in a closure."""
 
     def __call__(self, observation: Observation, key: chex.PRNGKey) -> Action:
-        """Action for one unbatched observation."""
+        """The action for one observation without batch axes."""
 
 
 def local_device(observation: Observation, key: chex.PRNGKey) -> Action:
-    """LE: every microservice on the end device its service came from."""
+    """LE: every microservice runs on the end device of its service's source."""
     num_nodes = observation.service.source.shape[-1]
     return at_full_rate(num_nodes + jnp.argmax(observation.service.source))
 
 
 def local_node(observation: Observation, key: chex.PRNGKey) -> Action:
-    """Every microservice on the edge node its service came to."""
+    """Every microservice runs on the edge node of its service's source."""
     return at_full_rate(jnp.argmax(observation.service.source))
 
 
 def random_node(observation: Observation, key: chex.PRNGKey) -> Action:
-    """An edge node drawn uniformly."""
+    """Every microservice runs on an edge node drawn uniformly."""
     return at_full_rate(jax.random.randint(key, (), 0, observation.service.source.shape[-1]))
 
 
 def greedy(observation: Observation, key: chex.PRNGKey) -> Action:
-    """The paper's: least wait at the node + transfer at nominal path bandwidth + run time, blind to contention."""
+    """The paper's greedy rule: least wait + transfer at nominal path bandwidth + execution, without link contention."""
     nodes = observation.nodes
     return at_full_rate(jnp.argmin(nodes.wait + nodes.transfer + nodes.execution))
 
 
 def earliest_finish(observation: Observation, key: chex.PRNGKey) -> Action:
-    """EFT: asks the timeline itself when the microservice would finish on each edge node; takes the earliest."""
+    """EFT: the edge node with the earliest finish according to the timelines."""
     return at_full_rate(jnp.argmin(observation.nodes.finish))
 
 
 def priced_earliest_finish(observation: Observation, key: chex.PRNGKey) -> Action:
-    """EFT that pays for the links it takes from others: least finish + TRAFFIC_PRICE x traffic."""
+    """EFT with a price for the link time it takes from others: least finish + TRAFFIC_PRICE x traffic."""
     return at_full_rate(jnp.argmin(observation.nodes.finish + TRAFFIC_PRICE * observation.nodes.traffic))
 
 
 def predicted_finish(observation: Observation, key: chex.PRNGKey) -> Action:
-    """PEFT: EFT that looks at the path behind, least finish + ahead (Arabnejad and Barbosa, IEEE TPDS 2014)."""
+    """PEFT: EFT with the remaining path, least finish + ahead (Arabnejad and Barbosa, IEEE TPDS 2014)."""
     return at_full_rate(jnp.argmin(observation.nodes.finish + observation.nodes.ahead))
 
 
 def priced_predicted_finish(observation: Observation, key: chex.PRNGKey) -> Action:
-    """PEFT that pays for links as `priced_earliest_finish` does: least finish + ahead + TRAFFIC_PRICE x traffic."""
+    """PEFT with the price of `priced_earliest_finish`: least finish + ahead + TRAFFIC_PRICE x traffic."""
     nodes = observation.nodes
     return at_full_rate(jnp.argmin(nodes.finish + nodes.ahead + TRAFFIC_PRICE * nodes.traffic))
 
 
 def at_full_rate(host: chex.Array) -> Action:
-    """The action of all that choose no more than a host: all the bandwidth, no hold."""
+    """The action that sends to a host with the whole bandwidth and no hold."""
     return Action(host=host.astype(jnp.int32), bandwidth=jnp.float32(1.0), hold=jnp.float32(0.0))
 
 

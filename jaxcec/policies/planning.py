@@ -1,8 +1,9 @@
-"""Planning in the known world: the digital twin that runs the mechanism itself (Algorithm 2, lines 9 and 10).
+"""Planning in the known world: a digital twin that runs the simulator's own mechanism (Algorithm 2, lines 9 and 10).
 
-Each of a few candidate nodes is tried by simulating what is known to lie ahead under a base policy, and the best is
-taken: a rollout (Bertsekas, Tsitsiklis and Wu, Rollout algorithms for combinatorial optimization, J. Heuristics 1997).
-Or whole plans are drawn blindly, and the best is begun: random shooting (Nagabandi et al., ICRA 2018).
+`plan` tries each of a few candidate nodes by simulating the known world under a base policy, and takes the best: a
+rollout (Bertsekas, Tsitsiklis and Wu, Rollout algorithms for combinatorial optimization, J. Heuristics 1997).
+`best_of_random` draws whole plans at random and takes the first action of the best: random shooting (Nagabandi et al.,
+ICRA 2018).
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from jaxcec.policies.baselines import TRAFFIC_PRICE, at_full_rate
 
 @dataclasses.dataclass(frozen=True)
 class PlanConfig:
-    """How many candidates are tried, how far and how finely, and what traffic costs."""
+    """Number of candidates, horizon and resolution of the simulations, and the weight of tolls."""
 
-    candidates: int = 3  # of `plan`, nodes, best first by the base policy's preference; of `best_of_random`, plans
-    steps: int = 10  # decisions simulated after each
-    toll: float = 0.5  # weight of what the services to come pay: see `Preference.toll`
-    samples: int = 1  # forecasts that each candidate is simulated under
-    link_breakpoints: int = 38  # that the simulation's timelines hold
-    host_breakpoints: int = 22
+    candidates: int = 3  # nodes that `plan` tries, the base policy's best; plans that `best_of_random` draws
+    steps: int = 10  # decisions simulated after each candidate
+    toll: float = 0.5  # weight of the cost to future services, `Preference.toll`
+    samples: int = 1  # forecasts of load that each candidate is simulated under
+    link_breakpoints: int = 38  # capacity of the simulated links' timeline
+    host_breakpoints: int = 22  # capacity of each simulated host's timeline
 
     def __post_init__(self) -> None:
         least = {"candidates": 1, "steps": 0, "toll": 0.0, "samples": 1, "link_breakpoints": 3, "host_breakpoints": 3}
@@ -38,26 +39,26 @@ class PlanConfig:
 
 
 class Preference(NamedTuple):
-    """What a base policy thinks of each edge node; (V,) each."""
+    """A base policy's assessment of each edge node; (V,) each."""
 
-    scores: chex.Array  # it would choose the highest
-    bandwidth: chex.Array  # eta, were the node chosen
-    hold: chex.Array  # eps, s, likewise
-    toll: chex.Array  # s that the choice costs the services to come, which the known world is empty of
+    scores: chex.Array  # the policy chooses the highest
+    bandwidth: chex.Array  # eta if the node is chosen
+    hold: chex.Array  # eps, s, if the node is chosen
+    toll: chex.Array  # s, cost of the choice to future services, which the known world does not contain
 
     def action(self, node: chex.Array) -> Action:
-        """The decision for a node."""
+        """The action that chooses a node, () int."""
         return Action(host=node.astype(jnp.int32), bandwidth=self.bandwidth[node], hold=self.hold[node])
 
 
 Prefer = Callable[[Observation], Preference]
-Forecast = Callable[[World, chex.PRNGKey], World]  # other tenants' load to come, as drawn from a forecast
-Follow = Callable[[Observation, Any], tuple[Action, chex.Array]]  # and its toll
-Simulated = tuple[EnvState, chex.Array]  # and () s of tolls so far
+Forecast = Callable[[World, chex.PRNGKey], World]  # draws other tenants' future load
+Follow = Callable[[Observation, Any], tuple[Action, chex.Array]]  # an action and its toll
+Simulated = tuple[EnvState, chex.Array]  # a state and the sum of tolls so far, () s
 
 
 def as_now(world: World, _: chex.PRNGKey) -> World:
-    """The forecast that other tenants' load stays what it is, as a known world has it."""
+    """The forecast that other tenants' load stays constant, as it does in a known world."""
     return world
 
 
@@ -73,7 +74,7 @@ EFT_PLAN = PlanConfig(steps=16, toll=1.0)
 
 
 class Plan(NamedTuple):
-    """What was tried at a decision."""
+    """The candidates tried at a decision."""
 
     preference: Preference
     nodes: chex.Array  # (C,) i32, the candidates, best first by preference
@@ -83,7 +84,7 @@ class Plan(NamedTuple):
 def plan(
     env: CECEnv, world: World, key: chex.PRNGKey, *, config: PlanConfig, prefer: Prefer, forecast: Forecast
 ) -> Action:
-    """The candidate of least cost: see `simulate`."""
+    """The action of least cost among the candidates; the arguments are those of `simulate`."""
     tried = simulate(env, world, key, config=config, prefer=prefer, forecast=forecast)
     return tried.preference.action(tried.nodes[jnp.argmin(tried.costs)])
 
@@ -91,15 +92,15 @@ def plan(
 def simulate(
     env: CECEnv, world: World, key: chex.PRNGKey, *, config: PlanConfig, prefer: Prefer, forecast: Forecast
 ) -> Plan:
-    """What each candidate costs: the known services' expected completion times after it, and the toll of all decisions.
+    """Cost of each candidate: the known services' expected completion times after it, and the tolls of all decisions.
 
     Args:
-        env: whose mechanism is simulated.
-        config: how far.
-        prefer: the base policy.
-        forecast: what other tenants are foreseen to do; all candidates are tried under the same drawn forecasts.
-        world: what is known at the decision.
+        env: the simulator.
+        world: the known world at the decision.
         key: draws the forecasts.
+        config: candidates, horizon, resolution, number of forecasts.
+        prefer: the base policy.
+        forecast: draws other tenants' load; all candidates are tried under the same draws.
     """
     preference = prefer(env.observe(key, world.state, None, world.params))
     _, nodes = jax.lax.top_k(preference.scores, min(config.candidates, preference.scores.size))
@@ -111,20 +112,20 @@ def simulate(
 
     def cost(node: chex.Array, key: chex.PRNGKey) -> chex.Array:
         first = preference.action(node), preference.toll[node]
-        return cost_of(env, config, forecast(world, key), first, follow)
+        return _cost_of(env, forecast(world, key), config=config, first=first, follow=follow)
 
     costs = jax.vmap(jax.vmap(cost, in_axes=(None, 0)), in_axes=(0, None))(nodes, jax.random.split(key, config.samples))
     return Plan(preference, nodes, jnp.mean(costs, axis=1))
 
 
-def best_of_random(env: CECEnv, config: PlanConfig, world: World, key: chex.PRNGKey) -> Action:
-    """The first node of the cheapest of some plans, whose nodes are all drawn uniformly.
+def best_of_random(env: CECEnv, world: World, key: chex.PRNGKey, *, config: PlanConfig) -> Action:
+    """The first action of the cheapest of several plans whose nodes are drawn uniformly.
 
     Args:
-        env: whose mechanism is simulated.
-        config: how many plans, and how far they go.
-        world: what is known at the decision.
+        env: the simulator.
+        world: the known world at the decision.
         key: draws the plans.
+        config: number of plans, horizon and resolution.
     """
     plans = jax.random.randint(key, (config.candidates, 1 + config.steps), 0, env.config.num_nodes)
 
@@ -132,34 +133,42 @@ def best_of_random(env: CECEnv, config: PlanConfig, world: World, key: chex.PRNG
         return at_full_rate(node), jnp.float32(0.0)
 
     def cost(nodes: chex.Array) -> chex.Array:
-        return cost_of(env, config, world, untolled(nodes[0]), lambda _, node: untolled(node), nodes[1:])
+        return _cost_of(
+            env,
+            world,
+            config=config,
+            first=untolled(nodes[0]),
+            follow=lambda _, node: untolled(node),
+            rows=nodes[1:],
+        )
 
     return at_full_rate(plans[jnp.argmin(jax.vmap(cost)(plans)), 0])
 
 
-def cost_of(
+def _cost_of(
     env: CECEnv,
-    config: PlanConfig,
     world: World,
+    *,
+    config: PlanConfig,
     first: tuple[Action, chex.Array],
     follow: Follow,
     rows: chex.ArrayTree = None,
 ) -> chex.Array:
-    """What a decision costs: the known services' expected completion times after what follows, and all tolls.
+    """Cost of a decision: the known services' expected completion times after the simulation, and all tolls.
 
     Args:
-        env: whose mechanism is simulated.
-        config: how far and how finely, and the weight of tolls.
-        world: what is known at the decision.
-        first: the decision at hand, for an edge node, and its toll.
-        follow: makes those after it.
-        rows: (steps, ...) each, what `follow` takes beside what is seen.
+        env: the simulator.
+        world: the known world at the decision.
+        config: horizon and resolution, and the weight of tolls.
+        first: the action of the current decision and its toll.
+        follow: chooses the later actions.
+        rows: (steps, ...) each, the second argument of `follow`.
 
     Returns:
         () s.
     """
     params, state = world.params, coarse(world.state, config.link_breakpoints, config.host_breakpoints)
-    key = jax.random.key(0)  # the mechanism draws nothing; the argument is the contract's
+    key = jax.random.key(0)  # The dynamics draw nothing; the contract requires the argument.
 
     def step(carry: Simulated, row: chex.ArrayTree) -> tuple[Simulated, None]:
         state, tolls = carry

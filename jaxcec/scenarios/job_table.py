@@ -9,9 +9,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from jaxcec.env.banks import Dag
 from jaxcec.scenarios.sampling import truncated_normal
 from jaxcec.scenarios.seeds import SPLITS, check_choice, hash_split
-from jaxcec.scenarios.synthetic_dags import Dag, check_demand
+from jaxcec.scenarios.synthetic_dags import check_demand
 
 Runtime = Literal["registered", "corrected"]
 _HOUR = Path(__file__).parent / "data" / "alibaba_hour.npz"

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcec.env import CECEnv, EnvConfig, EnvParams, make_dags, make_network
-from jaxcec.env.types import Reward
+from jaxcec.env.banks import Dag
+from jaxcec.env.types import RewardKind
 from jaxcec.scenarios.alibaba import LoadReport, load_batch_tasks
 from jaxcec.scenarios.arrivals import draw_arrivals
 from jaxcec.scenarios.job_table import JobTable, Runtime, alibaba_hour, job_dags
 from jaxcec.scenarios.load_processes import KINDS, Kind, draw_background
 from jaxcec.scenarios.seeds import check_choice, split_rng
-from jaxcec.scenarios.synthetic_dags import Dag, check_demand, synthetic_dag
+from jaxcec.scenarios.synthetic_dags import check_demand, synthetic_dag
 from jaxcec.scenarios.topology import most_links, synthetic_topology
 
 Dataset = Literal["synthetic", "alibaba", "both"]
@@ -47,7 +48,7 @@ class Scenario:
     frame: float = 10.0  # s, how long that load stays the same
     link_breakpoints: int = 126  # that the links' timeline holds
     host_breakpoints: int = 94  # that each host's timeline holds
-    reward: Reward = "act"  # s per decision: minus the increase of ACT, of expected ACT, or Eq. 14
+    reward: RewardKind = "act"  # s per decision: minus the increase of ACT, of expected ACT, or Eq. 14
     num_topologies: int = 256  # rows of the bank, of each split
     num_dags: int = 1024  # likewise
     num_patterns: int = 1024  # likewise, arrival patterns
@@ -119,7 +120,17 @@ def make_env(scenario: Scenario, split: str, jobs: JobTable | None = None) -> tu
         params = _either(make_env(synthetic, split)[1], make_env(alibaba, split, jobs)[1])
         return CECEnv(config, params), params
     rng = split_rng(scenario.seed, split, "topology")
-    topologies = [_Topology.draw(scenario, rng) for _ in range(scenario.num_topologies)]
+    topologies = [
+        synthetic_topology(
+            rng,
+            scenario.num_nodes,
+            scenario.neighbours,
+            scenario.bandwidth,
+            scenario.node_speed,
+            scenario.device_speed,
+        )
+        for _ in range(scenario.num_topologies)
+    ]
     dags = _draw_dags(scenario, split, jobs)
     params = EnvParams(
         network=make_network(topologies, config.max_links),
@@ -153,28 +164,6 @@ def _either(one: EnvParams, other: EnvParams) -> EnvParams:
         return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), x, y)
 
     return one.replace(dags=joined(one.dags, other.dags), arrivals=joined(one.arrivals, shifted))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Topology:
-    """A drawn topology whose edge nodes have one unit of each resource."""
-
-    links: list[tuple[int, int, float]]
-    node_speed: np.ndarray
-    device_speed: np.ndarray
-    capacity: np.ndarray
-
-    @classmethod
-    def draw(cls, scenario: Scenario, rng: np.random.Generator) -> _Topology:
-        drawn = synthetic_topology(
-            rng,
-            scenario.num_nodes,
-            scenario.neighbours,
-            scenario.bandwidth,
-            scenario.node_speed,
-            scenario.device_speed,
-        )
-        return cls(drawn.links, drawn.node_speed, drawn.device_speed, np.ones((scenario.num_nodes, 2)))
 
 
 def _draw_dags(scenario: Scenario, split: str, jobs: JobTable | None) -> list[Dag]:

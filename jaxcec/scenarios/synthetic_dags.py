@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 
 import numpy as np
 
+from jaxcec.env.banks import Dag
 from jaxcec.scenarios.sampling import truncated_normal
-
-
-@dataclasses.dataclass(frozen=True)
-class Dag:
-    """One service of n microservices, in any order."""
-
-    preds: list[list[int]]  # preds[j] must finish before j starts
-    load: np.ndarray  # (n,) Mcycles
-    data: np.ndarray  # (n,) Mbit of input
-    demand: np.ndarray  # (n, K) share of a host's resources held while running
 
 
 def synthetic_dag(

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import networkx as nx
 import numpy as np
 
+from jaxcec.env.banks import Topology
 from jaxcec.scenarios.sampling import truncated_normal
-
-
-@dataclasses.dataclass(frozen=True)
-class Topology:
-    """One network of V edge nodes, each with one end device attached."""
-
-    links: list[tuple[int, int, float]]  # undirected, a < b, with the bandwidth in Mbit/s
-    node_speed: np.ndarray  # (V,) Mcycles/s
-    device_speed: np.ndarray  # (V,) Mcycles/s
 
 
 def most_links(num_nodes: int, neighbours: tuple[int, int] = (2, 3)) -> int:
@@ -104,4 +95,5 @@ def synthetic_topology(
         links=[(a, b, float(rate)) for (a, b), rate in zip(links, rates, strict=True)],
         node_speed=truncated_normal(rng, node_speed, 0.8, num_nodes),
         device_speed=truncated_normal(rng, device_speed, 0.2, num_nodes),
+        capacity=np.ones((num_nodes, 2)),  # cpu and memory
     )

@@ -1,4 +1,4 @@
-"""Without its library each adapter says what to install."""
+"""An adapter without its library raises an error that says what to install."""
 
 import importlib
 import sys
@@ -22,5 +22,5 @@ def test_an_adapter_without_its_library_says_what_to_install(adapter, monkeypatc
             monkeypatch.delitem(sys.modules, name)
         elif name.split(".")[0] == NEEDS[adapter]:
             monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=r"jaxcec\.env\.adapters\.\w+: .*; pip install .*tested with"):
+    with pytest.raises(ImportError, match=r"jaxcec\.adapters\.\w+: .*; pip install .*tested with"):
         importlib.import_module(f"jaxcec.adapters.{adapter}")

@@ -1,4 +1,4 @@
-"""ContinuousView under Brax: its State, new episodes, and SAC."""
+"""The Brax adapter: State, auto-reset, and SAC."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ pytest.importorskip("brax")
 adapter = pytest.importorskip("jaxcec.adapters.brax")
 
 ENVS, STEPS, LIMIT = 6, 40, 12
-KEYS = jax.random.split(jax.random.PRNGKey(0), ENVS)  # Brax counts on keys of the old kind
+KEYS = jax.random.split(jax.random.PRNGKey(0), ENVS)  # Brax requires raw keys
 pytestmark = pytest.mark.usefixtures("lenient")
 
 
@@ -23,16 +23,16 @@ def env(small):
     return adapter.BraxEnv(ContinuousView(small))
 
 
-def test_one_step_is_the_view_s(env):
+def test_a_step_equals_the_view_s(env):
     view, params = env.view, env.params
     state = jax.jit(env.reset)(KEYS[0])
     seen, expected = view.reset(KEYS[0])
-    # not bit by bit: to Brax's compiled program the banks are constants, and a division by one becomes a product
+    # Not bitwise: the banks are constants of Brax's compiled program, which turns a division by one into a product.
     assert equal((state.pipeline_state, state.obs), (expected, seen), rtol=1e-6)
     assert state.obs.shape == (env.observation_size,)
     assert state.reward == 0.0 and state.done == 0.0 and env.action_size == 6 and env.backend == "jaxcec"
     step = jax.jit(env.step)
-    for key in jax.random.split(KEYS[1], 20):  # longer than any episode: the limit is not this environment's
+    for key in jax.random.split(KEYS[1], 20):  # longer than any episode: this environment has no time limit
         action = view.action_space().sample(key)
         seen, expected, reward, terminated, info = view.step_env(key, expected, action, params)
         state = step(state, action)
@@ -43,7 +43,7 @@ def test_one_step_is_the_view_s(env):
 
 
 def play(env, episode_length=1000, action_repeat=1):
-    """Every state, STEPS first, of ENVS environments under random actions, and the actions."""
+    """First state, all later states (STEPS, ENVS) and actions of ENVS environments under random actions."""
     wrapped = adapter.wrap(env, episode_length, action_repeat)
     sample = jax.vmap(env.view.action_space().sample)
     actions = jax.vmap(sample)(jax.random.split(KEYS[0], (STEPS, ENVS)))
@@ -60,28 +60,28 @@ def play(env, episode_length=1000, action_repeat=1):
     return *run(KEYS, actions), actions
 
 
-def test_an_ended_episode_is_followed_by_another(env):
+def test_an_episode_is_followed_by_a_new_one(env):
     first, states, _ = play(env)
     ended = np.asarray(states.done > 0)
     truncated = np.asarray(states.info["truncation"] > 0)
     steps = np.asarray(states.info["steps"])
     assert truncated.any() and (ended & ~truncated).any() and not (truncated & ~ended).any()
     assert (steps[truncated] == LIMIT).all() and (steps <= LIMIT).all()
-    assert ((states.metrics["act"] > 0) == (ended & ~truncated)).all()  # the ACT is known where all is decided
+    assert ((states.metrics["act"] > 0) == (ended & ~truncated)).all()  # the ACT is defined after termination only
     episode = states.pipeline_state.episode
     assert ((episode.step == 0) == ended).all() and (steps[1:][ended[:-1]] == 1).all()
     assert (first.obs[None] != states.obs)[ended].any(axis=-1).all()
     drawn = {tuple(offset) for offset in np.asarray(episode.offset)[ended]}
-    assert len(drawn) == ended.sum()  # no two episodes alike
+    assert len(drawn) == ended.sum()  # all episodes differ
 
 
-def test_brax_s_limit_counts_if_it_is_the_shorter(env):
+def test_brax_s_limit_applies_if_it_is_shorter(env):
     _, states, _ = play(env, episode_length=5)
     assert (states.info["truncation"] == states.done).all() and (states.done == (states.info["steps"] == 5)).all()
 
 
-def test_brax_s_own_wrapper_plays_one_episode_again_and_again(env):
-    """Why `wrap` is needed."""
+def test_brax_s_own_wrapper_repeats_one_episode(env):
+    """The reason for `wrap`."""
     from brax.envs.wrappers.training import wrap
 
     wrapped = wrap(env, LIMIT)
@@ -93,14 +93,14 @@ def test_brax_s_own_wrapper_plays_one_episode_again_and_again(env):
     assert equal(state.obs[state.done > 0], first.obs[state.done > 0])
 
 
-def test_physics_cannot_be_randomised(env):
+def test_a_randomization_fn_is_rejected(env):
     with pytest.raises(ValueError, match=r"randomization_fn: got .*; must be None"):
         adapter.wrap(env, randomization_fn=lambda system: system)
 
 
 @pytest.fixture
 def replicated(monkeypatch):
-    """Brax 0.14.2 calls `jax.device_put_replicated`, which jax 0.10 no longer has."""
+    """Provide `jax.device_put_replicated`, which Brax 0.14.2 calls and jax 0.10 no longer has."""
 
     def put(tree, devices):
         sharding = jax.NamedSharding(jax.make_mesh((len(devices),), ("i",), devices=devices), jax.P("i"))

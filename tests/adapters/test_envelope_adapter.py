@@ -1,4 +1,4 @@
-"""The views under jax-envelope: its registry, its wrappers, and ends told apart."""
+"""The envelope adapter: registry, wrappers, and termination distinguished from truncation."""
 
 import importlib.metadata
 
@@ -33,7 +33,7 @@ def test_envelope_finds_every_registered_environment():
     assert equal(env.params, env.view.default_params) and env.default_max_steps is None
 
 
-def test_a_step_is_the_view_s(view):
+def test_a_step_equals_the_view_s(view):
     env = wrap(view)
     state, info = env.init(KEY)
     seen, expected = view.reset(KEY)
@@ -43,7 +43,7 @@ def test_a_step_is_the_view_s(view):
         action = env.action_space.sample(key)
         assert env.action_space.contains(action) and env.observation_space.contains(info.obs)
         before, (state, info) = info, step(state, action)
-        assert jax.tree.structure(before) == jax.tree.structure(info)  # so that it can be scanned from the first
+        assert jax.tree.structure(before) == jax.tree.structure(info)  # as scan requires from the first step on
         seen, expected, reward, terminated, record = view.step_env(key, expected, action, view.default_params)
         for x, y in [(info.obs, seen), (info.reward, reward), (info.backend.finish, record["finish"])]:
             np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5)
@@ -51,7 +51,7 @@ def test_a_step_is_the_view_s(view):
     assert info.terminated
 
 
-def test_its_wrappers_add_the_limit_and_new_episodes(small):
+def test_envelope_s_wrappers_add_time_limit_and_auto_reset(small):
     env = wrap(DiscreteView(small))
     assert env.default_max_steps == LIMIT
     env = envelope.AutoResetWrapper(env=envelope.TruncationWrapper(env=env, max_steps=env.default_max_steps))
@@ -60,7 +60,7 @@ def test_its_wrappers_add_the_limit_and_new_episodes(small):
     actions = jax.vmap(env.action_space.sample)(jax.random.split(KEY, STEPS))
     _, info = jax.lax.scan(env.step, state, actions)
     terminated, truncated = np.asarray(info.terminated), np.asarray(info.truncated)
-    # envelope's TruncationWrapper says both of an episode that ends with its very last step
+    # envelope's TruncationWrapper sets both for an episode that terminates at the limit.
     assert terminated.any() and (truncated & ~terminated).any()
     ended = terminated | truncated
     assert ((info.final.obs != info.obs).any(axis=-1))[ended].all()

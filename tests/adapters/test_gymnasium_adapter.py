@@ -1,4 +1,4 @@
-"""The views under Gymnasium: its checkers, its auto-reset in the same step, its seeds."""
+"""The Gymnasium adapters: checkers, same-step auto-reset, seeds."""
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ def test_gymnasium_makes_every_registered_environment(env_id):
 
 
 def play(envs, seed: int = 7):
-    """The first observation and all that `step` returned, one row for each step, under random actions."""
+    """First observation, actions, and the values returned by each of STEPS random steps."""
     first, info = envs.reset(seed=seed)
     assert info == {}
     envs.action_space.seed(seed)
@@ -47,7 +47,7 @@ def played(view):
     return play(adapter.GymnasiumVectorEnv(view, ENVS))
 
 
-def test_everything_is_numpy_of_gymnasium_s_shapes(view, played):
+def test_all_values_are_numpy_arrays_of_gymnasium_s_shapes(view, played):
     envs = adapter.GymnasiumVectorEnv(view, ENVS)
     assert envs.metadata["autoreset_mode"] is gymnasium.vector.AutoresetMode.SAME_STEP
     first, actions, steps = played
@@ -59,8 +59,8 @@ def test_everything_is_numpy_of_gymnasium_s_shapes(view, played):
         assert all(isinstance(x, np.ndarray | dict) for x in info.values())
 
 
-def test_a_vector_steps_as_the_view_does(view, played):
-    """Each environment alone, from the state that its seed gives, until it ends: the same, bit by bit."""
+def test_a_vector_step_equals_the_view_s(view, played):
+    """Against each environment alone, from the state of its seed to the end of its first episode."""
     first, actions, steps = played
     seeds = gymnasium.utils.seeding.np_random(7)[0].integers(2**32, size=ENVS, dtype=np.uint32)
     keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed))[0])(jnp.asarray(seeds))
@@ -88,7 +88,7 @@ def view_space(view):
     return adapter.GymnasiumEnv(view).observation_space
 
 
-def test_ends_and_time_limits_are_told_apart_and_masked(played):
+def test_terminations_and_truncations_are_distinguished_and_masked(played):
     ends = np.array([(terminated, truncated) for _, _, terminated, truncated, _ in played[2]])
     assert ends.any(axis=(0, 2)).all() and not ends.all(axis=1).any()
     for _, _, terminated, truncated, info in played[2]:

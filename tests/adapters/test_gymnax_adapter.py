@@ -1,4 +1,4 @@
-"""The views under gymnax 1.x, and with five values under rejax."""
+"""The adapters to gymnax 1.x, and to the five-value step of gymnax 0.0.x with rejax."""
 
 import copy
 
@@ -30,7 +30,7 @@ def test_gymnax_makes_every_registered_environment(env_id):
     assert env.observation_space(params).contains(seen)
 
 
-def test_gymnax_makes_what_it_is_told():
+def test_gymnax_make_accepts_the_arguments_of_make_view():
     adapter.register()
     env, params = gymnax.make("CEC-paper-v0", view="continuous", split="test", reward_scale=0.5, num_services=3, **TINY)
     expected, expected_params = jaxcec.make("paper-v0", "test", num_services=3, **TINY)
@@ -39,7 +39,7 @@ def test_gymnax_makes_what_it_is_told():
         gymnax.make("CEC-paper-v0", view="flat")
 
 
-def test_spaces_are_gymnax_s_own(small):
+def test_spaces_are_gymnax_s(small):
     from gymnax.environments import spaces
 
     discrete, continuous = adapter.GymnaxDiscrete(small), adapter.GymnaxContinuous(small)
@@ -53,7 +53,7 @@ def test_spaces_are_gymnax_s_own(small):
 
 
 def run(env, step, steps: int = 60):
-    """What `step` returned, without the state, at each of so many steps with random actions."""
+    """The values that `step` returns, without observation and state, at each of `steps` random steps."""
     _, state = env.reset(KEY, env.default_params)
 
     def one(state, key):
@@ -63,7 +63,7 @@ def run(env, step, steps: int = 60):
     return jax.lax.scan(one, state, jax.random.split(KEY, steps))[1]
 
 
-def test_gymnax_s_log_counts_the_episodes(small):
+def test_gymnax_s_log_wrapper_counts_the_episodes(small):
     from gymnax.wrappers import LogWrapper
 
     env = LogWrapper(adapter.GymnaxDiscrete(small))
@@ -77,7 +77,7 @@ def test_gymnax_s_log_counts_the_episodes(small):
     np.testing.assert_allclose(info["returned_episode_returns"][ended], returns, rtol=1e-5)
 
 
-def test_five_values_are_six_with_two_joined(small):
+def test_the_five_values_are_the_six_with_done_joined(small):
     six, five = adapter.GymnaxDiscrete(small), legacy.LegacyDiscrete(small)
     reward, terminated, truncated, info = run(six, six.step)
     expected = reward, terminated | truncated, info
@@ -105,13 +105,13 @@ def test_rejax_trains(small, algorithm, steps):
     assert jnp.isfinite(returns).all() and after > before
 
 
-def test_rejax_cannot_take_six_values(small):
+def test_rejax_does_not_accept_six_values(small):
     six = learner("PPO", small, env=adapter.GymnaxDiscrete(small), total_timesteps=64, num_envs=1)
     with pytest.raises(ValueError, match="too many values to unpack"):
         jax.eval_shape(six.train, KEY)
 
 
-def test_gymnax_s_own_five_values_cannot_be_copied(small):
+def test_gymnax_s_own_five_value_wrapper_cannot_be_copied(small):
     compat = pytest.importorskip("gymnax.wrappers.compat")
     with pytest.raises(RecursionError):
         copy.deepcopy(compat.LegacyStepAPIWrapper(adapter.GymnaxDiscrete(small)))

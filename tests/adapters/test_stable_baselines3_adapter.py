@@ -1,4 +1,4 @@
-"""The views under Stable-Baselines3: its checker, its infos, and its learners."""
+"""The Stable-Baselines3 adapter: checker, infos, and learners."""
 
 import numpy as np
 import pytest
@@ -15,24 +15,24 @@ ENVS = 8
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Networks this small only wait for each other on several threads."""
+    """Networks this small run slower on several threads."""
     import torch
 
     torch.set_num_threads(1)
 
 
-def test_its_checker_passes(view):
+def test_stable_baselines3_s_checker_passes(view):
     from stable_baselines3.common.env_checker import check_env
 
     check_env(gymnasium_adapter.GymnasiumEnv(view))
 
 
-def test_steps_are_the_vector_s_with_ends_in_the_infos(small):
+def test_a_step_equals_the_gymnasium_vector_s_with_ends_in_the_infos(small):
     view = DiscreteView(small)
     envs, expected = adapter.StableBaselinesVecEnv(view, ENVS), gymnasium_adapter.GymnasiumVectorEnv(view, ENVS)
     envs.seed(3)
     assert equal(envs.reset(), expected.reset(seed=3)[0])
-    cut_short = []
+    truncations = []
     for _ in range(30):
         actions = np.array([envs.action_space.sample() for _ in range(ENVS)])
         seen, reward, done, infos = envs.step(actions)
@@ -44,11 +44,11 @@ def test_steps_are_the_vector_s_with_ends_in_the_infos(small):
                 assert equal(infos[i]["terminal_observation"], info["final_obs"][i])
                 assert infos[i]["TimeLimit.truncated"] == truncated[i]
                 assert (infos[i]["act"] > 0) == terminated[i]
-                cut_short.append(bool(truncated[i]))
-    assert {True, False} == set(cut_short)
+                truncations.append(bool(truncated[i]))
+    assert {True, False} == set(truncations)
 
 
-def test_what_a_compiled_vector_cannot_do_is_refused(small):
+def test_unsupported_methods_raise_an_error(small):
     envs = adapter.StableBaselinesVecEnv(DiscreteView(small), ENVS)
     assert envs.get_attr("render_mode", [0, 1]) == [None, None] and not any(envs.env_is_wrapped(object))
     with pytest.raises(NotImplementedError, match="compiled as one"):
@@ -72,7 +72,7 @@ OFF_POLICY = {"learning_starts": 500, "train_freq": 4, "batch_size": 64}
         ("DDPG", ContinuousView, OFF_POLICY),
     ],
 )
-def test_its_learners_train(small, algorithm, view, settings):
+def test_stable_baselines3_s_learners_train(small, algorithm, view, settings):
     from stable_baselines3.common.vec_env import VecMonitor
 
     envs = VecMonitor(adapter.StableBaselinesVecEnv(view(small), ENVS))

@@ -1,4 +1,4 @@
-"""Flat views: CECEnv's own steps under another observation, reward scale and action."""
+"""Flat views: CECEnv's steps with another observation, reward scale and action."""
 
 import copy
 import subprocess
@@ -16,12 +16,12 @@ from jaxcec.adapters import ContinuousView, DiscreteView
 from jaxcec.env import Action, CECEnv, flatten
 
 ENVS, STEPS = 6, 40
-LONG = jax.random.key(3)  # of an episode of 14 decisions
+LONG = jax.random.key(3)  # draws an episode of 14 decisions
 THIRD_PARTY = ["gymnax", "rejax", "brax", "gymnasium", "stable_baselines3", "torch", "envelope"]
 
 
 def play(env, decide):
-    """Random steps of ENVS environments side by side: what `reset` saw, and all that `step` returned, STEPS first."""
+    """Random steps of ENVS environments: first observation, and all values that `step` returned, (STEPS, ENVS)."""
     keys = jax.random.split(jax.random.key(0), (STEPS, ENVS))
     seen, state = jax.vmap(env.reset)(keys[0])
 
@@ -34,11 +34,11 @@ def play(env, decide):
 
 @pytest.fixture(scope="module")
 def played(view):
-    """Episodes of the view under random actions, some of them cut short."""
+    """Episodes of the view under random actions, some of them truncated."""
     return play(view, view.action_space().sample)
 
 
-def test_a_view_steps_as_the_environment_does(view, played):
+def test_a_step_of_a_view_equals_the_environment_s(view, played):
     first, (seen, state, reward, terminated, truncated, info) = played
     expected_first, expected = play(view.env, lambda key: view.decision(view.action_space().sample(key)))
     assert equal((state, terminated, truncated), (expected[1], *expected[3:5]))
@@ -50,16 +50,16 @@ def test_a_view_steps_as_the_environment_does(view, played):
     assert all(equal(info[name], expected[5][name]) for name in expected[5] if name != "final_observation")
 
 
-def test_episodes_end_in_both_ways_and_never_in_both_at_once(played):
+def test_episodes_terminate_or_truncate_and_never_both(played):
     _, (seen, state, _, terminated, truncated, info) = played
     ended = terminated | truncated
     assert terminated.any() and truncated.any() and not (terminated & truncated).any()
     assert ((state.episode.step == 0) == ended).all()
-    # what was seen last is of the episode that ended, what is seen now of the new one
+    # The final observation belongs to the old episode, the current one to the new episode.
     assert ((info["final_observation"] != seen).any(axis=-1) == ended).all()
 
 
-def test_raw_steps_have_neither_limit_nor_reset(small):
+def test_raw_steps_have_neither_time_limit_nor_auto_reset(small):
     view, params = DiscreteView(small), small.default_params
     limit = params.max_steps_in_episode
     keys = jax.random.split(LONG, int(limit) + 1)
@@ -92,7 +92,7 @@ def test_a_discrete_action_is_an_edge_node(small):
         assert equal(view.decision(jnp.int32(action)), Action(jnp.int32(node), jnp.float32(0.5), jnp.float32(2.0)))
 
 
-def test_a_continuous_action_reaches_every_corner(small):
+def test_a_continuous_action_reaches_the_bounds_of_every_entry(small):
     view = ContinuousView(small, max_hold=7.0)
     assert view.num_actions == 6
 
@@ -134,12 +134,12 @@ def test_equal_views_share_one_compilation(small):
         (ContinuousView, {"reward_scale": 0.0}, "reward_scale: got 0.0; must be positive and finite"),
     ],
 )
-def test_a_wrong_setting_is_refused(small, view, setting, message):
+def test_an_invalid_setting_is_rejected(small, view, setting, message):
     with pytest.raises(ValueError, match=message):
         view(small, **setting)
 
 
-def test_a_view_has_all_that_the_environment_offers(view):
+def test_a_view_has_the_whole_interface_of_the_environment(view):
     offered = {name for name in dir(CECEnv) if not name.startswith("_")}
     assert not offered - set(dir(view)) - {"config"}
 

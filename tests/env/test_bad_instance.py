@@ -1,4 +1,4 @@
-"""Instances that were built wrongly, or refused by an error that names no field."""
+"""Regression tests: instances once built incorrectly, or rejected by an error that named no field."""
 
 import pytest
 
@@ -29,11 +29,11 @@ INSTANCE = {"links": [(0, 1, 1)], "node_speed": [1, 1], "device_speed": [1, 1], 
         ({"config": 5}, "config: got 5; must be an EnvConfig or None"),
     ],
 )
-def test_the_field_is_named(change, message):
+def test_the_error_names_the_field(change, message):
     with pytest.raises(ValueError, match=message):
         build_instance(**{**INSTANCE, "services": [SERVICE], **change})
 
 
-def test_predecessors_may_be_whole_floats():
+def test_predecessors_may_be_integral_floats():
     _, params = build_instance(**INSTANCE, services=[SERVICE | {"preds": [[], [0.0]]}])
     assert params.dags.preds[0].tolist() == [[False, False], [True, False]]

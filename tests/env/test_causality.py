@@ -1,7 +1,7 @@
-"""Nobody sees the future: what lies after an instant is changed, and what was seen up to it must not change at all.
+"""Causality: a change of the future must not change any bit of an earlier observation or decision.
 
-Background traces are read cyclically, and environments share them. Here every link and host has a trace of its own,
-read from its first frame, and no episode is as long as a trace: so 'later' is one region of the bank.
+Background traces are cyclic and shared between environments. Here every link and host has a separate trace, read from
+its first frame, and no episode is as long as a trace, so that 'later' is one region of the bank.
 """
 
 import dataclasses
@@ -16,14 +16,14 @@ from helpers.episodes import SMALL, STEPS, equal, rollout
 from jaxcec.env import Action
 from jaxcec.scenarios.scenario import make_env
 
-SETTING = dataclasses.replace(SMALL, num_traces=14, num_frames=512)  # a trace per resource: 6 links, 8 hosts
+SETTING = dataclasses.replace(SMALL, num_traces=14, num_frames=512)  # one trace per resource: 6 links, 8 hosts
 EPISODES = 3
-WORLDS = STEPS + 1  # simulated side by side; world 0 is as drawn, the others are changed
+WORLDS = STEPS + 1  # simulated in one batch; world 0 is as drawn, the others are changed
 
 
 @pytest.fixture(scope="module")
 def setting():
-    """The environment, its params, and actions: any host, a large share of the bandwidth, a short hold."""
+    """Environment, params, and random actions: any host, a large share of the bandwidth, a short hold."""
     env, params = make_env(SETTING, "train")
     assert params.background.load.shape[0] == env.config.max_links + env.config.num_hosts
     rng = np.random.default_rng(0)
@@ -38,15 +38,15 @@ def setting():
 
 @partial(jax.jit, static_argnums=0)
 def simulate(env, params, load, arrivals, actions, episode):
-    """Rollouts of one episode in several worlds, which differ in background load or in arrivals.
+    """Roll out one episode in several worlds that differ in background load or in arrivals.
 
     Args:
         load: (worlds, B, F).
         arrivals: leaves (worlds, A, M).
-        episode: () i32, which one.
+        episode: () i32, index of the episode.
 
     Returns:
-        Observations, and records of decisions, (worlds, steps) each.
+        Observations and records of the decisions, (worlds, steps) each.
     """
 
     def one(load, arrivals):
@@ -60,7 +60,7 @@ def simulate(env, params, load, arrivals, actions, episode):
 
 
 def simulate_worlds(setting, episode, load=None, arrivals=None):
-    """`simulate` in WORLDS worlds; what is not given is the same in all of them."""
+    """`simulate` in WORLDS worlds; load or arrivals that are not given are equal in all of them."""
     env, params, actions = setting
 
     def same(x):
@@ -70,18 +70,18 @@ def simulate_worlds(setting, episode, load=None, arrivals=None):
     arrivals = jax.tree.map(same, params.arrivals) if arrivals is None else arrivals
     seen, records = simulate(env, params, load, arrivals, actions, jnp.int32(episode))
     makespan = float(records["finish"].max(initial=0.0, where=records["decided"]))
-    assert makespan < SETTING.num_frames * SETTING.frame, "a trace would begin again"
+    assert makespan < SETTING.num_frames * SETTING.frame, "a trace would wrap around"
     return jax.tree.map(np.asarray, (seen, records))
 
 
 def steps_that_differ(tree, world):
-    """(steps,) bool: which steps of a world are not, bit by bit, those of world 0."""
+    """(steps,) bool: the steps of a world that are not bit for bit those of world 0."""
     return ~equal(*(jax.tree.map(lambda x: x[w], tree) for w in (0, world)), axes=1)  # noqa: B023 (called at once)
 
 
 @pytest.mark.parametrize("episode", range(EPISODES))
-def test_background_after_a_decision_is_not_seen(setting, episode):
-    """World d > 0 differs from world 0 in every frame after the one in which decision d - 1 is taken."""
+def test_background_load_after_a_decision_is_not_observed(setting, episode):
+    """World d > 0 differs from world 0 in every frame after that of decision d - 1."""
     _, params, _ = setting
     _, records = simulate_worlds(setting, episode)
     frame_of = np.floor(records["time"][0] / SETTING.frame).astype(int)
@@ -94,12 +94,12 @@ def test_background_after_a_decision_is_not_seen(setting, episode):
     for d in range(decisions):
         assert not steps_that_differ((seen, records), d + 1)[: d + 1].any(), d
         later_differs += steps_that_differ((seen, records), d + 1)[d + 1 :].any()
-    assert later_differs > decisions / 2, "the change is seen once it has come"
+    assert later_differs > decisions / 2, "the change is observed later"
 
 
 @pytest.mark.parametrize("episode", range(EPISODES))
-def test_background_at_a_decision_is_seen(setting, episode):
-    """World d > 0 differs from world 0 in the frame in which decision d - 1 is taken, and in no other."""
+def test_background_load_at_a_decision_is_observed(setting, episode):
+    """World d > 0 differs from world 0 only in the frame of decision d - 1."""
     _, params, _ = setting
     _, records = simulate_worlds(setting, episode)
     frame_of = np.floor(records["time"][0] / SETTING.frame).astype(int)
@@ -113,7 +113,7 @@ def test_background_at_a_decision_is_seen(setting, episode):
 
 
 def changed_from(arrivals, first):
-    """Arrivals whose services from `first` on have another DAG, so other load, data, demand and preds, and source."""
+    """Arrivals with a different DAG (load, data, demand, predecessors) and source for all services from `first` on."""
     later = np.arange(SETTING.num_services) >= first
     return arrivals.replace(
         dag=np.where(later, (arrivals.dag + SETTING.num_dags // 2) % SETTING.num_dags, arrivals.dag),
@@ -122,8 +122,8 @@ def changed_from(arrivals, first):
 
 
 @pytest.mark.parametrize("episode", range(EPISODES))
-def test_services_are_not_seen_before_their_release(setting, episode):
-    """World w > 0 differs from world 0 in all services but the first w."""
+def test_services_are_not_observed_before_their_release(setting, episode):
+    """World w > 0 differs from world 0 in all services except the first w."""
     _, params, _ = setting
     count = SETTING.num_services
     worlds = [changed_from(params.arrivals, w if 0 < w < count else count) for w in range(WORLDS)]
@@ -131,8 +131,8 @@ def test_services_are_not_seen_before_their_release(setting, episode):
     seen, records = simulate_worlds(setting, episode, arrivals=arrivals)
     time, service = records["time"][0], records["service"][0]
     for world in range(1, count):
-        release = time[service == world][0]  # of the first service that differs
+        release = time[service == world][0]  # release of the first service that differs
         differ = steps_that_differ((seen, records), world)
         assert (time < release).any()
         assert not differ[time < release].any(), world
-        assert differ[np.argmax(service == world)], "it is seen when it has come"
+        assert differ[np.argmax(service == world)], "it is observed at its release"

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from helpers.episodes import SMALL, STEPS, equal, random_actions, rollout
 
-from jaxcec.env import Action, CECEnv, Observation, flatten, observation_size
+from jaxcec.env import Action, CECEnv, Observation, any_undecided, flatten, observation_size
 from jaxcec.scenarios.scenario import make_env
 
-ENVS = 6  # environments side by side
-BEYOND = 3  # steps after the longest episode
-LIMIT = 12  # steps: some episodes are longer, some shorter
-RATES = 0.05 * 2.0 ** jnp.arange(-3, 3, dtype=jnp.float32)  # services/s, one for each environment
+ENVS = 6  # environments in a batch
+BEYOND = 3  # steps after the end of the longest episode
+LIMIT = 12  # steps; some episodes are longer, some shorter
+RATES = 0.05 * 2.0 ** jnp.arange(-3, 3, dtype=jnp.float32)  # services/s, one per environment
 KEY = jax.random.key(1)
 KEYS = jax.random.split(KEY, ENVS)
 
@@ -30,7 +30,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def episodes(small):
-    """Actions, observations, records and small state of random episodes without auto-reset, (ENVS, steps) each."""
+    """Actions, observations, records and `Episode` of random episodes without auto-reset, (ENVS, steps) each."""
     env, params = small
     actions = random_actions(env, KEY, (ENVS, STEPS + BEYOND))
     axes = jax.tree.map(lambda _: None, params).replace(arrival_rate=0)
@@ -40,7 +40,7 @@ def episodes(small):
 
 
 class Step(NamedTuple):
-    """What `step` returns beside the state."""
+    """The values that `step` returns, without the state."""
 
     seen: Observation
     reward: Any
@@ -50,17 +50,17 @@ class Step(NamedTuple):
 
     @property
     def ended(self):
-        """Whether an episode ended with this step."""
+        """True if an episode ended with this step."""
         return self.terminated | self.truncated
 
 
 @partial(jax.jit, static_argnums=0)
 @partial(jax.vmap, in_axes=(None, None, 0, 0))
 def run_with_auto_reset(env, params, keys, actions):
-    """Many steps of two copies of an environment, of which the second is made anew whenever an episode ends.
+    """Step two copies of an environment; after an episode, the second copy gets a freshly created state.
 
     Returns:
-        The steps of the first and of the second copy, and the observation that a reset with each step's key gives.
+        The steps of the first and of the second copy, and the observation after a reset with the key of each step.
     """
 
     def step(copies, inputs):
@@ -77,7 +77,7 @@ def run_with_auto_reset(env, params, keys, actions):
 
 
 def many_steps(small, most_steps: int):
-    """`run_with_auto_reset` over several random episodes in each environment."""
+    """`run_with_auto_reset` over several random episodes per environment."""
     env, params = small
     keys = jax.random.split(KEY, (ENVS, 3 * STEPS))
     params = params.replace(max_steps_in_episode=jnp.int32(most_steps))
@@ -95,7 +95,7 @@ def limited(small):
 
 
 def first_step(env, params, action):
-    """The first step of the episode drawn with KEY."""
+    """First step of the episode drawn with KEY."""
     _, state = env.reset(KEY, params)
     seen, _, *outcome = env.step(KEY, state, action, params)
     return Step(seen, *outcome)
@@ -111,7 +111,7 @@ def test_act_rewards_sum_to_minus_services_times_act(episodes):
     act = np.asarray(records["act"])[np.arange(ENVS), last]
     assert (act > 0).all()
     np.testing.assert_allclose(records["reward"].sum(axis=1), -SMALL.num_services * act, rtol=1e-5)
-    assert np.count_nonzero(records["act"]) == ENVS, "ACT is reported once, at the end"
+    assert np.count_nonzero(records["act"]) == ENVS, "the ACT is reported once, at termination"
 
 
 def test_the_paper_s_reward_is_minus_the_time_from_ready_to_finish():
@@ -133,7 +133,7 @@ def test_resets_draw_every_row_of_the_banks_and_no_other():
     assert set(np.asarray(states.episode.offset).ravel()) == set(range(frames))
 
 
-def test_after_the_end_nothing_is_decided_and_nothing_changes(episodes):
+def test_after_termination_nothing_is_decided_and_nothing_changes(episodes):
     for index in range(ENVS):
         _, seen, records, after = jax.tree.map(lambda x: np.asarray(x[index]), episodes)  # noqa: B023 (called at once)
         last = int(records["terminated"].argmax())
@@ -146,16 +146,26 @@ def test_after_the_end_nothing_is_decided_and_nothing_changes(episodes):
                 np.testing.assert_array_equal(leaf[first:], np.broadcast_to(leaf[first], leaf[first:].shape))
 
 
-def test_observations_are_finite_float32_within_the_space(small, episodes):
+def test_any_undecided_is_true_until_the_last_environment_terminates(small, episodes):
+    env, params = small
+    _, _, records, after = episodes
+    _, state = env.reset(KEY, params)
+    for step in range(STEPS + BEYOND):
+        now = state.replace(episode=jax.tree.map(lambda x: x[:, step], after))  # noqa: B023 (called at once)
+        assert any_undecided(now) == ~records["terminated"][:, step].all()
+    assert records["terminated"].any() and any_undecided(state)
+
+
+def test_observations_are_finite_float32_and_in_the_space(small, episodes):
     env, _ = small
     _, seen, records, _ = episodes
     chex.assert_tree_all_finite(seen)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(seen))
     assert jax.jit(jax.vmap(jax.vmap(env.observation_space().contains)))(seen).all()
-    assert (~records["decided"]).any(axis=1).all(), "observations after the end are covered too"
+    assert (~records["decided"]).any(axis=1).all(), "observations after termination are covered too"
 
 
-def test_sampled_actions_are_in_the_space_and_taken_as_they_are(small, episodes):
+def test_sampled_actions_are_in_the_space_and_not_clipped(small, episodes):
     env, _ = small
     actions, _, records, _ = episodes
     assert jax.jit(jax.vmap(jax.vmap(env.action_space().contains)))(actions).all()
@@ -165,13 +175,13 @@ def test_sampled_actions_are_in_the_space_and_taken_as_they_are(small, episodes)
     assert (hold >= actions.hold * (1 - 1e-3)).all()
 
 
-def test_action_space_may_be_sampled_under_jit(small):
+def test_the_action_space_can_be_sampled_under_jit(small):
     env, _ = small
     chex.assert_trees_all_equal(jax.jit(env.action_space().sample)(KEY), env.action_space().sample(KEY))
 
 
-def test_numbers_of_params_may_be_vmapped(small, episodes):
-    """Each environment releases its services at the rate of its own params."""
+def test_params_can_be_vmapped(small, episodes):
+    """Each environment releases its services at the arrival rate of its params."""
     _, params = small
     _, _, records, after = episodes
     release = np.asarray(params.arrivals.release)[after.arrivals[:, 0]] / RATES[:, None]
@@ -180,39 +190,39 @@ def test_numbers_of_params_may_be_vmapped(small, episodes):
         np.testing.assert_array_equal(records["time"][jnp.arange(ENVS), first], release[:, i])
 
 
-def test_same_key_and_actions_give_the_same_trajectory_bit_by_bit(small, limited):
+def test_equal_keys_and_actions_give_bitwise_equal_trajectories(small, limited):
     chex.assert_trees_all_equal(limited, many_steps(small, LIMIT))
 
 
-def test_another_key_draws_another_episode(small):
+def test_different_keys_draw_different_episodes(small):
     env, params = small
     assert not equal(env.reset(KEYS[0], params), env.reset(KEYS[1], params))
 
 
 @pytest.mark.parametrize("which", ["limited", "unlimited"])
-def test_after_the_end_a_reset_with_the_key_of_step_follows(which, request):
+def test_auto_reset_equals_a_reset_with_the_key_of_the_step(which, request):
     steps, _, first_seen = request.getfixturevalue(which)
     assert steps.ended.sum() >= 2 * ENVS
     np.testing.assert_array_equal(equal(steps.seen, first_seen, axes=2), steps.ended)
 
 
 def assert_same(one, other):
-    """Bit by bit, but for links' backlog: a sum over columns, which need not lie in one order in both."""
+    """Bitwise equality, except for links' backlog: a sum over columns, whose order may differ between the two."""
     for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(one), jax.tree.leaves(other), strict=True):
         name = jax.tree_util.keystr(path)
         np.testing.assert_allclose(x, y, rtol=1e-6 if name.endswith("links.backlog") else 0.0, err_msg=name)
 
 
 @pytest.mark.parametrize("which", ["limited", "unlimited"])
-def test_nothing_of_the_old_episode_is_left_after_auto_reset(which, request):
-    """Each episode in a used state equals, bit by bit, the same episode in a state made anew."""
-    used, anew, _ = request.getfixturevalue(which)
-    assert_same(used, anew)
+def test_auto_reset_leaves_nothing_of_the_old_episode(which, request):
+    """Each episode in a reused state equals the same episode in a freshly created state."""
+    reused, fresh, _ = request.getfixturevalue(which)
+    assert_same(reused, fresh)
 
 
-def test_time_limit_truncates_and_never_terminates(limited):
+def test_the_time_limit_truncates_and_never_terminates(limited):
     steps, _, _ = limited
-    assert steps.truncated.any() and steps.terminated.any(), "some episodes are shorter"
+    assert steps.truncated.any() and steps.terminated.any(), "some episodes are shorter than the limit"
     assert not (steps.terminated & steps.truncated).any()
     chex.assert_trees_all_equal(steps.info["terminated"], steps.terminated)
     chex.assert_trees_all_equal(steps.info["truncated"], steps.truncated)
@@ -229,26 +239,26 @@ def test_an_episode_that_ends_at_the_limit_is_terminated(small, unlimited):
     assert not steps.truncated[0, :length].any()
 
 
-def test_final_observation_is_that_before_the_reset(limited, unlimited):
+def test_the_final_observation_precedes_the_reset(limited, unlimited):
     steps, _, _ = limited
-    # two computations of one observation, which the compiler may round differently
+    # The compiler may round two computations of one observation differently.
     same = equal(steps.seen, steps.info["final_observation"], axes=2, rtol=1e-6)
     np.testing.assert_array_equal(same, ~steps.ended)
     first = jnp.argmax(steps.ended, axis=1)
-    cut = np.flatnonzero(steps.truncated[jnp.arange(ENVS), first])  # without the limit these episodes go on
+    cut = np.flatnonzero(steps.truncated[jnp.arange(ENVS), first])  # these episodes continue without the limit
     assert cut.size
-    goes_on, final = (
+    continued, final = (
         jax.tree.map(lambda x: x[cut, LIMIT - 1], tree) for tree in (unlimited[0].seen, steps.info["final_observation"])
     )
-    assert_same(goes_on, final)
+    assert_same(continued, final)
 
 
-def test_step_is_traced_once_for_equal_envs_and_any_numbers(small, monkeypatch):
+def test_step_is_traced_once_for_equal_environments_and_any_params(small, monkeypatch):
     traces = []
     decide = CECEnv._decide
     monkeypatch.setattr(CECEnv, "_decide", lambda *args: traces.append(1) or decide(*args))
     env, params = small
-    config = dataclasses.replace(env.config, host_breakpoints=47)  # no other test compiles this one
+    config = dataclasses.replace(env.config, host_breakpoints=47)  # compiled by no other test
     state = jax.eval_shape(CECEnv(config).reset, KEY, params)[1]
     action = random_actions(env, KEY)
     for factor in (1.0, 2.0):
@@ -262,11 +272,11 @@ def test_step_is_traced_once_for_equal_envs_and_any_numbers(small, monkeypatch):
     assert len(traces) == 1
     other = CECEnv(dataclasses.replace(config, reward="ready-to-finish"))
     jax.eval_shape(other.step, KEY, state, action, params)
-    assert len(traces) == 2, "another config is another environment"
+    assert len(traces) == 2, "a different config is a different environment"
 
 
-def test_a_subclass_is_another_environment(small):
-    """Else a program compiled for one would run for the other."""
+def test_a_subclass_is_a_different_environment(small):
+    """Otherwise a program compiled for one would run for the other."""
     env, params = small
 
     class Idle(CECEnv):
@@ -284,7 +294,7 @@ def test_a_subclass_is_another_environment(small):
     assert compiled(env) != 0.0 and compiled(other) == 0.0
 
 
-def test_equal_envs_use_each_their_own_default_params(small):
+def test_equal_environments_keep_different_default_params(small):
     env, params = small
     faster = params.replace(network=params.network.replace(speed=params.network.speed * 2.0))
     other = CECEnv(env.config, faster)
@@ -297,7 +307,7 @@ def test_equal_envs_use_each_their_own_default_params(small):
     chex.assert_trees_all_equal(first_step(other, None, action), first_step(env, faster, action))
 
 
-def test_missing_default_params_are_reported():
+def test_missing_default_params_are_an_error():
     with pytest.raises(ValueError, match="default_params"):
         CECEnv(SMALL.env_config()).reset(KEY)
 
@@ -312,7 +322,7 @@ def test_actions_out_of_range_are_clipped(small, wild, tame):
 
 
 def test_info_has_one_structure_and_explicit_dtypes_from_the_first_step(small):
-    """A step maps a reset's state to one of the very same types: what holds for the first step holds for all."""
+    """A step preserves the types of the state after a reset, so the first step represents all."""
     env, params = small
     action = random_actions(env, KEY)
     types = partial(jax.tree.map, lambda x: (x.shape, x.dtype, x.weak_type))
@@ -322,7 +332,7 @@ def test_info_has_one_structure_and_explicit_dtypes_from_the_first_step(small):
     assert types(outcome[1]) == types(raw[1]) == types(state)
     assert types(step.seen) == types(raw[0]) == types(step.info["final_observation"]) == types(seen)
     assert not any(leaf.weak_type for leaf in jax.tree.leaves((outcome, raw))), (
-        "a weak type changes with its neighbours"
+        "the type of a weakly typed array depends on its operands"
     )
     dtypes = {name: str(value.dtype) for name, value in raw[-1].items()}
     assert dtypes == {
@@ -334,7 +344,7 @@ def test_info_has_one_structure_and_explicit_dtypes_from_the_first_step(small):
     assert [str(x.dtype) for x in (step.reward, step.terminated, step.truncated)] == ["float32", "bool", "bool"]
 
 
-def test_observation_space_refuses_a_wrong_shape_and_a_negative_value(small):
+def test_the_observation_space_rejects_wrong_shapes_and_negative_values(small):
     env, params = small
     seen, _ = env.reset(KEY, params)
     space = env.observation_space(params)
@@ -343,7 +353,7 @@ def test_observation_space_refuses_a_wrong_shape_and_a_negative_value(small):
     assert not space.contains(seen.replace(links=seen.links.replace(load=seen.links.load[1:])))
 
 
-def test_flattened_observation_has_the_announced_length_and_every_value(small):
+def test_the_flattened_observation_has_the_stated_length_and_every_value(small):
     env, params = small
     seen, _ = env.reset(KEY, params)
     flat, c = flatten(seen), env.config

@@ -1,4 +1,4 @@
-"""The edges of what can be asked: the smallest instances, numbers of every size, long horizons, 64-bit JAX."""
+"""Boundary cases: the smallest instances, numbers of every magnitude, long horizons, 64-bit JAX."""
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +25,8 @@ def service(release=0.0, source=0, size=1, load=100.0, data=10.0, demand=0.5):
     }
 
 
-def played(instance, hosts):
-    """Every decision's finish in s by the simulator and by the oracle, for hosts taken in turn."""
+def finishes(instance, hosts):
+    """Finish of every decision in s, by the simulator and by the oracle, for hosts taken in turn."""
     env, params = build_instance(**instance)
     step = jax.jit(env.step_env)
     _, state = env.reset(KEY, params)
@@ -46,37 +46,37 @@ def played(instance, hosts):
 ALONE = {"links": [], "node_speed": [10.0], "device_speed": [5.0], "capacity": [[1.0, 1.0]]}
 EXTREMES = {
     "one node, no link, one service, one microservice": (ALONE | {"services": [service()]}, [0]),
-    "only its device": (ALONE | {"services": [service(size=3)]}, [1]),
-    "nothing to do": (ring(3, [service(load=0.0, data=0.0, demand=0.0, size=2)]), [0, 1, 2]),
-    "all at one instant": (ring(3, [service(source=i % 3, size=2) for i in range(20)]), [0, 1, 2]),
+    "only the end device": (ALONE | {"services": [service(size=3)]}, [1]),
+    "zero loads, data and demands": (ring(3, [service(load=0.0, data=0.0, demand=0.0, size=2)]), [0, 1, 2]),
+    "all services released together": (ring(3, [service(source=i % 3, size=2) for i in range(20)]), [0, 1, 2]),
     "very small loads": (ring(3, [service(load=1e-6, data=1e-6, size=3) for _ in range(3)]), [1, 2, 0]),
     "very large loads": (ring(3, [service(load=1e12, data=1e9, size=3) for _ in range(3)]), [1, 2, 0]),
-    "loads of all sizes": (ring(3, [service(load=10.0**k, data=10.0**-k) for k in range(-2, 4)]), [1, 2, 0]),
-    "links of hardly any capacity": (ring(3, [service(size=3)], bandwidth=1e-6), [1, 2, 0]),
-    "nodes of hardly any speed": (ring(3, [service(size=3)], speed=1e-6), [1, 2, 0]),
+    "loads of all magnitudes": (ring(3, [service(load=10.0**k, data=10.0**-k) for k in range(-2, 4)]), [1, 2, 0]),
+    "links of minimal bandwidth": (ring(3, [service(size=3)], bandwidth=1e-6), [1, 2, 0]),
+    "nodes of minimal speed": (ring(3, [service(size=3)], speed=1e-6), [1, 2, 0]),
 }
 
 
 @pytest.mark.parametrize("name", EXTREMES)
-def test_the_edges_agree_with_the_oracle(name):
-    found, expected = played(*EXTREMES[name])
+def test_boundary_cases_agree_with_the_oracle(name):
+    found, expected = finishes(*EXTREMES[name])
     np.testing.assert_allclose(found, expected, rtol=ROUNDING, atol=0.0)
 
 
 @pytest.mark.parametrize("release", [1e2, 1e4, 1e6])
-def test_long_horizons_lose_no_more_than_a_few_roundings(release):
-    """At a million seconds two float32 differ by 0.0625 s: that, and not the number of decisions, is what is lost."""
-    found, expected = played(late(release), [0, 1, 2, 3])
+def test_long_horizons_lose_at_most_a_few_roundings(release):
+    """At 1e6 s, adjacent float32 numbers are 0.0625 s apart: the error is of this size for any number of decisions."""
+    found, expected = finishes(late(release), [0, 1, 2, 3])
     rounding = np.spacing(np.float32(expected.max()))
     assert 0.0 < np.abs(found - expected).max() <= 8.0 * rounding
 
 
 def test_64_bit_jax_computes_the_same_bits():
-    """Every array of the simulator names its type: who enables 64 bits for ends of their own changes nothing."""
-    found, _ = played(late(1e4), [0, 1, 2, 3])
+    """Every array of the simulator has an explicit type, so that enabling 64 bits changes nothing."""
+    found, _ = finishes(late(1e4), [0, 1, 2, 3])
     jax.config.update("jax_enable_x64", True)
     try:
-        again, _ = played(late(1e4), [0, 1, 2, 3])
+        again, _ = finishes(late(1e4), [0, 1, 2, 3])
     finally:
         jax.config.update("jax_enable_x64", False)
     np.testing.assert_array_equal(found, again)

@@ -1,4 +1,4 @@
-"""`build_instance`: what it refuses and how it says so, and that a reset gives exactly the instance."""
+"""`build_instance`: rejected input with its messages, and a reset that gives exactly the instance."""
 
 import copy
 
@@ -14,7 +14,7 @@ NAN, INF = float("nan"), float("inf")
 SIZES = {"num_nodes": 3, "max_links": 2, "num_services": 2, "max_microservices": 3}
 
 BAD = {
-    # what is wrong: (path to the value, the value, what the message says)
+    # name: (path to the value, the invalid value, parts of the message)
     "negative bandwidth": (("links", 1), (1, 2, -3), [r"links\[1\] bandwidth", "-3", "greater than 0"]),
     "zero bandwidth": (("links", 0), (0, 1, 0), [r"links\[0\] bandwidth", "got 0", "greater than 0"]),
     "nan bandwidth": (("links", 0), (0, 1, NAN), [r"links\[0\] bandwidth", "nan", "finite"]),
@@ -102,37 +102,37 @@ def action_of(host):
     return Action(host=jnp.int32(host), bandwidth=jnp.float32(1.0), hold=jnp.float32(0.0))
 
 
-@pytest.mark.parametrize("what", BAD)
-def test_bad_input_is_refused_with_field_value_and_what_is_allowed(what):
-    path, value, parts = BAD[what]
+@pytest.mark.parametrize("name", BAD)
+def test_the_error_states_the_field_the_value_and_what_is_allowed(name):
+    path, value, parts = BAD[name]
     fails_with(parts, **put(INSTANCE, path, value))
 
 
-def test_empty_service_is_refused():
+def test_an_empty_service_is_rejected():
     empty = {"release": 0, "source": 0, "preds": [], "load": [], "data": [], "demand": np.zeros((0, 2))}
     fails_with([r"services\[1\].preds", "got 0", "1 to"], **put(INSTANCE, ("services", 1), empty))
 
 
 @pytest.mark.parametrize("field", ["release", "source", "preds", "load", "data", "demand"])
-def test_missing_service_field_is_named(field):
+def test_the_error_names_a_missing_service_field(field):
     service = {name: value for name, value in INSTANCE["services"][0].items() if name != field}
     fails_with([r"services\[0\]", "missing", f"'{field}'"], **put(INSTANCE, ("services", 0), service))
 
 
 @pytest.mark.parametrize("field, value, needs", BAD_CONFIG)
-def test_config_that_does_not_fit_is_refused(field, value, needs):
+def test_a_config_that_does_not_fit_is_rejected(field, value, needs):
     config = EnvConfig(**{**SIZES, field: value})
     fails_with([rf"config.{field}", f"got {value}", needs], **INSTANCE, config=config)
 
 
 @pytest.mark.parametrize("more", [{}, {"max_links": 5, "max_microservices": 7}], ids=["exact", "padded"])
-def test_reset_gives_exactly_the_instance(more):
+def test_a_reset_gives_exactly_the_instance(more):
     env, _ = build_instance(**INSTANCE, config=EnvConfig(**{**SIZES, **more}))
     links = env.config.max_links
     for seed in range(2):
         seen, state = env.reset(jax.random.key(seed))
         seen = jax.tree.map(np.asarray, seen)
-        # service 1 comes first: 80 Mcycles, 50 Mbit at node 2
+        # Service 1 is released first: 80 Mcycles, 50 Mbit at node 2.
         assert (seen.microservice.load, seen.microservice.data, seen.microservice.rank) == (80, 50, 80)
         assert seen.microservice.demand.tolist() == [0.5, 1]
         assert (seen.microservice.in_degree, seen.microservice.out_degree) == (0, 0)
@@ -160,8 +160,8 @@ def test_default_sizes_are_those_of_the_instance():
     assert env.config.link_breakpoints == env.config.host_breakpoints == 2 * 4 + 2
 
 
-def test_one_node_without_links_runs_services_one_by_one_where_they_are():
-    """Services of one microservice each; two on the node, which each of them takes whole, one on the device."""
+def test_one_node_without_links_runs_services_in_sequence():
+    """Services of one microservice each: two on the node, each of which takes all of it, and one on the device."""
     whole = {"demand": [[1]], "load": [30], "data": [7], "preds": [[]], "source": 0}
     env, _ = build_instance(
         links=[],

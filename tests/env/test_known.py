@@ -1,4 +1,4 @@
-"""The world that a plan is simulated in: exact in what is known, and empty of what is not."""
+"""The known world: exact in everything that is known, and without anything that is not."""
 
 import dataclasses
 from functools import partial
@@ -19,7 +19,7 @@ EPISODES = 4
 
 @pytest.fixture(scope="module")
 def setting():
-    """Environment, params, and every state of some random episodes with the action taken in it, (EPISODES * STEPS,)."""
+    """Environment, params, and all states of some random episodes with the actions taken, (EPISODES * STEPS,)."""
     env, params = make_env(dataclasses.replace(SMALL, num_frames=256), "train")
     actions = random_actions(env, KEY, (EPISODES, STEPS))
 
@@ -37,7 +37,7 @@ def setting():
     return env, params, *jax.tree.map(lambda x: x[decided], (states, actions))
 
 
-def test_the_decision_at_hand_is_that_of_the_true_environment(setting):
+def test_the_current_decision_is_that_of_the_true_environment(setting):
     env, params, states, actions = setting
 
     @jax.jit
@@ -48,35 +48,35 @@ def test_the_decision_at_hand_is_that_of_the_true_environment(setting):
             (env.observe(KEY, s, None, p), env.step_env(KEY, s, action, p)[4])
             for s, p in ((state, params), (world.state, world.params))
         )
-        # An episode may end in the known world while others are still to come.
+        # An episode may end in the known world while further services will arrive in the true one.
         return tuple((seen, info | {"act": jnp.float32(0)}) for seen, info in (true, known))
 
     true, known = both(states, actions)
     assert equal(true, known)
 
 
-def test_the_decision_at_hand_is_kept_however_release_times_are_rounded():
-    """Programs compiled apart may round a release time differently; here the last service comes alone."""
+def test_the_current_decision_does_not_depend_on_the_rounding_of_release_times():
+    """Two programs may round a release time differently; here only the last service is left."""
     env, params = make_env(dataclasses.replace(SMALL, num_patterns=64), "train")
     reset = jax.jit(jax.vmap(env.reset_env, in_axes=(0, None)))
 
     @jax.jit
     def kept(states, params):
-        def at_hand(state):
+        def same_decision(state):
             alone = state.episode.next_ready.at[:-1].set(jnp.inf)
             state = state.replace(episode=state.episode.replace(next_ready=alone))
             world = known_world(state, params)
             true, known = current_decision(state, params), current_decision(world.state, world.params)
             return true.active & known.active & (true.service == known.service)
 
-        return jax.vmap(at_hand)(states)
+        return jax.vmap(same_decision)(states)
 
     for rate in np.geomspace(0.01, 1.0, 12, dtype=np.float32):
         scaled = params.replace(arrival_rate=jnp.asarray(rate))
         assert kept(reset(jax.random.split(KEY, 64), scaled)[1], scaled).all(), rate
 
 
-def test_only_services_released_by_now_are_there_and_all_of_their_work_is(setting):
+def test_the_world_has_all_work_of_the_released_services_and_no_other(setting):
     env, params, states, _ = setting
 
     @jax.jit
@@ -109,7 +109,7 @@ def test_the_history_is_the_load_of_the_frames_up_to_now(setting):
     np.testing.assert_array_equal(history, loads)
 
 
-def test_nothing_of_the_future_is_in_it(setting):
+def test_the_world_does_not_depend_on_the_future(setting):
     _, params, states, _ = setting
 
     @jax.jit
@@ -133,7 +133,7 @@ def loads(world, times, frames):
     return load, read(instants)
 
 
-def test_a_forecast_is_read_from_the_frame_at_hand_on(setting):
+def test_a_forecast_is_read_from_the_current_frame_on(setting):
     _, params, states, _ = setting
     frames = 5
     for index in (0, 7, 20):

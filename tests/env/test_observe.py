@@ -1,4 +1,4 @@
-"""Observations worked out by hand: the path behind a microservice, what its service may take, and who else is there."""
+"""Observations computed by hand: remaining paths, expected completion times, other services."""
 
 import dataclasses
 
@@ -12,7 +12,8 @@ from jaxcec.env import Action, EnvConfig, build_instance, expected_completions
 from jaxcec.scenarios.scenario import make_env
 
 KEY = jax.random.key(0)
-# A chain 0 - 1 - 2. The first service is two entries that join, and an exit behind; a light exit hangs on the first.
+# Nodes 0 - 1 - 2 in a line. The first service has two entries that join, with an exit after the join, and a light exit
+# after the first entry.
 INSTANCE = {
     "links": [(0, 1, 10), (1, 2, 5)],
     "node_speed": [10, 20, 30],
@@ -31,30 +32,30 @@ INSTANCE = {
         {"release": 400, "source": 2, "preds": [[]], "load": [10], "data": [0], "demand": [[1, 1]]},
     ],
 }
-HOSTS = (3, 1, 4, 1, 2, 0, 2, 0)  # of the decisions in turn, and of one after the end; 3 and 4 are devices
-DECISIONS = [(0, 0, 0), (0, 1, 0), (0, 2, 10), (0, 4, 10), (1, 0, 15), (0, 3, 162), (2, 0, 400)]  # service, which, time
-# (300 + 600) Mcycles behind on a node take 90, 45 and 30 s; of 40 Mbit each entry gives half, 20.
+HOSTS = (3, 1, 4, 1, 2, 0, 2, 0)  # of the decisions in turn, and of one after termination; 3 and 4 are end devices
+# Service, microservice and time of each decision.
+DECISIONS = [(0, 0, 0), (0, 1, 0), (0, 2, 10), (0, 4, 10), (1, 0, 15), (0, 3, 162), (2, 0, 400)]
+# The remaining 300 + 600 Mcycles take 90, 45 and 30 s on the nodes; each entry provides half of the 40 Mbit.
 JOIN_FIRST = [
     min(90, 2 + 45, 4 + 30),  # 20 Mbit to node 1 in 2 s, to node 2 over the slower link in 4 s
     min(2 + 90, 45, 4 + 30),
     min(4 + 90, 4 + 45, 30),
 ]
-# The same for the second entry, but the first one's half is at node 0 and must come along.
+# For the second entry, the half of the first entry is at node 0 and must move as well.
 JOIN_SECOND = [min(90, 2 + 45, 4 + 30), min(2 + 90, 2 + 45, 4 + 30), min(4 + 90, 4 + 45, 4 + 30)]
-# 600 Mcycles take 60, 30, 20 s; their 80 Mbit 8 s from 0 to 1, 16 s from 1 to 2 and from 0 to 2.
+# 600 Mcycles take 60, 30 and 20 s; their 80 Mbit take 8 s from 0 to 1, and 16 s from 1 to 2 and from 0 to 2.
 EXIT = [min(60, 8 + 30, 16 + 20), min(8 + 60, 30, 16 + 20), min(16 + 60, 16 + 30, 20)]
 AHEAD = [JOIN_FIRST, JOIN_SECOND, EXIT, *[[0, 0, 0]] * 5]
-# At the mean speed, 20: the second entry's path takes (200 + 900) / 20 = 55 s; from 10 s on the join's takes 45 s; the
-# join ends at 162 s, with 30 s behind it.
-EXPECTED_AT = [55, 55, 10 + 45, 162 + 30, 5, 162 + 30, 0.5]  # since the release; the light exit never counts
+# At the mean speed of 20, the path of the second entry takes (200 + 900) / 20 = 55 s, and that of the join, ready at
+# 10 s, 45 s. The join ends at 162 s, and 30 s remain.
+EXPECTED_AT = [55, 55, 10 + 45, 162 + 30, 5, 162 + 30, 0.5]  # since the release; the light exit never matters
 EXPECTED = [55, 55, 55 - 10, 192 - 10, 5, 192 - 162, 0.5, 0]  # since now
 OTHERS = [0, 0, 0, 0, 1, 0, 0, 0]
-FINISHES = [192, 100 / 30, 10 / 30]  # of what is decided
 
 
 @pytest.fixture(scope="module")
 def episode():
-    """What was seen before each decision, and its record."""
+    """Observation before each decision, and its record."""
     config = EnvConfig(num_nodes=3, max_links=3, num_services=3, max_microservices=6, reward="expected-act")
     env, params = build_instance(**INSTANCE, config=config)
     _, state = env.reset(KEY, params)
@@ -65,29 +66,29 @@ def episode():
     return seen, info
 
 
-def test_path_ahead_is_the_best_way_to_run_what_is_behind(episode):
+def test_path_ahead_is_the_best_way_to_run_the_remaining_path(episode):
     seen, _ = episode
     np.testing.assert_allclose(seen.nodes.ahead, np.array(AHEAD), rtol=1e-6)
 
 
-def test_expected_is_the_longest_path_ahead_at_the_mean_speed(episode):
+def test_expected_completion_is_the_longest_remaining_path_at_the_mean_speed(episode):
     seen, _ = episode
     np.testing.assert_allclose(seen.service.expected, EXPECTED, rtol=1e-6)
 
 
-def test_others_are_the_services_there_that_are_not_decided(episode):
+def test_others_counts_the_undecided_services_in_the_system(episode):
     seen, _ = episode
     np.testing.assert_array_equal(seen.service.others, OTHERS)
 
 
-def test_the_reward_is_how_much_sooner_it_looks(episode):
+def test_the_reward_is_minus_the_increase_of_the_expected_completion_time(episode):
     _, info = episode
-    # The join turns 55 s into 192; the exit begins 8 s late, after 80 Mbit at 10 Mbit/s, and runs 30 s longer.
+    # The join changes 55 s to 192 s; the exit starts 8 s later, after 80 Mbit at 10 Mbit/s, and runs 30 s longer.
     rewards = [0, 0, 55 - 192, 0, 5 - 100 / 30, 192 - 230, 0.5 - 10 / 30, 0]
     np.testing.assert_allclose(info["reward"], rewards, rtol=1e-5, atol=1e-4)
 
 
-def test_of_random_episodes_rewards_add_up_and_others_are_counted():
+def test_rewards_sum_to_the_act_and_others_are_counted_in_random_episodes():
     env, params = make_env(dataclasses.replace(SMALL, reward="expected-act"), "train")
     keys = jax.random.split(KEY, 4)
     _, states = jax.vmap(env.reset_env, in_axes=(0, None))(keys, params)
@@ -100,12 +101,12 @@ def test_of_random_episodes_rewards_add_up_and_others_are_counted():
 
     release = np.asarray(states.episode.next_ready)[:, None]
     undecided = np.concatenate([release, after.next_ready[:, :-1]], axis=1) < np.inf
-    there = (release <= np.asarray(info["time"])[..., None]) & undecided
-    np.testing.assert_array_equal(seen.service.others, np.maximum(there.sum(axis=-1) - 1, 0))
+    present = (release <= np.asarray(info["time"])[..., None]) & undecided
+    np.testing.assert_array_equal(seen.service.others, np.maximum(present.sum(axis=-1) - 1, 0))
     assert seen.service.others.max() > 1
 
 
-def test_a_link_of_less_than_one_mbit_per_second_is_a_link():
+def test_a_link_below_one_mbit_per_second_is_not_padding():
     service = {"release": 0.0, "source": 0, "preds": [[], []], "load": [1.0, 1.0], "data": [3.0, 3.0]}
     env, params = build_instance(
         links=[(0, 1, 0.5)],
@@ -117,15 +118,15 @@ def test_a_link_of_less_than_one_mbit_per_second_is_a_link():
     params = params.replace(background=params.background.replace(load=jnp.full((1, 1), 0.25)))
     _, state = env.reset(KEY, params)
     seen, *_ = env.step_env(KEY, state, Action(jnp.int32(1), jnp.float32(1.0), jnp.float32(0.0)), params)
-    # 3 Mbit at the 0.375 Mbit/s offered take 8 s and three quarters of the link.
+    # 3 Mbit at the offered 0.375 Mbit/s take 8 s and three quarters of the link.
     assert (seen.links.bandwidth, seen.links.load) == (0.5, 0.25)
     np.testing.assert_allclose(seen.links.backlog, [6.0], rtol=1e-6)
     np.testing.assert_allclose(seen.links.free, [0.125], rtol=1e-6)
     np.testing.assert_allclose(seen.nodes.traffic, [0.0, 8.0], rtol=1e-6)  # s of the link, for the second entry
 
 
-def test_the_service_at_hand_is_none_of_the_others_however_its_release_is_rounded():
-    """Where releases are computed in the program that reads them, two readers may round them differently."""
+def test_others_excludes_the_current_service_for_any_rounding_of_its_release():
+    """If release times are computed in the program that reads them, two readers may round them differently."""
     env, params = make_env(SMALL, "train")
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""What is seen in random episodes against plain Python: paths ahead, completion times expected, backlogs."""
+"""Observations of random episodes against plain Python: remaining paths, expected completion times, backlogs."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ V = SCENARIO.num_nodes
 
 @pytest.fixture(scope="module")
 def decisions():
-    """Those of some random episodes: what was seen, and in plain Python what was there and what came before."""
+    """Decisions of some random episodes: the observation, and the state of the system as plain Python computes it."""
     env, params = make_env(SCENARIO, "train")
     keys = jax.random.split(jax.random.key(0), 4)
     _, states = jax.vmap(env.reset_env, in_axes=(0, None))(keys, params)
@@ -30,7 +30,7 @@ def decisions():
 
 
 def decisions_of(params, drawn, seen, info):
-    """Each decision of an episode."""
+    """The decisions of an episode."""
     dags = params.dags
     finish, host, busy_until = {}, {}, np.zeros(2 * V)
     for k in range(int(info["decided"].sum())):
@@ -65,14 +65,14 @@ def ranks(preds, load):
     return [rank(j) for j in range(len(preds))]
 
 
-def heaviest_behind(d):
-    """The successor with the heaviest path, None behind an exit."""
-    behind = [k for k in range(len(d.preds)) if d.preds[k, d.microservice]]
-    return max(behind, key=lambda k: d.rank[k], default=None)
+def heaviest_successor(d):
+    """The successor with the heaviest path, or None for an exit."""
+    successors = [k for k in range(len(d.preds)) if d.preds[k, d.microservice]]
+    return max(successors, key=lambda k: d.rank[k], default=None)
 
 
 def parts_elsewhere(d, successor):
-    """How many predecessors of a microservice have run at each node, or at its device."""
+    """Number of predecessors of a microservice that ran at each node or its end device."""
     count = np.zeros(V)
     for sibling, host in d.host.items():
         count[host % V] += d.preds[successor, sibling]
@@ -80,8 +80,8 @@ def parts_elsewhere(d, successor):
 
 
 def path_ahead(d):
-    """The best move of the heaviest successor's input, with its other predecessors' parts, and the path from there."""
-    heaviest = heaviest_behind(d)
+    """The best transfer of the heaviest successor's input, with the other predecessors' parts, and its path."""
+    heaviest = heaviest_successor(d)
     if heaviest is None:
         return [0.0] * V
     part = d.data[heaviest] / d.preds[heaviest].sum()
@@ -95,7 +95,7 @@ def path_ahead(d):
 
 
 def expected(d):
-    """Time left until the longest path of what is undecided ends at the nodes' mean speed, or what is decided does."""
+    """Time until the longest undecided path ends at the nodes' mean speed, or the last decided microservice ends."""
     ends = list(d.finish.values())
     for j in range(len(d.preds)):
         if j not in d.finish:
@@ -104,12 +104,12 @@ def expected(d):
     return max(ends) - d.now
 
 
-def test_what_lies_ahead_of_a_microservice(decisions):
+def test_path_ahead_and_expected_completion(decisions):
     gathered = 0
     for d in decisions:
         np.testing.assert_allclose(d.seen.nodes.ahead, path_ahead(d), rtol=1e-5)
         np.testing.assert_allclose(d.seen.service.expected, expected(d), rtol=1e-4, atol=1e-3)
-        gathered += heaviest_behind(d) is not None and parts_elsewhere(d, heaviest_behind(d)).any()
+        gathered += heaviest_successor(d) is not None and parts_elsewhere(d, heaviest_successor(d)).any()
     assert gathered > 10
 
 
@@ -119,9 +119,9 @@ def test_backlogs_end_with_the_last_reservation(decisions):
         np.testing.assert_allclose(d.seen.nodes.backlog, left, rtol=1e-5, atol=1e-3)
 
 
-def test_columns_without_a_link_show_nothing(decisions):
+def test_padding_links_are_zero(decisions):
     for d in decisions:
         padding = d.seen.links.bandwidth == 0.0
-        for what in (d.seen.links.free, d.seen.links.load, d.seen.links.backlog):
-            assert not what[padding].any()
+        for values in (d.seen.links.free, d.seen.links.load, d.seen.links.backlog):
+            assert not values[padding].any()
     assert any((d.seen.links.bandwidth == 0.0).any() for d in decisions)

@@ -1,9 +1,9 @@
-"""Random episodes of the simulator against an independent one (tests/helpers/oracle.py).
+"""Random episodes of the simulator against an independent simulator (tests/helpers/oracle.py).
 
-Episodes come in two kinds. In an exact one every number is a small multiple of a power of two, so that float32 rounds
-nothing and the two simulators must agree, ties and exact fits included. In a rough one numbers are arbitrary; there,
-rarely, an answer hangs on the last bit (does a flow fit into a gap just as long?), and an instance is dismissed if the
-oracle contradicts itself once its own input is changed in the seventh digit.
+There are two kinds of episodes. In exact ones, every number is a small multiple of a power of two, so that float32
+rounds nothing and the two simulators must agree, including ties and exact fits. In rough ones, numbers are arbitrary.
+Rarely, a result then depends on the last bit (whether a flow fits into a gap of the same length); such an instance is
+dismissed if the oracle contradicts itself after its input is changed in the seventh digit.
 """
 
 import dataclasses
@@ -29,18 +29,19 @@ CONFIG = EnvConfig(
     num_nodes=V, max_links=12, num_services=6, max_microservices=5, link_breakpoints=80, host_breakpoints=64
 )
 TINY = dataclasses.replace(CONFIG, link_breakpoints=4, host_breakpoints=3)
-STEPS = CONFIG.num_services * CONFIG.max_microservices + 1  # one beyond the longest episode
+STEPS = CONFIG.num_services * CONFIG.max_microservices + 1  # one more than the longest episode
 
 TIMES = ("time", "flow_start", "data_ready", "start", "finish")
-FLOAT32 = 1e-6  # what float32 may lose of an instant over a whole episode, relative
-ROUNDING = 2.0**-22  # of one instant, relative; a few ulps
+FLOAT32 = 1e-6  # relative error of an instant that float32 may accumulate over an episode
+ROUNDING = 2.0**-22  # relative error of one instant; a few ulps
 JUMP = 1e-4  # relative change of an instant that rounding alone does not explain
 
-# What is drawn in an exact instance; a rough one draws from the interval the non-zero ones span, and zeros as often.
+# Values drawn in an exact instance. A rough one draws from the interval that the non-zero values span, and zeros with
+# the same frequency.
 CHOICES: dict[str, list[float]] = {
     "bandwidth": [1, 2, 4, 8],
     "speed": [1, 2, 4],
-    "capacity": [2, 2, 3],  # it and the demand decide what fits, not how long it takes: any fraction is exact enough
+    "capacity": [2, 2, 3],  # determines fits, not durations, so that any fraction is exact enough
     "release": [0, 0, 2, 4, 8],
     "load": [0, 8, 16, 32, 48, 64],
     "data": [0, 12, 24, 36, 48],  # any number of predecessors divides it
@@ -54,7 +55,7 @@ CHOICES: dict[str, list[float]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """An instance, the background it runs under, and the actions of an episode."""
+    """An instance, its background load, and the actions of an episode."""
 
     instance: dict[str, Any]
     load: list[list[float]]  # (B, F) bank of background traces
@@ -63,13 +64,13 @@ class Case:
     actions: list[tuple[int, float, float]]  # host, eta, eps
 
     def background(self, resource: int, time: float) -> float:
-        """Background of a resource, in the order of `offset`, at a time."""
+        """Background load of a resource, numbered as in `offset`, at a time."""
         frames = len(self.load[0])
         row, first = divmod(self.offset[resource], frames)
         return self.load[row][(first + int(time // self.frame)) % frames]
 
     def oracle(self, rounding: float = 0.0) -> Oracle:
-        """The oracle for this case; links come first in `offset`, then the hosts."""
+        """The oracle for this case; in `offset`, links precede hosts."""
         return Oracle(
             self.instance, self.background, lambda h, time: self.background(CONFIG.max_links + h, time), rounding
         )
@@ -109,7 +110,7 @@ def draw_case(rng: random.Random, exact: bool, background: bool) -> Case:
 
 
 def draw_links(rng: random.Random) -> list[tuple[int, int]]:
-    """A connected topology: a random tree and random links on top, in random order and direction."""
+    """A connected topology: a random tree and additional random links, in random order and direction."""
     tree = {(rng.randrange(b), b) for b in range(1, V)}
     others = {(a, b) for b in range(V) for a in range(b)} - tree
     chosen = [*sorted(tree), *(link for link in sorted(others) if rng.random() < 0.4)]
@@ -118,7 +119,7 @@ def draw_links(rng: random.Random) -> list[tuple[int, int]]:
 
 
 def draw_service(rng: random.Random, draw: Callable[[str], float]) -> dict[str, Any]:
-    """A service whose DAG has up to N microservices and any edges from lower to higher index."""
+    """A service with up to N microservices and random edges from lower to higher indices."""
     size = rng.randint(1, CONFIG.max_microservices)
     return {
         "release": draw("release"),
@@ -132,7 +133,7 @@ def draw_service(rng: random.Random, draw: Callable[[str], float]) -> dict[str, 
 
 @functools.partial(jax.jit, static_argnums=0)
 def rollout(env, params, offset, actions):
-    """Every step's reward and info of one episode, the background's offsets replaced."""
+    """Reward and info of every step of one episode, with the given offsets of the background traces."""
     key = jax.random.key(0)
     _, state = env.reset(key, params)
     state = state.replace(episode=state.episode.replace(offset=offset))
@@ -145,7 +146,7 @@ def rollout(env, params, offset, actions):
 
 
 def simulate(case: Case, config: EnvConfig) -> dict[str, np.ndarray]:
-    """The simulator's episode: an array over the steps for each entry of `info`, and `reward`, `terminated`."""
+    """The simulator's episode: arrays over the steps, for each entry of `info`, `reward` and `terminated`."""
     env, params = build_instance(**case.instance, config=config)
     load, frame = jnp.asarray(case.load, jnp.float32), jnp.asarray(case.frame, jnp.float32)
     params = params.replace(background=Background(load=load, frame=frame))
@@ -173,17 +174,16 @@ def consult(case: Case) -> tuple[list[Record], float]:
 
 
 def same(record: Record, expected: Record, tolerance: float) -> bool:
-    """Is it the same decision, at the same times, with the same hold? The tolerance is relative to the finish."""
-    what = (record.service, record.microservice, record.host)
-    if what != (expected.service, expected.microservice, expected.host):
+    """Whether two decisions are the same, with the same times and hold; the tolerance is relative to the finish."""
+    if any(getattr(record, name) != getattr(expected, name) for name in ("service", "microservice", "host")):
         return False
     pairs = [(getattr(record, name), getattr(expected, name)) for name in TIMES]
     pairs += [(record.flow_start - record.time, expected.flow_start - expected.time)]
     return all(abs(a - b) <= tolerance * expected.finish for a, b in pairs)
 
 
-def hangs_on_the_last_bit(case: Case, records: list[Record]) -> bool:
-    """Does the oracle itself answer otherwise when loads, data and the time scale change in the seventh digit?"""
+def depends_on_the_last_bit(case: Case, records: list[Record]) -> bool:
+    """Whether the oracle decides differently if loads, data and the time scale change in the seventh digit."""
     rng = random.Random(0)
 
     def shake(value: float) -> float:
@@ -207,25 +207,26 @@ def hangs_on_the_last_bit(case: Case, records: list[Record]) -> bool:
 
 
 def decides_between_frames(case: Case, trace: dict[str, np.ndarray]) -> bool:
-    """Is some decision so near to where a frame of the background ends that its rounding says which frame it is in?"""
+    """Whether a decision is so close to the end of a background frame that rounding determines its frame."""
     if all(share == case.load[0][0] for row in case.load for share in row):
-        return False  # the frames are all alike
+        return False  # all frames are equal
     times = trace["time"][trace["decided"] & (trace["time"] > 0.0)].astype(np.float64)
     return bool((np.abs(times - np.round(times / case.frame) * case.frame) <= 4.0 * ROUNDING * times).any())
 
 
 def for_random_cases(check: Callable[[Case], None], exact: bool, background: bool, examples: int) -> None:
-    """Call `check` with that many random cases.
+    """Call `check` with `examples` random cases.
 
-    Python's own generator draws them, from hypothesis's seeds. Hypothesis's draws favour round numbers and constants of
-    whatever source is loaded: then a quarter of the rough cases hangs on rounding, another with every module added.
+    Python's generator draws them from hypothesis's seeds. Hypothesis's own draws favour round numbers and constants in
+    the loaded source code: a quarter of the rough cases would then depend on rounding, and a different quarter with
+    every module added.
     """
 
     @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(st.randoms(use_true_random=True))
     def run(rng):
         case = draw_case(rng, exact, background)
-        note(str(case))  # a failure prints it
+        note(str(case))  # printed on failure
         check(case)
 
     run()
@@ -240,7 +241,7 @@ EXAMPLES = pytest.mark.parametrize("examples", [120, pytest.param(1000, marks=py
 @BACKGROUND
 @EXAMPLES
 def test_episodes_agree_with_the_oracle(exact, background, examples):
-    """Order, host, hold, data ready, start, finish, the reward and ACT, without one merged segment."""
+    """Order, host, hold, data ready, start, finish, reward and ACT agree, without any merged segment."""
     count = Counter()
     tolerance = 0.0 if exact else FLOAT32
 
@@ -251,7 +252,7 @@ def test_episodes_agree_with_the_oracle(exact, background, examples):
         records = records_of(trace)
         assert trace["merges"].max() == 0
         agree = [same(record, answer, tolerance) for record, answer in zip(records, expected, strict=True)]
-        if not exact and not all(agree) and hangs_on_the_last_bit(case, expected):
+        if not exact and not all(agree) and depends_on_the_last_bit(case, expected):
             count["dismissed"] += 1
             assume(False)
         for record, answer, fine in zip(records, expected, agree, strict=True):
@@ -263,10 +264,10 @@ def test_episodes_agree_with_the_oracle(exact, background, examples):
 
 
 def check_outcome(trace: dict[str, np.ndarray], expected: list[Record], act: float, tolerance: float) -> None:
-    """Rewards, ACT and the end of an episode; nothing happens after it."""
+    """Check rewards, ACT and termination, and that nothing happens afterwards."""
     last = len(expected) - 1
     rewards = [record.act_reward for record in expected]
-    error = 2 * tolerance * max(record.finish for record in expected)  # a reward is a difference
+    error = 2 * tolerance * max(record.finish for record in expected)  # a reward is a difference of two instants
     np.testing.assert_allclose(trace["reward"][: last + 1], rewards, rtol=0, atol=error)
     np.testing.assert_allclose(trace["act"][last], act, rtol=FLOAT32)
     np.testing.assert_array_equal(trace["terminated"], np.arange(STEPS) >= last)
@@ -278,10 +279,10 @@ def check_outcome(trace: dict[str, np.ndarray], expected: list[Record], act: flo
 @BACKGROUND
 @pytest.mark.parametrize("config", [CONFIG, TINY], ids=["ample", "tiny"])
 @EXAMPLES
-def test_episodes_keep_the_constraints(exact, background, config, examples):
-    """Given the decisions committed so far, nothing starts too early or lasts too long, and nothing is over-committed.
+def test_episodes_satisfy_the_constraints(exact, background, config, examples):
+    """Given the committed decisions, nothing starts too early or lasts too long, and no capacity is exceeded.
 
-    A timeline with few breakpoints merges segments: it may start later than necessary, never earlier.
+    A timeline with few breakpoints merges segments: reservations may start later than necessary, never earlier.
     """
     count = Counter()
 
@@ -305,7 +306,7 @@ def test_episodes_keep_the_constraints(exact, background, config, examples):
 
 
 def check_decision(oracle: Oracle, record: Record, host: int, eta: float, eps: float) -> None:
-    """One decision of the simulator, given its earlier ones."""
+    """Check one decision of the simulator, given its earlier ones."""
     earliest = oracle.would(host, eta, eps)
     what = (earliest.service, earliest.microservice, earliest.host)
     assert (record.service, record.microservice, record.host) == what

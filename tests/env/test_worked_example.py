@@ -1,4 +1,4 @@
-"""The episode of docs/worked_example.md, number by number."""
+"""Every number of the episode in docs/worked_example.md."""
 
 import jax
 import jax.numpy as jnp
@@ -36,15 +36,15 @@ FIELDS = ("time", "service", "microservice", "host", "flow_start", "data_ready",
 EXPECTED = [
     # A0: 40 Mbit at 0.5 * 10 Mbit/s = 8 s from 0 + 1; then 200 / 50 = 4 s.
     (0, 0, 0, 1, 1, 9, 9, 13),
-    # A1: 30 Mbit at 5 Mbit/s = 6 s beside A0's flow; its 2 s do not fit into [8, 9), so it waits for A0's end.
+    # A1: 30 Mbit at 5 Mbit/s = 6 s, concurrent with A0's flow; its 2 s do not fit into [8, 9), so it waits for A0.
     (0, 0, 1, 1, 2, 8, 13, 15),
-    # B0: input at hand; 100 / 50 = 2 s fit before A0's execution.
+    # B0: its input is local; 100 / 50 = 2 s fit before A0's execution.
     (3, 1, 0, 1, 3, 3, 3, 5),
-    # B1: 20 Mbit at 10 Mbit/s = 2 s, but half the link is taken until 9; then 300 / 100 = 3 s.
+    # B1: 20 Mbit at 10 Mbit/s = 2 s, but half the link is reserved until 9; then 300 / 100 = 3 s.
     (5, 1, 1, 0, 9, 11, 11, 14),
-    # A2: device 3 is at node 1; 100 / 20 = 5 s.
+    # A2: end device 3 is attached to node 1; 100 / 20 = 5 s.
     (13, 0, 2, 3, 13, 13, 13, 18),
-    # B2: the 20 Mbit of B0 at 10 Mbit/s = 2 s, those of B1 are here; then 200 / 100 = 2 s.
+    # B2: the 20 Mbit of B0 at 10 Mbit/s = 2 s, those of B1 are local; then 200 / 100 = 2 s.
     (14, 1, 2, 0, 14, 16, 16, 18),
 ]
 ACT_REWARDS = [-13, -2, -2, -9, -3, -4]
@@ -52,7 +52,7 @@ FINISH_REWARDS = [-13, -15, -2, -9, -5, -4]  # time - finish
 ACT = (18 + (18 - 3)) / 2
 
 
-def test_oracle_computes_the_worked_example():
+def test_the_oracle_computes_the_worked_example():
     oracle = Oracle(EXAMPLE)
     records = [oracle.decide(*action) for action in ACTIONS]
     assert [tuple(getattr(record, name) for name in FIELDS) for record in records] == EXPECTED
@@ -64,7 +64,7 @@ def test_oracle_computes_the_worked_example():
 
 
 @pytest.mark.parametrize(("reward", "rewards"), [("act", ACT_REWARDS), ("ready-to-finish", FINISH_REWARDS)])
-def test_simulator_computes_the_worked_example(reward, rewards):
+def test_the_simulator_computes_the_worked_example(reward, rewards):
     config = EnvConfig(num_nodes=2, max_links=3, num_services=2, max_microservices=4, reward=reward)
     env, params = build_instance(**EXAMPLE, config=config)
     key = jax.random.key(0)
@@ -80,10 +80,10 @@ def test_simulator_computes_the_worked_example(reward, rewards):
     assert info["act"] == ACT
 
 
-def test_oracle_prefers_few_hops_then_bandwidth_then_low_nodes():
+def test_the_oracle_prefers_few_hops_then_high_bandwidth_then_low_indices():
     links = [(0, 1, 4), (1, 3, 4), (0, 2, 4), (2, 3, 4), (0, 3, 1), (3, 4, 9), (1, 5, 2), (2, 5, 3), (4, 5, 9)]
     assert shortest_route(links, 0, 0) == []
-    assert shortest_route(links, 0, 3) == [4]  # one hop, however slow
+    assert shortest_route(links, 0, 3) == [4]  # one hop, in spite of its low bandwidth
     assert shortest_route(links, 2, 1) == [2, 0]  # through 0, bottleneck 4, as through 3; not through 5, bottleneck 3
     assert shortest_route(links, 0, 5) == [2, 7]  # through 2, bottleneck 3, rather than through 1, bottleneck 2
     assert shortest_route(links, 0, 4) == [4, 5]

@@ -1,12 +1,15 @@
-"""A small random scenario and whole episodes of it, for tests."""
+"""A small random scenario, and whole episodes of it."""
 
 from functools import partial
+from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcec.env import HISTORY, Action, CECEnv
+from jaxcec.env import HISTORY, Action, CECEnv, EnvParams, EnvState, Observation
+from jaxcec.env.types import Episode
 from jaxcec.scenarios.scenario import Scenario
 
 SMALL = Scenario(
@@ -24,11 +27,11 @@ SMALL = Scenario(
     link_breakpoints=64,
     host_breakpoints=48,
 )
-STEPS = SMALL.num_services * SMALL.max_microservices  # at least the length of an episode
+STEPS = SMALL.num_services * SMALL.max_microservices  # upper bound of an episode's length
 
 
-def random_actions(env: CECEnv, key, shape: tuple[int, ...] = ()) -> Action:
-    """Actions with leading axes of this shape, from the whole action space."""
+def random_actions(env: CECEnv, key: chex.PRNGKey, shape: tuple[int, ...] = ()) -> Action:
+    """Actions drawn from the action space, with leading axes of a given shape."""
     sample = env.action_space().sample
     for _ in shape:
         sample = jax.vmap(sample)
@@ -36,16 +39,18 @@ def random_actions(env: CECEnv, key, shape: tuple[int, ...] = ()) -> Action:
 
 
 @partial(jax.jit, static_argnums=0)
-def rollout(env: CECEnv, params, state, actions: Action):
-    """Decide with each action in turn, without auto-reset.
+def rollout(
+    env: CECEnv, params: EnvParams, state: EnvState, actions: Action
+) -> tuple[Observation, dict[str, chex.Array], Episode]:
+    """Take the actions in turn, without auto-reset.
 
     Returns:
-        What was observed before each decision; the decisions' records, `info` with `reward` and `terminated`; and the
-        small part of the state after each.
+        The observation before each decision; the records of the decisions, which are `info` with `reward` and
+        `terminated`; and the small part of the state after each decision.
     """
     key = jax.random.key(0)
 
-    def step(state, action):
+    def step(state: EnvState, action: Action) -> tuple[EnvState, Any]:
         seen = env.observe(key, state, None, params)
         _, state, reward, terminated, info = env.step_env(key, state, action, params)
         return state, (seen, info | {"reward": reward, "terminated": terminated}, state.episode)
@@ -53,21 +58,21 @@ def rollout(env: CECEnv, params, state, actions: Action):
     return jax.lax.scan(step, state, actions)[1]
 
 
-def equal(a, b, axes: int = 0, rtol: float = 0.0) -> np.ndarray:
-    """Are two pytrees equal, by default bit by bit? One answer for each index of so many leading axes."""
+def equal(a: chex.ArrayTree, b: chex.ArrayTree, axes: int = 0, rtol: float = 0.0) -> np.ndarray:
+    """Whether two pytrees are equal, by default bitwise, for each index of the first `axes` axes."""
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     same = [np.isclose(x, y, rtol=rtol, atol=0.0) for x, y in pairs]
     return np.all([x.reshape((*x.shape[:axes], -1)).all(axis=-1) for x in same], axis=0)
 
 
-def changed_later(state, params):
-    """One state in two worlds: as it is, and with all that is to come changed.
+def changed_later(state: EnvState, params: EnvParams) -> tuple[EnvState, EnvParams, chex.Array]:
+    """Change the whole future of a state.
 
-    Changed are all frames of load but the present one and those before it that are known, and every service still to
-    come, in the banks and where it stands in the state.
+    This changes all frames of background load except the current one and the known ones before it, and every service
+    not yet released, both in the banks and in the state.
 
     Returns:
-        The changed state and params, and whether any service is still to come.
+        The changed state and params, and () bool, whether any service is not yet released.
     """
     episode = state.episode
     now = jnp.min(episode.next_ready)

@@ -1,10 +1,10 @@
-"""Instances as a reader writes them."""
+"""Instances as a user writes them."""
 
 import jax
 
-from jaxcec.env import build_instance
+from jaxcec.env import Observation, build_instance
 
-# Three nodes in a row, two services.
+# Three nodes in a line and two services.
 INSTANCE = {
     "links": [(0, 1, 10), (1, 2, 5)],
     "node_speed": [40, 20, 10],
@@ -24,8 +24,10 @@ INSTANCE = {
 }
 
 
-def smallest_observation():
-    """What is seen of one microservice and two nodes."""
+def smallest_observation() -> Observation:
+    """The first observation of an instance of one microservice and two nodes."""
     service = {"release": 0, "source": 0, "preds": [[]], "load": [1], "data": [1], "demand": [[1, 1]]}
-    env, params = build_instance([(0, 1, 1)], [1, 1], [1, 1], [[1, 1]] * 2, [service])
+    env, params = build_instance(
+        links=[(0, 1, 1)], node_speed=[1, 1], device_speed=[1, 1], capacity=[[1, 1]] * 2, services=[service]
+    )
     return env.reset(jax.random.key(0), params)[0]

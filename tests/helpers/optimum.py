@@ -1,23 +1,24 @@
-"""The least sum of completion times of an instance, proved by CP-SAT: the simulator's model as an integer programme.
+"""The proven least sum of completion times of an instance, by CP-SAT on an integer program of the simulator's model.
 
-Variables are the host of each microservice and when its flow and its execution start; every flow is sent at full rate.
-Links and hosts are cumulative resources. There is no order of decisions, and flows and executions may wait at will.
+The variables are the host of each microservice and the start of its flow and of its execution; every flow is sent at
+full rate. Links and hosts are cumulative resources. There is no order of decisions, and flows and executions may wait
+arbitrarily.
 
-All durations must be whole seconds: loads, data, speeds and bandwidths must see to it.
+Loads, data, speeds and bandwidths must be such that all durations are whole seconds.
 """
 
 import itertools
 import math
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ortools.sat.python import cp_model
 
 from helpers.oracle import shortest_route
 
-Microservice = tuple[int, int]  # service, index in it
-UNIT = 64  # of a link's bandwidth: shares are whole multiples of 1 / UNIT
-FEW = 10  # s
+Microservice = tuple[int, int]  # service, index within it
+UNIT = 64  # shares of a link's bandwidth are whole multiples of 1 / UNIT
+FEW = 10  # s, for the second search, of an optimum of least wait
 
 
 class Optimum(NamedTuple):
@@ -28,18 +29,18 @@ class Optimum(NamedTuple):
     host: dict[Microservice, int]
     flow_start: dict[Microservice, int]
     start: dict[Microservice, int]
-    wait: int  # sum of what executions wait for, their input being there
-    seconds: float  # that the proof took
+    wait: int  # sum of the waits of executions after their input has arrived
+    seconds: float  # duration of the proof
 
 
-class Programme:
+class Program:
     """The variables and constraints of one instance.
 
     Args:
-        instance: as `jaxcec.env.build_instance` takes it; no microservice has more than a few predecessors.
+        instance: the arguments of `jaxcec.env.build_instance`; microservices have few predecessors.
     """
 
-    def __init__(self, instance: dict):
+    def __init__(self, instance: dict[str, Any]) -> None:
         self.instance, self.model = instance, cp_model.CpModel()
         self.num_nodes, self.num_links = len(instance["node_speed"]), len(instance["links"])
         self.speed = [*instance["node_speed"], *instance["device_speed"]]
@@ -48,21 +49,21 @@ class Programme:
         nodes = range(self.num_nodes)
         self.routes = {(a, b): shortest_route(instance["links"], a, b) for a in nodes for b in nodes}
         services = instance["services"]
-        # Run one after the other at their sources, no service takes longer than all of them; an optimum costs no more.
+        # In sequence at their sources, no service takes longer than all of them together, and an optimum costs no more.
         alone = sum(load / self.speed[s["source"]] for s in services for load in s["load"])
         self.horizon = math.ceil(max(s["release"] for s in services) + len(services) * alone)
         self.running = [[] for _ in self.speed]  # (interval, demand of each kind) by host
         self.flowing = []  # (interval, usage of each link)
         self.runs, self.node, self.flow_start, self.start, self.finish = {}, {}, {}, {}, {}
-        self.wait = []  # of each execution
+        self.wait = []  # of each execution, after its input has arrived
         for i, service in enumerate(services):
             for j in range(len(service["load"])):
                 self._place(i, j, service)
         self._respect_capacities()
         self.total = sum(self._completion(i, service) for i, service in enumerate(services))
 
-    def _place(self, i: int, j: int, service: dict) -> None:
-        """One microservice: its host, its flow, its execution."""
+    def _place(self, i: int, j: int, service: dict[str, Any]) -> None:
+        """Host, flow and execution of one microservice."""
         model, what = self.model, (i, j)
         runs = [model.new_bool_var("") for _ in self.speed]
         model.add_exactly_one(runs)
@@ -74,7 +75,7 @@ class Programme:
         self.flow_start[what], self.start[what], self.finish[what] = flow_start, start, finish
         moves, duration = self._flow(what, service)
         model.add(flow_start >= ready)
-        model.add(flow_start == ready).only_enforce_if(~moves)  # nothing to move cannot be held
+        model.add(flow_start == ready).only_enforce_if(~moves)  # a flow without data has no hold
         model.add(start >= flow_start + duration)
         self.wait.append(start - flow_start - duration)
 
@@ -85,8 +86,8 @@ class Programme:
             interval = model.new_optional_fixed_size_interval_var(start, duration, run, "")
             self.running[h].append((interval, demand))
 
-    def _flow(self, what: Microservice, service: dict) -> tuple[cp_model.IntVar, cp_model.IntVar]:
-        """Is there a flow, and how long does it take: a table over where the input is and where it goes."""
+    def _flow(self, what: Microservice, service: dict[str, Any]) -> tuple[cp_model.IntVar, cp_model.IntVar]:
+        """Existence and duration of the flow, as a table over the locations of the input and the target."""
         preds = [(what[0], k) for k in service["preds"][what[1]]]
         nodes = range(self.num_nodes)
         rows = []
@@ -103,7 +104,7 @@ class Programme:
         return moves, duration
 
     def _coflow(self, data: int, holders: tuple[int, ...], target: int) -> list[int]:
-        """Its duration at full rate, and its share of each link in units."""
+        """Duration of a coflow at full rate, and its share of each link in units."""
         alone = [Fraction(0)] * self.num_links
         for holder in holders:
             for e in self.routes[holder, target]:
@@ -120,7 +121,7 @@ class Programme:
         for e in range(self.num_links):
             self.model.add_cumulative(intervals, [usage[e] for usage in usages], UNIT)
 
-    def _completion(self, i: int, service: dict) -> cp_model.LinearExpr:
+    def _completion(self, i: int, service: dict[str, Any]) -> cp_model.LinearExpr:
         last = self._instant()
         self.model.add_max_equality(last, [self.finish[i, j] for j in range(len(service["load"]))])
         return last - service["release"]
@@ -129,52 +130,58 @@ class Programme:
         return self.model.new_int_var(0, self.horizon if most is None else most, "")
 
 
-def solve(instance: dict, seconds: float, waits: bool = True) -> Optimum:
-    """The optimum, if it is proved in so many seconds, and of the optima then found in a few one of least wait.
+def solve(instance: dict[str, Any], seconds: float, waits: bool = True) -> Optimum:
+    """An optimum, and whether it is proved; among the optima found in FEW more seconds, one of least wait.
 
     Args:
-        instance: see `Programme`.
-        seconds: for the proof.
-        waits: whether an execution may start later than its input is there.
+        instance: see `Program`.
+        seconds: time limit of the proof.
+        waits: whether an execution may start later than its input arrives.
     """
-    programme, solver = Programme(instance), cp_model.CpSolver()
+    program, solver = Program(instance), cp_model.CpSolver()
     solver.parameters.num_workers, solver.parameters.max_time_in_seconds = 2, seconds
-    model = programme.model
+    model = program.model
     if not waits:
-        model.add(sum(programme.wait) == 0)
-    model.minimize(programme.total)
+        model.add(sum(program.wait) == 0)
+    model.minimize(program.total)
     status, took = solver.solve(model), solver.wall_time
     total, proved = round(solver.objective_value), status == cp_model.OPTIMAL
-    runs = itertools.chain(*programme.runs.values())
-    for variable in [*programme.flow_start.values(), *programme.start.values(), *runs]:
+    runs = itertools.chain(*program.runs.values())
+    for variable in [*program.flow_start.values(), *program.start.values(), *runs]:
         model.add_hint(variable, solver.value(variable))
-    model.add(programme.total == total)
-    model.minimize(sum(programme.wait))
+    model.add(program.total == total)
+    model.minimize(sum(program.wait))
     solver.parameters.max_time_in_seconds = FEW
     solver.solve(model)
     return Optimum(
         total=total,
         proved=proved,
-        host={what: [solver.value(run) for run in runs].index(1) for what, runs in programme.runs.items()},
-        flow_start={what: solver.value(start) for what, start in programme.flow_start.items()},
-        start={what: solver.value(start) for what, start in programme.start.items()},
+        host={what: [solver.value(run) for run in runs].index(1) for what, runs in program.runs.items()},
+        flow_start={what: solver.value(start) for what, start in program.flow_start.items()},
+        start={what: solver.value(start) for what, start in program.start.items()},
         wait=round(solver.objective_value),
         seconds=took,
     )
 
 
-def total_of(instance: dict, host: dict, flow_start: dict, start: dict) -> int | None:
-    """The sum of completion times of a schedule, or None if it breaks a constraint."""
-    programme, solver = Programme(instance), cp_model.CpSolver()
-    for what, runs in programme.runs.items():
-        programme.model.add(runs[host[what]] == 1)
-        programme.model.add(programme.flow_start[what] == flow_start[what])
-        programme.model.add(programme.start[what] == start[what])
-    solved = solver.solve(programme.model) == cp_model.OPTIMAL
-    return solver.value(programme.total) if solved else None
+def total_of(
+    instance: dict[str, Any],
+    *,
+    host: dict[Microservice, int],
+    flow_start: dict[Microservice, int],
+    start: dict[Microservice, int],
+) -> int | None:
+    """The sum of completion times of a schedule, or None if it violates a constraint."""
+    program, solver = Program(instance), cp_model.CpSolver()
+    for what, runs in program.runs.items():
+        program.model.add(runs[host[what]] == 1)
+        program.model.add(program.flow_start[what] == flow_start[what])
+        program.model.add(program.start[what] == start[what])
+    solved = solver.solve(program.model) == cp_model.OPTIMAL
+    return solver.value(program.total) if solved else None
 
 
 def whole(value: Fraction) -> int:
-    """A number that must be whole."""
-    assert value.denominator == 1, f"{value} is not whole: not an exact instance"
+    """The integer that a fraction must be."""
+    assert value.denominator == 1, f"{value} is not whole: the instance is not exact"
     return value.numerator

@@ -1,8 +1,8 @@
-"""A second simulator of the same model, to check `jaxcec.env` against: slow, plain Python, float64.
+"""A second simulator of the model, slow, in plain Python and float64, against which `jaxcec.env` is checked.
 
-It shares no code and no idea of an implementation with `jaxcec.env`: reservations are kept as a list of
-(start, end, usage), never as a timeline; routes are found by enumerating paths; the next microservice by looking at
-all of them. Units are those of the simulator: s, Mbit, Mbit/s, Mcycles, Mcycles/s.
+It shares neither code nor algorithms with `jaxcec.env`: reservations are a list of (start, end, usage), not a timeline;
+routes are found by enumeration of paths, and the next microservice by inspection of all of them. Units are those of the
+simulator: s, Mbit, Mbit/s, Mcycles, Mcycles/s.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-TOLERANCE = 1e-5  # of a capacity: usage up to capacity * (1 + TOLERANCE) counts as fitting
-LEAST_FRACTION = 1e-3  # the smallest bandwidth fraction eta; a smaller one is raised to it
+TOLERANCE = 1e-5  # usage up to capacity * (1 + TOLERANCE) fits
+LEAST_FRACTION = 1e-3  # least bandwidth fraction eta; smaller ones are clipped to it
 
 
 @dataclass(frozen=True)
 class Record:
-    """One decision and what became of it; times in s."""
+    """One decision and its outcome; times in s."""
 
-    time: float  # t, when it was taken
+    time: float  # t of the decision
     service: int
     microservice: int
     host: int  # edge node 0..V-1, or end device V..2V-1
@@ -37,9 +37,9 @@ class Reservations:
     """Reservations of one or more cumulative resources.
 
     Args:
-        capacity: what each resource can give at any instant.
-        rounding: overlaps in time shorter than this, relative to the instant, are ignored. 0 is exact; reservations
-            that were rounded to float32 may overlap by an ulp.
+        capacity: of each resource, at any instant.
+        rounding: shorter overlaps, relative to the instant, are ignored. 0 is exact; reservations rounded to float32
+            may overlap by an ulp.
     """
 
     def __init__(self, capacity: Sequence[float], rounding: float = 0.0) -> None:
@@ -52,7 +52,7 @@ class Reservations:
         self.held.append((start, end, usage))
 
     def pieces(self, start: float, end: float) -> list[tuple[float, list[float]]]:
-        """Cut [start, end) where any reservation begins or ends; give each piece's beginning and the usage in it."""
+        """Split [start, end) where a reservation begins or ends; return the beginning and the usage of each piece."""
         overlapping = [held for held in self.held if held[0] < end and start < held[1]]
         inside = {instant for held in overlapping for instant in held[:2] if start < instant < end}
         result = []
@@ -63,7 +63,7 @@ class Reservations:
         return result
 
     def fits(self, usage: Sequence[float], start: float, end: float) -> bool:
-        """Can `usage` be had for the whole of [start, end)? Resources of which nothing is asked do not matter."""
+        """Whether `usage` is available throughout [start, end); resources that it does not use do not matter."""
         return all(
             used[k] + usage[k] <= self.capacity[k] * (1 + TOLERANCE)
             for _, used in self.pieces(start, end)
@@ -72,9 +72,9 @@ class Reservations:
         )
 
     def earliest_start(self, usage: Sequence[float], not_before: float, duration: float) -> float:
-        """The first instant from which `usage` can be had for `duration`.
+        """The first instant from which `usage` is available for `duration`.
 
-        Waiting can only help until some reservation ends, so `not_before` and the ends are all there is to try.
+        Availability only increases when a reservation ends, so the candidates are `not_before` and these ends.
         """
         ends = {end for _, end, _ in self.held if end > not_before}
         for candidate in [not_before, *sorted(ends)]:
@@ -83,7 +83,7 @@ class Reservations:
         raise ValueError(f"usage {usage} exceeds the capacity {self.capacity}")
 
     def check(self, tolerance: float) -> None:
-        """Assert that no resource is ever used beyond its capacity * (1 + tolerance)."""
+        """Assert that the usage of no resource ever exceeds capacity * (1 + tolerance)."""
         first = min((start for start, _, _ in self.held), default=0.0)
         last = max((end for _, end, _ in self.held), default=0.0)
         for instant, used in self.pieces(first, last):
@@ -92,13 +92,13 @@ class Reservations:
 
 
 def shortest_route(links: Sequence[tuple[int, int, float]], source: int, target: int) -> list[int]:
-    """Links on the path from `source` to `target`: fewest hops, then largest bottleneck, then least node sequence."""
+    """Links on the path from `source` to `target`: fewest hops, then largest bottleneck, then lowest node sequence."""
 
     def preference(path: tuple[list[int], list[int]]) -> tuple[float, list[int]]:
         nodes, route = path
         return -min((links[e][2] for e in route), default=math.inf), nodes
 
-    paths: list[tuple[list[int], list[int]]] = [([source], [])]  # nodes, links; all simple paths of the same length
+    paths: list[tuple[list[int], list[int]]] = [([source], [])]  # nodes and links of all simple paths of one length
     while paths:
         arrived = [path for path in paths if path[0][-1] == target]
         if arrived:
@@ -114,14 +114,14 @@ def shortest_route(links: Sequence[tuple[int, int, float]], source: int, target:
 
 
 class Oracle:
-    """One episode.
+    """One episode of the model.
 
     Args:
         instance: `links` [(a, b, Mbit/s)], `node_speed` and `device_speed` per edge node, `capacity` [[cpu, memory]]
             per edge node, `services` [{release, source, preds, load, data, demand}]; see `jaxcec.env.build_instance`.
-        link_load: background of link e at time t, in [0, 0.9].
-        host_load: background of host h at time t, in [0, 0.9].
-        rounding: see `Reservations`; for following the committed decisions of a float32 simulator.
+        link_load: background load of link e at time t, in [0, 0.9].
+        host_load: background load of host h at time t, in [0, 0.9].
+        rounding: see `Reservations`; positive to follow the committed decisions of a float32 simulator.
     """
 
     def __init__(
@@ -140,17 +140,17 @@ class Oracle:
         self.link_load, self.host_load, self.rounding = link_load, host_load, rounding
         self.traffic = Reservations([bandwidth for _, _, bandwidth in self.links], rounding)
         self.running = [Reservations(capacity, rounding) for capacity in self.capacity]
-        self.records: dict[tuple[int, int], Record] = {}  # (service, microservice) -> its decision
+        self.records: dict[tuple[int, int], Record] = {}  # by (service, microservice)
 
     def ready(self, service: int, microservice: int) -> float | None:
-        """When the microservice's predecessors have all finished; None while one of them is undecided."""
+        """When all predecessors of the microservice have finished; None while one of them is undecided."""
         preds = [(service, k) for k in self.services[service]["preds"][microservice]]
         if any(pred not in self.records for pred in preds):
             return None
         return max([self.services[service]["release"], *(self.records[pred].finish for pred in preds)])
 
     def current(self) -> tuple[int, int, float] | None:
-        """The service and microservice to decide next, and the decision time; None at the episode's end."""
+        """Service, microservice and time of the next decision; None after termination."""
         ready = [
             (time, i, j)
             for i, service in enumerate(self.services)
@@ -163,9 +163,9 @@ class Oracle:
         return service, microservice, time
 
     def coflow(self, service: int, microservice: int, host: int) -> list[float]:
-        """Mbit that must cross each link to bring the microservice's input to the host."""
+        """Mbit that cross each link to bring the microservice's input to the host."""
         job = self.services[service]
-        # A device is where its edge node is: no link lies between them.
+        # An end device counts as its edge node: there is no link between them.
         holders = [self.records[service, k].host % self.num_nodes for k in job["preds"][microservice]] or [
             job["source"]
         ]
@@ -176,12 +176,12 @@ class Oracle:
         return volume
 
     def demand(self, service: int, microservice: int, host: int) -> list[float]:
-        """What the microservice holds of the host's resources while it runs: at most everything."""
+        """Resources of the host that the microservice holds while it runs, at most all of them."""
         asked = self.services[service]["demand"][microservice]
         return [min(r, capacity) for r, capacity in zip(asked, self.capacity[host], strict=True)]
 
     def earliest_flow(self, volume: Sequence[float], time: float, eta: float, eps: float) -> tuple[float, float]:
-        """When a coflow asked for at `time` starts and when its data are ready."""
+        """Start of a coflow decided at `time`, and the arrival of its data."""
         if not any(volume):
             return time, time
         offered = [bandwidth * (1 - self.link_load(e, time)) for e, (_, _, bandwidth) in enumerate(self.links)]
@@ -193,7 +193,7 @@ class Oracle:
     def earliest_execution(
         self, service: int, microservice: int, host: int, time: float, ready: float
     ) -> tuple[float, float]:
-        """When an execution, its data `ready` and decided at `time`, starts and when it finishes."""
+        """Start and finish of an execution decided at `time` whose data arrive at `ready`."""
         speed = self.speed[host] * (1 - self.host_load(host, time))
         duration = self.services[service]["load"][microservice] / speed
         if duration == 0:
@@ -203,7 +203,7 @@ class Oracle:
         return start, start + duration
 
     def would(self, host: int, eta: float, eps: float) -> Record:
-        """What the decision at hand would lead to, given all that is committed. Commits nothing."""
+        """The outcome of the current decision, given all committed decisions; commits nothing."""
         current = self.current()
         assert current is not None, "every microservice is decided"
         service, microservice, time = current
@@ -217,10 +217,10 @@ class Oracle:
         )
 
     def commit(self, record: Record) -> None:
-        """Book a decision, this oracle's or somebody else's, at the times it says."""
+        """Reserve a decision, of this oracle or of another simulator, at its recorded times."""
         volume = self.coflow(record.service, record.microservice, record.host)
         if any(volume):
-            # Recorded times may be rounded: the longest flow they stand for, so the least rates.
+            # Recorded times may be rounded: assume the longest flow that they may represent, hence the least rates.
             tau = record.data_ready - record.flow_start + self.rounding * record.data_ready
             self.traffic.reserve([x / tau for x in volume], record.flow_start, record.data_ready)
         usage = self.demand(record.service, record.microservice, record.host)
@@ -228,13 +228,13 @@ class Oracle:
         self.records[record.service, record.microservice] = record
 
     def decide(self, host: int, eta: float, eps: float) -> Record:
-        """Take the decision at hand and commit it."""
+        """Take the current decision and commit it."""
         record = self.would(host, eta, eps)
         self.commit(record)
         return record
 
     def completion(self, service: int) -> float:
-        """TT_i so far: the latest finish less the release; 0 before the first decision."""
+        """TT_i so far: the latest finish minus the release; 0 before the first decision."""
         finishes = [record.finish for record in self.records.values() if record.service == service]
         return max(finishes) - self.services[service]["release"] if finishes else 0.0
 

@@ -1,4 +1,4 @@
-"""What `load_batch_tasks` must give, once more in plain Python, job by job, and what must hold of any table."""
+"""`load_batch_tasks` in plain Python, job by job, and the invariants of every job table."""
 
 import graphlib
 
@@ -9,7 +9,7 @@ DIGITS = "0123456789"
 
 
 def parse(name):
-    """Number and predecessors of a task, or why it has none."""
+    """Number and predecessors of a task, or the reason why its name has none."""
     if name.startswith("task_"):
         return "independent task"
     if name == "MergeTask":
@@ -38,7 +38,7 @@ def is_cyclic(preds):
 
 
 def fault(job, rows):
-    """Why a job is dropped, the first of the reasons in their order, or None."""
+    """The reason why a job is dropped, the first that applies, or None."""
     names = [parse(row["task_name"]) for row in rows]
     for reason in ("independent task", "MergeTask", "name cut", "name unknown"):
         if reason in names:
@@ -62,7 +62,7 @@ def fault(job, rows):
 
 
 def plain_load(rows):
-    """Jobs dropped by reason; of those kept the arrival, and each task's predecessors, duration, run time and plan."""
+    """Number of dropped jobs by reason; arrival of each kept job and its tasks' predecessors, durations and plans."""
     by_job = {}
     for row in rows:
         by_job.setdefault(row["job_name"], []).append(row)
@@ -91,7 +91,7 @@ def plain_tasks(rows):
 
 
 def check_invariants(table, report):
-    """Whatever was read, counts add up, numbers are finite and in range, and graphs are acyclic."""
+    """Check that counts add up, numbers are finite and in range, and graphs are acyclic."""
     assert report.rows == report.kept_tasks + sum(report.dropped_rows.values())
     assert report.jobs == report.kept_jobs + sum(report.dropped.values())
     assert report.kept_jobs == len(table) == len(table.tasks) - 1 and report.kept_tasks == table.tasks[-1]

@@ -1,4 +1,4 @@
-"""Where the real rows lie that some tests read; those tests are skipped where the rows are absent."""
+"""Paths of real trace rows that some tests read; without them, those tests are skipped."""
 
 from pathlib import Path
 

@@ -1,6 +1,9 @@
-"""Runs of the commands that take seconds, and what is found in their folders."""
+"""Settings for runs of the commands that take seconds, and access to the folders of runs."""
 
-TINY = {
+from pathlib import Path
+from typing import Any
+
+TINY: dict[str, Any] = {
     "scenario": {
         "name": "tiny",
         "num_services": 2,
@@ -26,12 +29,12 @@ TINY = {
 }
 
 
-def steps(folder):
-    """The steps of a run's checkpoints."""
+def steps(folder: Path) -> list[int]:
+    """The steps of a run's checkpoints, ascending."""
     return sorted(int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit())
 
 
-def damage(folder, step):
+def damage(folder: Path, step: int) -> None:
     """Change one byte in the middle of a checkpoint's largest file."""
     files = [path for path in (folder / "checkpoints" / str(step)).rglob("*") if path.is_file()]
     largest = max(files, key=lambda path: path.stat().st_size)

@@ -1,7 +1,7 @@
-"""Replays a schedule in SimGrid: reads it as JSON from stdin, writes when SimGrid finishes what as JSON to stdout.
+"""Replay a schedule in SimGrid: read it as JSON from stdin, write SimGrid's finish times as JSON to stdout.
 
-Needs nothing but SimGrid 3.32, so that the Python that has it (Debian's python3-simgrid) can run it apart from the
-tests' own. What comes in:
+This script needs nothing but SimGrid 3.32, so that the Python which has it (Debian's python3-simgrid) can run it
+outside the tests' environment. Input:
 
     links       [bandwidth, ...], bytes/s
     routes      [[source, target, [link, ...]], ...] between nodes
@@ -9,7 +9,7 @@ tests' own. What comes in:
     microservices   [{node, host, flops, threads, start, flows}, ...]: `threads` of each kind of resource, flows
                     [{source, bytes, rate, start}, ...]
 
-Nothing says when anything ends: that comes out, {flows: [[s, ...], ...], executions: [s, ...]}.
+The input has no finish times. Output: {flows: [[s, ...], ...], executions: [s, ...]}.
 """
 
 import json
@@ -17,7 +17,7 @@ import sys
 
 from simgrid import Actor, Engine, Host, LinkInRoute, Mailbox, NetZone, this_actor
 
-# The fluid model alone: bandwidth shared max-min fairly, without latency, slow start, windows or acknowledgements.
+# The pure fluid model: bandwidth shared max-min fairly, without latency, slow start, windows or acknowledgements.
 FLUID = [
     "network/model:CM02",
     "network/bandwidth-factor:1",
@@ -30,7 +30,7 @@ FLUID = [
 
 
 def build(zone, case):
-    """Nodes with the routes between them, and for each host and kind of resource a machine with that many cores."""
+    """Create nodes and routes, and for each host and kind of resource a machine with its number of cores."""
     nodes = {node for route in case["routes"] for node in route[:2]}
     points = {node: zone.create_host(f"node {node}", 1.0).seal().netpoint for node in sorted(nodes)}
     links = [
@@ -47,27 +47,27 @@ def build(zone, case):
 
 
 def send(name, flow, finishes, index):
-    """One flow: from its start on, at its rate or at what the links leave of it."""
+    """Run one flow from its start, at its rate or at the share that the links leave."""
     this_actor.sleep_until(flow["start"])
     Mailbox.by_name(name).put_init("", flow["bytes"]).set_rate(flow["rate"]).wait()
     finishes[index] = Engine.clock
 
 
 def compute(flops, count):
-    """So many threads at once, here."""
+    """Run `count` concurrent threads on this machine."""
     for thread in [this_actor.exec_async(flops) for _ in range(count)]:
         thread.wait()
 
 
 def run(name, task, finishes, index):
-    """Once its input has come, and not before its start: as many threads as it takes cores, of all its flops each."""
-    # All are expected from the first moment on: a flow begins when both its ends are there.
+    """Run one execution after its input has arrived and not before its start, with one thread per core it holds."""
+    # All receives are posted at the beginning, because a flow starts when both of its ends are ready.
     expected = [Mailbox.by_name(name).get_async() for _ in task["flows"]]
     for flow, _ in expected:
         flow.wait()
     this_actor.sleep_until(task["start"])
     machines = [Host.by_name(f"host {task['host']} {kind}") for kind in range(len(task["threads"]))]
-    # An actor that moves takes its threads along: each machine has its own.
+    # An actor that migrates takes its threads with it, so every machine has a separate actor.
     actors = [
         Actor.create(f"compute {name}", machine, compute, task["flops"], count)
         for machine, count in zip(machines, task["threads"], strict=True)
@@ -78,7 +78,7 @@ def run(name, task, finishes, index):
 
 
 def replay(case):
-    """Finishes of all flows and executions, s."""
+    """Finish times of all flows and executions, s."""
     engine = Engine(["replay", "--log=root.thresh:warning", *(f"--cfg={setting}" for setting in FLUID)])
     build(NetZone.create_full_zone("network"), case)
     tasks = case["microservices"]

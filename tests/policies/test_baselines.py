@@ -1,4 +1,4 @@
-"""The rules that learned policies are held against."""
+"""Baseline rules."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from jaxcec.scenarios.scenario import make_env
 KEY = jax.random.key(0)
 V = SMALL.num_nodes
 
-# Two nodes and a link of 10 Mbit/s. Service 0 brings 1000 Mbit to node 1 and so takes the link for 100 s.
+# Two nodes and a link of 10 Mbit/s. Service 0 sends 1000 Mbit to node 1 and so occupies the link for 100 s.
 CONTENTION = {
     "links": [(0, 1, 10)],
     "node_speed": [10, 100],
@@ -39,10 +39,10 @@ CONTENTION = {
 
 @pytest.fixture(scope="module")
 def episodes():
-    """Random episodes under EFT, with background load: for each decision, what was seen and what was possible.
+    """Random episodes under EFT with background load, and at each decision the result of every alternative.
 
     Returns:
-        Observations, EFT's node (decisions,), and the finish that each edge node would give (decisions, V).
+        Observations, EFT's node (decisions,), and the finish on each edge node (decisions, V).
     """
     env, params = make_env(SMALL, "train")
     every_node = Action(jnp.arange(V, dtype=jnp.int32), jnp.ones(V, jnp.float32), jnp.zeros(V, jnp.float32))
@@ -76,61 +76,61 @@ def decide(policy, seen) -> Action:
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_all_send_at_full_rate_without_hold_to_a_valid_host(name, seen):
+def test_all_rules_send_at_full_rate_without_hold_to_a_valid_host(name, seen):
     action = decide(BASELINES[name], seen)
     assert (action.bandwidth == 1).all() and (action.hold == 0).all()
     assert ((action.host >= 0) & (action.host < 2 * V)).all()
     assert (action.host.dtype, action.bandwidth.dtype, action.hold.dtype) == (jnp.int32, jnp.float32, jnp.float32)
 
 
-def test_le_decides_for_the_device_at_the_source_always(seen):
+def test_le_always_chooses_the_end_device_of_the_source(seen):
     np.testing.assert_array_equal(decide(local_device, seen).host, V + seen.service.source.argmax(axis=-1))
 
 
-def test_local_decides_for_the_source_always(seen):
+def test_local_always_chooses_the_source(seen):
     np.testing.assert_array_equal(decide(local_node, seen).host, seen.service.source.argmax(axis=-1))
 
 
-def test_greedy_adds_wait_nominal_transfer_and_run_time(seen):
+def test_greedy_adds_wait_nominal_transfer_and_execution(seen):
     nodes = seen.nodes
     np.testing.assert_array_equal(
         decide(greedy, seen).host, (nodes.wait + nodes.transfer + nodes.execution).argmin(axis=-1)
     )
 
 
-def test_greedy_is_blind_to_contention_and_eft_is_not():
+def test_greedy_ignores_link_contention_and_eft_does_not():
     env, params = build_instance(**CONTENTION)
     _, state = env.reset(KEY)
     first = Action(host=jnp.int32(1), bandwidth=jnp.float32(1.0), hold=jnp.float32(0.0))
     seen, *_ = env.step_env(KEY, state, first, params)
-    # At 1 s. Node 0: 100 / 10 = 10 s. Node 1: nominally 10 / 10 = 1 s and 100 / 100 = 1 s, but the link is free at 100.
+    # At 1 s: node 0 takes 100 / 10 = 10 s; node 1 nominally 10 / 10 + 100 / 100 = 2 s, but the link is busy until 100.
     assert (seen.nodes.wait + seen.nodes.transfer + seen.nodes.execution).tolist() == [10, 2]
     assert seen.nodes.finish.tolist() == [10, 99 + 1 + 1]
     assert greedy(seen, KEY).host == 1
     assert earliest_finish(seen, KEY).host == 0
 
 
-def test_greedy_minds_the_wait_at_the_node():
+def test_greedy_accounts_for_the_wait_at_the_node():
     services = [service | {"data": [0], "load": [10_000], "release": 0} for service in CONTENTION["services"]]
     env, params = build_instance(**CONTENTION | {"services": services})
     seen, state = env.reset(KEY)
     assert greedy(seen, KEY).host == 1
     seen, *_ = env.step_env(KEY, state, greedy(seen, KEY), params)
-    # Node 0: 10000 / 10 = 1000 s. Node 1: 100 s until it is free, then 10000 / 100 = 100 s.
+    # Node 0 takes 10000 / 10 = 1000 s. Node 1 is busy for 100 s, then takes 10000 / 100 = 100 s.
     assert seen.nodes.wait.tolist() == [0, 100]
     assert (seen.nodes.wait + seen.nodes.transfer + seen.nodes.execution).tolist() == [1000, 200]
     assert greedy(seen, KEY).host == 1
 
 
-def test_eft_takes_the_earliest_finish_that_any_edge_node_gives(episodes):
-    """Brute force: at every decision each edge node is tried."""
+def test_eft_takes_the_earliest_finish_of_all_edge_nodes(episodes):
+    """By brute force: each edge node is tried at every decision."""
     seen, chosen, finish = episodes
     np.testing.assert_allclose(seen.nodes.finish, finish, rtol=1e-4)
     assert (finish[np.arange(len(chosen)), chosen] <= finish.min(axis=-1) * (1 + 1e-4)).all()
     assert set(chosen.tolist()) == set(range(V))
 
 
-def test_peft_and_the_price_add_to_the_finish_what_they_say(seen):
+def test_rules_minimise_their_documented_costs(seen):
     finish, ahead, price = seen.nodes.finish, seen.nodes.ahead, TRAFFIC_PRICE * seen.nodes.traffic
     costs = {
         earliest_finish: finish,
@@ -142,7 +142,7 @@ def test_peft_and_the_price_add_to_the_finish_what_they_say(seen):
         np.testing.assert_array_equal(decide(rule, seen).host, cost.argmin(axis=-1))
 
 
-def test_peft_minds_the_path_behind_and_its_price_the_links():
+def test_peft_accounts_for_the_remaining_path_and_its_price_for_the_links():
     service = {"release": 0, "source": 0, "preds": [[], [0]], "load": [400, 4000], "data": [70, 50]}
     services = [service | {"demand": [[1, 1], [1, 1]]}]
     env, params = build_instance(**CONTENTION | {"node_speed": [40, 100], "services": services})

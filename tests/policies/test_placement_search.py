@@ -1,4 +1,4 @@
-"""The search over whole placements: never worse than its start, honest about ACT, optimal where that can be known."""
+"""The search over whole placements: never worse than its start, with the true ACT, optimal on a tiny instance."""
 
 import itertools
 from functools import partial
@@ -10,14 +10,14 @@ import pytest
 from helpers.episodes import SMALL
 from helpers.oracle import Oracle
 
-from jaxcec.env import build_instance
+from jaxcec.env import any_undecided, build_instance
 from jaxcec.policies import SearchConfig, earliest_finish, follow_placement, local_node, random_node, search
 from jaxcec.scenarios.scenario import make_env
 
 KEY = jax.random.key(0)
 EPISODES = 4
 RULES = (random_node, local_node, earliest_finish)
-# Two services of a fork and a chain, that come in each other's way on three nodes and two links.
+# A fork and a chain that compete for three nodes and two links.
 TINY = {
     "links": [(0, 1, 10), (1, 2, 20)],
     "node_speed": [10, 40, 30],
@@ -45,13 +45,13 @@ def play(env, params, decide, states, given):
         actions = jax.vmap(decide)(given, states)
         return jax.vmap(env.step_env, in_axes=(None, 0, 0, None))(KEY, states, actions, params)[1]
 
-    after = jax.lax.while_loop(lambda states: ~jax.vmap(env.is_terminated)(states).all(), step, states)
+    after = jax.lax.while_loop(any_undecided, step, states)
     return after.episode.completion.mean(axis=1), after.host
 
 
 @pytest.fixture(scope="module")
 def small():
-    """Environment, params, initial states (B,), and of each rule ACT (B, P0) and placements (B, P0, M, N)."""
+    """Environment, params, initial states (B,), and ACT (B, P0) and placements (B, P0, M, N) of each rule."""
     env, params = make_env(SMALL, "train")
     keys = jax.random.split(KEY, EPISODES)
     states = jax.vmap(env.reset_env, in_axes=(0, None))(keys, params)[1]
@@ -67,24 +67,28 @@ def small():
 @pytest.fixture(scope="module")
 def found(small):
     env, params, states, _, placements = small
-    return search(env, SearchConfig(population=8, generations=50), params, states, placements, KEY)
+    return search(
+        env, params, states, config=SearchConfig(population=8, generations=50), placements=placements, key=KEY
+    )
 
 
-def test_it_is_never_worse_than_what_it_starts_from_and_mostly_better(small, found):
+def test_the_result_is_never_worse_than_the_start_and_mostly_better(small, found):
     _, _, _, act, _ = small
     ratio = np.asarray(found[1] / act.min(axis=1))
-    assert (ratio <= 1 + 1e-6).all()  # two programs, which the compiler may round differently
+    assert (ratio <= 1 + 1e-6).all()  # the compiler may round the two programs differently
     assert np.median(ratio) < 0.99, ratio
 
 
-def test_without_generations_it_gives_the_best_it_starts_from(small):
+def test_without_generations_the_result_is_the_best_of_the_start(small):
     env, params, states, act, placements = small
-    best, best_act = search(env, SearchConfig(population=2, generations=0), params, states, placements, KEY)
+    best, best_act = search(
+        env, params, states, config=SearchConfig(population=2, generations=0), placements=placements, key=KEY
+    )
     np.testing.assert_allclose(best_act, act.min(axis=1), rtol=1e-6)
     np.testing.assert_array_equal(best, placements[jnp.arange(EPISODES), act.argmin(axis=1)])
 
 
-def test_replaying_what_it_finds_gives_the_act_it_reports(small, found):
+def test_replaying_the_placements_gives_the_reported_act(small, found):
     env, params, states, _, _ = small
     placements, act = found
     replayed, hosts = play(
@@ -95,15 +99,16 @@ def test_replaying_what_it_finds_gives_the_act_it_reports(small, found):
     np.testing.assert_array_equal(jnp.where(decided, hosts, 0), jnp.where(decided, placements, 0))
 
 
-def test_it_reports_an_act_that_never_rises(small):
+def test_the_reported_act_never_rises(small):
     env, params, states, act, placements = small
-    told = []
-    search(env, SearchConfig(population=8, generations=5), params, states, placements, KEY, told.append)
-    assert len(told) == 5
-    assert (np.diff([float(act.min(axis=1).mean()), *told]) <= 1e-3).all()
+    reported = []
+    config = SearchConfig(population=8, generations=5)
+    search(env, params, states, config=config, placements=placements, key=KEY, report=reported.append)
+    assert len(reported) == 5
+    assert (np.diff([float(act.min(axis=1).mean()), *reported]) <= 1e-3).all()
 
 
-def test_on_a_tiny_instance_it_finds_the_optimum_of_all_placements():
+def test_the_search_finds_the_optimal_placement_of_a_tiny_instance():
     def oracle_act(nodes):
         oracle = Oracle(TINY)
         while (current := oracle.current()) is not None:
@@ -111,16 +116,16 @@ def test_on_a_tiny_instance_it_finds_the_optimum_of_all_placements():
         return oracle.act()
 
     acts = sorted(map(oracle_act, itertools.product(range(3), repeat=5)))
-    assert acts[0] < 0.9 * oracle_act((0, 0, 0, 1, 1)), "staying where the inputs are is not the best"
+    assert acts[0] < 0.9 * oracle_act((0, 0, 0, 1, 1)), "keeping microservices at their inputs is not optimal"
     env, params = build_instance(**TINY)
     states = jax.vmap(env.reset_env, in_axes=(0, None))(KEY[None], params)[1]
     start = jnp.array([[0, 0, 0], [1, 1, 0]], jnp.int16)[None, None]
     config = SearchConfig(population=16, generations=40)
-    _, act = search(env, config, params, states, start, KEY)
+    _, act = search(env, params, states, config=config, placements=start, key=KEY)
     np.testing.assert_allclose(act, acts[:1], rtol=1e-5)
 
 
 @pytest.mark.parametrize(("field", "value"), [("population", 1), ("generations", -1)])
-def test_a_bad_setting_is_named(field, value):
+def test_the_error_names_an_invalid_setting(field, value):
     with pytest.raises(ValueError, match=f"search.{field}: got {value}"):
         SearchConfig(**{field: value})

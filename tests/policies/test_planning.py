@@ -1,4 +1,4 @@
-"""Planning simulates the mechanism itself: what it foresees is what happens, where nothing is unknown."""
+"""Planning simulates the true mechanism: without unknowns, its predictions are exact."""
 
 import dataclasses
 from functools import partial
@@ -25,14 +25,15 @@ from jaxcec.policies.planning import simulate
 from jaxcec.scenarios.scenario import make_env
 
 KEY = jax.random.key(0)
-# All services come at once and nobody else is there: the known world is the true one.
+# All services arrive at once and there are no other tenants, so that the known world is the true one.
 KNOWN = dataclasses.replace(SMALL, background="none")
 EXACT = PlanConfig(candidates=SMALL.num_nodes, steps=STEPS, link_breakpoints=64, host_breakpoints=48)
+PRICED = {"config": EXACT, "prefer": prefer_priced_finish, "forecast": as_now}
 
 
 @pytest.fixture(scope="module")
 def setting():
-    """Environment, params and one state in the middle of an episode."""
+    """Environment, params, and a state in the middle of an episode."""
     env, params = make_env(KNOWN, "train")
     params = params.replace(arrival_rate=jnp.float32(jnp.inf))
     actions = random_actions(env, KEY, (STEPS // 3,))
@@ -43,11 +44,11 @@ def setting():
     return env, params, jax.jit(lambda s: jax.lax.scan(step, s, actions)[0])(env.reset_env(KEY, params)[1])
 
 
-def test_what_it_foresees_of_each_candidate_is_what_happens(setting):
+def test_the_predicted_cost_of_each_candidate_is_its_true_cost(setting):
     env, params, state = setting
 
     @jax.jit
-    def happens(node):
+    def true_cost(node):
         def follow(carry, first):
             state, traffic = carry
             observation = env.observe(KEY, state, None, params)
@@ -59,33 +60,33 @@ def test_what_it_foresees_of_each_candidate_is_what_happens(setting):
         (after, traffic), _ = jax.lax.scan(follow, (state, jnp.float32(0)), jnp.arange(STEPS) == 0)
         return env.is_terminated(after), jnp.sum(after.episode.completion) + TRAFFIC_PRICE * traffic
 
-    tried = jax.jit(partial(simulate, env, EXACT, prefer_priced_finish, as_now))(known_world(state, params), KEY)
-    ended, costs = jax.vmap(happens)(tried.nodes)
+    tried = jax.jit(partial(simulate, env, **PRICED))(known_world(state, params), KEY)
+    ended, costs = jax.vmap(true_cost)(tried.nodes)
     assert ended.all() and len(set(np.asarray(tried.nodes))) == SMALL.num_nodes
     assert np.ptp(costs) > 1.0
     np.testing.assert_allclose(tried.costs, costs, rtol=1e-5)
 
 
-def test_the_cheapest_candidate_is_taken(setting):
+def test_the_plan_takes_the_cheapest_candidate(setting):
     env, params, state = setting
     world = known_world(state, params)
-    tried = jax.jit(partial(simulate, env, EXACT, prefer_priced_finish, as_now))(world, KEY)
-    action = jax.jit(partial(plan, env, EXACT, prefer_priced_finish, as_now))(world, KEY)
+    tried = jax.jit(partial(simulate, env, **PRICED))(world, KEY)
+    action = jax.jit(partial(plan, env, **PRICED))(world, KEY)
     assert int(action.host) == int(tried.nodes[np.argmin(tried.costs)])
 
 
-def test_with_one_candidate_it_is_the_base_policy(setting):
+def test_a_plan_with_one_candidate_is_the_base_policy(setting):
     env, params, state = setting
     one = PlanConfig(candidates=1, steps=2)
-    action = jax.jit(partial(plan, env, one, prefer_priced_finish, as_now))(known_world(state, params), KEY)
+    action = jax.jit(partial(plan, env, **PRICED | {"config": one}))(known_world(state, params), KEY)
     assert action == priced_earliest_finish(env.observe(KEY, state, None, params), KEY)
 
 
-def test_the_best_of_many_random_plans_of_one_decision_is_a_node_of_least_expected_completion(setting):
+def test_the_best_of_many_random_one_decision_plans_has_the_least_expected_completion(setting):
     env, params, state = setting
     many = dataclasses.replace(RANDOM_PLANS, candidates=64, steps=0)
     world = known_world(state, params)
-    hosts = jax.jit(jax.vmap(partial(best_of_random, env, many, world)))(jax.random.split(KEY, 8)).host
+    hosts = jax.jit(jax.vmap(partial(best_of_random, env, world, config=many)))(jax.random.split(KEY, 8)).host
     every_node = jax.vmap(at_full_rate)(jnp.arange(SMALL.num_nodes))
     after = jax.vmap(lambda action: env.step_env(KEY, state, action, params)[1])(every_node)
     expected = jax.vmap(expected_completions, in_axes=(0, None))(after, params).sum(axis=1)
@@ -97,11 +98,11 @@ def test_one_random_plan_is_a_random_node(setting):
     env, params, state = setting
     one = dataclasses.replace(RANDOM_PLANS, candidates=1, steps=1)
     world = known_world(state, params)
-    hosts = jax.jit(jax.vmap(partial(best_of_random, env, one, world)))(jax.random.split(KEY, 32)).host
+    hosts = jax.jit(jax.vmap(partial(best_of_random, env, world, config=one)))(jax.random.split(KEY, 32)).host
     assert set(np.asarray(hosts)) == set(range(SMALL.num_nodes))
 
 
-def test_the_price_keeps_data_where_they_are(setting):
+def test_the_price_of_traffic_keeps_data_where_they_are(setting):
     env, params, state = setting
     seen = env.observe(KEY, state, None, params)
     finish, traffic = jnp.array([10.0, 8.0, 9.0, 20.0]), jnp.array([0.0, 3.0, 0.5, 0.0])
@@ -109,7 +110,7 @@ def test_the_price_keeps_data_where_they_are(setting):
     assert int(priced_earliest_finish(seen, KEY).host) == 2
 
 
-def test_the_expected_completion_is_the_longest_path_at_first_and_the_completion_at_last(setting):
+def test_expected_completion_starts_as_the_longest_path_and_ends_as_the_completion(setting):
     env, params, _ = setting
     _, state = env.reset_env(KEY, params)
     row = params.arrivals.dag[state.episode.arrivals]
@@ -126,6 +127,6 @@ def test_the_expected_completion_is_the_longest_path_at_first_and_the_completion
 
 
 @pytest.mark.parametrize("field", ["candidates", "steps", "toll", "link_breakpoints"])
-def test_a_bad_setting_is_named(field):
+def test_the_error_names_an_invalid_setting(field):
     with pytest.raises(ValueError, match=f"plan.{field}: got -1"):
         PlanConfig(**{field: -1})

@@ -1,8 +1,8 @@
-"""Policies against the proven optimum of instances with up to 24 microservices, and whether the simulator reaches it.
+"""Policies, and the simulator itself, against the proven optimum of instances with up to 24 microservices.
 
-`optimum.py` states the simulator's model at full rate (eta = 1) without its order of decisions, and there an execution
-may wait although its host could run it. Every episode at eta = 1, whatever its holds, is thus a solution, and the
-optimum is a bound on all of them. For when it is reached, see `test_the_simulator_follows_an_optimum`.
+`helpers/optimum.py` has the simulator's model at full rate (eta = 1) without its order of decisions, and an execution
+may wait even if its host could run it. Every episode at eta = 1, with any holds, is therefore a solution, and the
+optimum bounds all of them. `test_the_simulator_follows_an_optimum` shows when the simulator reaches it.
 """
 
 import functools
@@ -26,7 +26,7 @@ from jaxcec.policies import BASELINES, RANDOM_PLANS, PlanConfig, SearchConfig, p
 
 M = 3
 KEYS = episode_keys(0, 1)
-EXACT = 1e-3  # s, of a sum of whole seconds that the simulator adds up and averages in float32
+EXACT = 1e-3  # s, error of a sum of whole seconds that the simulator sums and averages in float32
 
 
 class Solved(NamedTuple):
@@ -39,7 +39,7 @@ class Solved(NamedTuple):
 
 
 def draw_instance(rng: random.Random, num_nodes: int, size: int) -> dict:
-    """Three services on a tree of nodes, with numbers that make every duration and every share of a link exact."""
+    """Three services on a tree of nodes, with numbers for which all durations and link shares are exact."""
 
     def service() -> dict:
         return {
@@ -79,7 +79,7 @@ def solved(request) -> list[Solved]:
 
 
 def any_rule(index, observation, _world, key) -> Action:
-    """The rules as one policy: compiled once."""
+    """All rules as one policy, which is compiled once."""
     return jax.lax.switch(index, list(BASELINES.values()), observation, key)
 
 
@@ -91,7 +91,7 @@ def play_rules(case: Solved) -> dict[str, Episodes]:
 
 
 def play_planners(case: Solved) -> dict[str, Episodes]:
-    """The instance's episode under those who simulate ahead, and under the search that knows the future."""
+    """The instance's episode under the planners, and under the search that knows the future."""
     contenders = [
         Contender.of_planner("eft-rollout", case.env, PlanConfig(), prefer_priced_finish),
         Contender.of_random_plans("best-of-random", case.env, RANDOM_PLANS),
@@ -118,7 +118,7 @@ def test_no_policy_beats_the_optimum(solved, play):
 
 @functools.partial(jax.jit, static_argnums=0)
 def held(env: CECEnv, params: EnvParams, host: jax.Array, flow_start: jax.Array) -> dict[str, jax.Array]:
-    """The decisions of an episode with these hosts (M, N), at full rate, each flow held until a moment (M, N)."""
+    """The decisions of an episode with given hosts (M, N), at full rate, each flow held until a given time (M, N)."""
 
     def step(state, _):
         decision = current_decision(state, params)
@@ -149,18 +149,20 @@ def test_every_episode_at_full_rate_is_a_solution(solved):
         flow_start = {what: rng.randrange(60) for what in host}
         flow_start, start, total = held_as(case.env, case.params, host, flow_start)
         flow_start, start = ({what: int(t) for what, t in times.items()} for times in (flow_start, start))
-        assert total_of(case.instance, host, flow_start, start) == pytest.approx(total, abs=EXACT)
+        assert total_of(case.instance, host=host, flow_start=flow_start, start=start) == pytest.approx(total, abs=EXACT)
         early = start | {what: start[what] - 1 for what in list(start)[:1]}
-        assert total_of(case.instance, host, flow_start, early) is None, "its input was not there yet"
+        assert total_of(case.instance, host=host, flow_start=flow_start, start=early) is None, (
+            "the input has not arrived yet"
+        )
 
 
 def test_the_simulator_follows_an_optimum(solved):
-    """It does, decision by decision, until one of its executions starts before the optimum's.
+    """With the optimum's hosts and flow starts, all times agree until an execution starts before the optimum's.
 
-    Proof: as long as all decisions agree, the next one is taken when the optimum's predecessors end; the flow, held
-    until it starts in the optimum, fits there beside those committed, and so does the execution: it starts then or at
-    an earlier moment that fits. The environment's schedules at eta = 1 are therefore exactly the solutions in which
-    every execution starts as soon after its input as its host can run it beside those decided before.
+    Proof: as long as all decisions agree, the next one is taken when the optimum's predecessors end. The flow, held
+    until it starts in the optimum, fits there next to the committed flows, and so does the execution: it starts at that
+    time or at an earlier one that fits. The environment's schedules at eta = 1 are therefore exactly the solutions in
+    which every execution starts as soon after its input as its host can run it next to those decided before.
     """
     reached = 0
     for case in solved:
@@ -174,21 +176,21 @@ def test_the_simulator_follows_an_optimum(solved):
     print(f"{reached} of {len(solved)} optima reached")
 
 
-def test_the_simulator_reaches_the_optimum_of_those_who_never_wait_for_a_host(solved):
-    """They are among the environment's schedules, so their optimum is no less than its own: a bound from above."""
+def test_the_simulator_reaches_the_optimum_without_waits_for_a_host(solved):
+    """Such schedules are among the environment's, so their optimum is an upper bound of the environment's."""
     gaps = []
     for case in solved:
-        prompt = solve(case.instance, seconds=300, waits=False)
-        assert prompt.proved
-        _, start, total = held_as(case.env, case.params, prompt.host, prompt.flow_start)
-        assert start == prompt.start
-        assert total == pytest.approx(prompt.total, abs=EXACT)
-        gaps.append(prompt.total / case.optimum.total - 1)
+        no_wait = solve(case.instance, seconds=300, waits=False)
+        assert no_wait.proved
+        _, start, total = held_as(case.env, case.params, no_wait.host, no_wait.flow_start)
+        assert start == no_wait.start
+        assert total == pytest.approx(no_wait.total, abs=EXACT)
+        gaps.append(no_wait.total / case.optimum.total - 1)
     equal = sum(gap == 0 for gap in gaps)
     print(f"{equal} of {len(gaps)} equal the optimum, {np.mean(gaps):.1%} above it, at most {max(gaps):.1%}")
 
 
-# The second service is short and comes a second after a long one, at the same node: moving either takes a minute.
+# The second service is short and arrives one second after a long one, at the same node; moving either takes a minute.
 KEPT_WAITING = {
     "links": [(0, 1, 1)],
     "node_speed": [1, 1],
@@ -199,13 +201,13 @@ KEPT_WAITING = {
         {"release": 1, "source": 0, "preds": [[]], "load": [1], "data": [64], "demand": [[1, 1]]},
     ],
 }
-IDLE_UNTIL = {(0, 0): 2, (1, 0): 1}  # when it has their flows start
+IDLE_UNTIL = {(0, 0): 2, (1, 0): 1}  # starts of the flows in the optimum
 
 
 def test_an_optimum_may_keep_a_host_idle_which_no_action_does():
-    """The optimum runs the short one first, during [1, 2). A hold is one of the flow, and the long one has none.
+    """The optimum runs the short service first, during [1, 2). Only flows can be held, and the long one has no flow.
 
-    No action can make it wait, so its 8 s at node 0 begin at once, or it goes elsewhere and takes longer.
+    No action can make it wait: either its 8 s at node 0 begin at once, or it runs elsewhere and takes longer.
     """
     assert solve(KEPT_WAITING, seconds=60).total == 1 + 10
     env, params = build_instance(**KEPT_WAITING)

@@ -1,19 +1,19 @@
-"""Schedules of the simulator, replayed in SimGrid: does everything finish when the simulator says?
+"""Cross-validation against SimGrid: replayed schedules of the simulator must finish at the simulator's times.
 
-SimGrid (Casanova et al., JPDC 2014) is told sizes, the platform, when each flow and execution starts, and the rate each
-flow asks for, computed here from sizes and nominal bandwidths. It is not told when anything ends, and nothing is
-reserved in it: links are shared max-min fairly up to the rates asked for, cores equally among threads. So what is
-over-booked slows down and ends late. An execution also waits there for its own flows, and flows run over explicit
-routes of several links.
+SimGrid (Casanova et al., JPDC 2014) receives sizes, the platform, the start of each flow and execution, and the rate
+that each flow requests, computed here from sizes and nominal bandwidths. It receives no finish times and reserves
+nothing: links are shared max-min fairly up to the requested rates, and cores equally among threads, so that anything
+overbooked slows down and finishes late. An execution also waits for its own flows, and flows use explicit routes of
+several links.
 
-How the two models are made one:
+How the two models correspond:
 
 - links: CM02 without latency, latency and bandwidth factors, TCP window (gamma), weight of short links (weight-S) and
   cross-traffic; one shared link for both directions, as in the simulator; routes from `tests/helpers/oracle.py`;
 - a coflow: one flow from each node that holds a part of the input, capped at size / tau, tau = G / eta;
-- resources: a microservice that holds R of C of a host's cpu runs as R x 4 threads on C x 4 cores, and as many
-  again for memory, each thread with all its cycles; the model knows no slower execution, so one is an over-booking;
-- other tenants: none. Theirs is elastic load in the model, which yields to what is reserved.
+- resources: a microservice that holds R of C of a host's cpu runs as R x 4 threads on C x 4 cores, and as many again
+  for memory, each thread with all of its cycles; the model has no slower execution, so one indicates overbooking;
+- other tenants: none. In the model their load is elastic and yields to reservations.
 """
 
 import dataclasses
@@ -31,13 +31,13 @@ from helpers.oracle import Oracle, Record, shortest_route
 
 from jaxcec.env import Action, EnvConfig, build_instance
 
-PYTHON = "/usr/bin/python3"  # whose distribution has the module; it is no part of the tests' own environment
-SCRIPT = Path(__file__).with_name("simgrid_replay.py")
+PYTHON = "/usr/bin/python3"  # its distribution has the module, the tests' environment does not
+SCRIPT = Path(__file__).parents[1] / "helpers" / "simgrid_replay.py"
 V, M, N = 8, 4, 8
 CONFIG = EnvConfig(V, max_links=12, num_services=M, max_microservices=N, link_breakpoints=96, host_breakpoints=64)
-CORES = 4  # that make one unit of a resource
+CORES = 4  # per unit of a resource
 SCALE = 1e6  # bytes in a Mbit, flops in a Mcycle: sizes are whole bytes in SimGrid
-TOLERANCE = 1e-3  # of how long the flow or the execution lasts
+TOLERANCE = 1e-3  # relative to the duration of the flow or execution
 KEY = jax.random.key(0)
 
 
@@ -52,7 +52,7 @@ pytestmark = pytest.mark.skipif(not has_simgrid(), reason=f"{PYTHON} has no simg
 
 
 def draw_instance(rng: random.Random) -> dict:
-    """Services on a sparse network, whose paths have several links; demands in whole cores."""
+    """Services on a sparse network with paths of several links; demands are whole cores."""
     tree = {(rng.randrange(max(0, b - 2), b), b) for b in range(1, V)}
     more = {tuple(sorted(rng.sample(range(V), 2))) for _ in range(3)} - tree
 
@@ -77,7 +77,7 @@ def draw_instance(rng: random.Random) -> dict:
 
 
 def draw_actions(rng: random.Random, count: int) -> list[tuple[int, float, float]]:
-    """Host, often one of two nodes, which fill up; share of bandwidth, often below 1; hold, often above 0."""
+    """Hosts, often one of two nodes, which become busy; bandwidth shares, often below 1; holds, often positive."""
     popular = rng.sample(range(V), 2)
     return [
         (rng.choice([rng.choice(popular), rng.randrange(2 * V)]), *rng.choice([(1.0, 0.0), (eta, hold)]))
@@ -98,7 +98,7 @@ def simulate(instance: dict, actions: list[tuple[int, float, float]]) -> list[Re
 
 
 def flows_of(oracle: Oracle, record: Record, eta: float) -> list[dict]:
-    """What carries a microservice's input: a flow from each node that holds some of it, all at G / eta."""
+    """The flows of a microservice's input: one from each node that holds a part, all of duration G / eta."""
     service, target = oracle.services[record.service], record.host % V
     preds, data = service["preds"][record.microservice], service["data"][record.microservice]
     holders = [oracle.records[record.service, k].host % V for k in preds] or [service["source"]]
@@ -113,7 +113,7 @@ def flows_of(oracle: Oracle, record: Record, eta: float) -> list[dict]:
 
 
 def replay(instance: dict, actions: list[tuple[int, float, float]], records: list[Record]) -> dict:
-    """What SimGrid makes of the starts in a schedule: the finish of each flow and of each execution, s."""
+    """SimGrid's finish of each flow and of each execution, s, given the starts in a schedule."""
     oracle, tasks = Oracle(instance), []
     for record, (_, eta, _) in zip(records, actions, strict=False):
         flows = flows_of(oracle, record, eta)
@@ -137,7 +137,7 @@ def replay(instance: dict, actions: list[tuple[int, float, float]], records: lis
 
 
 def errors(records: list[Record], replayed: dict) -> tuple[list[float], list[float]]:
-    """Of each flow and of each execution, how far apart the two finishes are, as a share of how long it lasts."""
+    """Relative difference of the two finishes, for each flow and each execution, as a share of its duration."""
     flows = [
         abs(finish - record.data_ready) / (record.data_ready - record.flow_start)
         for record, finishes in zip(records, replayed["flows"], strict=True)
@@ -151,7 +151,7 @@ def errors(records: list[Record], replayed: dict) -> tuple[list[float], list[flo
 
 
 def check(instance: dict, actions: list, records: list[Record]) -> tuple[list[float], list[float]]:
-    """Assert that SimGrid finishes everything when the schedule says, and nothing starts before its input exists."""
+    """Assert that everything finishes in SimGrid as scheduled, and that nothing starts before its input exists."""
     replayed = replay(instance, actions, records)
     flows, executions = errors(records, replayed)
     assert max(flows, default=0.0) <= TOLERANCE
@@ -163,7 +163,7 @@ def check(instance: dict, actions: list, records: list[Record]) -> tuple[list[fl
     return flows, executions
 
 
-def test_everything_finishes_when_the_simulator_says():
+def test_everything_finishes_at_the_simulator_s_times():
     flows, executions = [], []
     for seed in range(100):
         rng = random.Random(seed)
@@ -174,7 +174,7 @@ def test_everything_finishes_when_the_simulator_says():
     print(f"{len(flows)} flows within {max(flows):.1e}, {len(executions)} executions within {max(executions):.1e}")
 
 
-# Four services whose only input goes over two links to one node: each waits for links and cores of the one before it.
+# Four services whose only input crosses two links to one node: each waits for the links and cores of the previous one.
 LINE = {
     "links": [(v, v + 1, 10) for v in range(V - 1)],
     "node_speed": [10] * V,
@@ -199,8 +199,8 @@ def line():
 @pytest.mark.parametrize(
     ("index", "forged"),
     [
-        pytest.param(1, {"flow_start": 0.0, "data_ready": 10.0}, id="link over-booked"),
-        pytest.param(0, {"start": 15.0, "finish": 25.0}, id="host over-booked"),
+        pytest.param(1, {"flow_start": 0.0, "data_ready": 10.0}, id="link overbooked"),
+        pytest.param(0, {"start": 15.0, "finish": 25.0}, id="host overbooked"),
         pytest.param(1, {"start": 18.0, "finish": 28.0}, id="execution before its input"),
         pytest.param(4, {"flow_start": 45.0}, id="flow before its predecessor ends"),
         pytest.param(1, {"data_ready": 20.1}, id="wrong arrival"),

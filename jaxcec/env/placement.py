@@ -1,0 +1,111 @@
+"""The current decision, and what it would become on each host: Eq. 1 to 3, 8 and 9 put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxcec.env import background, timeline
+from jaxcec.env.coflow import Flow, crossing, inputs_at_nodes, place_flow
+from jaxcec.env.dag import Decision, current_decision
+from jaxcec.env.execution import Execution, place_execution
+from jaxcec.env.types import EnvParams, EnvState, Timeline
+
+
+class Situation(struct.PyTreeNode):
+    """The current decision with everything that placing it requires, gathered once per step."""
+
+    decision: Decision
+    inputs: chex.Array  # (V,) Mbit of the input at each edge node
+    bandwidth: chex.Array  # (E,) Mbit/s nominal
+    link_load: chex.Array  # (E,) other tenants' share now
+    host_load: chex.Array  # (H,) other tenants' share now
+    speed: chex.Array  # (H,) Mcycles/s offered now
+    capacity: chex.Array  # (H, K)
+    links: Timeline
+    hosts: Timeline  # (H, ...); a row is stale until its host is touched, so read them through `host_timelines`
+    touched: chex.Array  # (H,) bool, as in `Episode`
+
+
+def current_situation(state: EnvState, params: EnvParams) -> Situation:
+    """Gather the current decision, the loads at its time, and the timelines."""
+    decision, episode, network = current_decision(state, params), state.episode, params.network
+    num_links, num_hosts = network.bandwidth.shape[-1], network.speed.shape[-1]
+    loads = background.load_at(params.background, episode.offset, decision.time)
+    inputs = inputs_at_nodes(
+        decision.data,
+        preds=decision.preds,
+        hosts=decision.host,
+        source=decision.source,
+        num_nodes=num_hosts // 2,
+    )
+    return Situation(
+        decision=decision,
+        inputs=jnp.where(decision.active, inputs, 0.0),
+        bandwidth=network.bandwidth[episode.topology],
+        link_load=loads[:num_links],
+        host_load=loads[num_links:],
+        speed=network.speed[episode.topology] * (1.0 - loads[num_links:]),
+        capacity=network.capacity[episode.topology],
+        links=state.links,
+        hosts=state.hosts,
+        touched=episode.touched,
+    )
+
+
+def host_timelines(situation: Situation, hosts: chex.Array | slice) -> Timeline:
+    """Timelines of T hosts; a host without reservations in this episode has an empty one.
+
+    Args:
+        situation: the current decision.
+        hosts: (T,) i32, or a slice of the H hosts.
+
+    Returns:
+        (T, Q), None, (T, K, Q).
+    """
+    return jax.vmap(timeline.cleared_unless)(
+        situation.touched[hosts], jax.tree.map(lambda x: x[hosts], situation.hosts)
+    )
+
+
+def place(
+    situation: Situation,
+    hosts: chex.Array | slice,
+    *,
+    timelines: Timeline,
+    route: Sequence[chex.Array],
+    eta: chex.Array,
+    eps: chex.Array,
+) -> tuple[Flow, Execution]:
+    """Earliest flow and execution of the current microservice on each of T hosts independently; nothing is reserved.
+
+    Args:
+        situation: the current decision.
+        hosts: (T,) i32, or a slice of the H hosts.
+        timelines: of these hosts, from `host_timelines`.
+        route: paths to each host's edge node, (T, E) u32 each, from `routing.words`.
+        eta: (T,) share of the effective bottleneck to take.
+        eps: (T,) s, least hold of the flow.
+    """
+    decision = situation.decision
+    traffic = crossing(situation.inputs, route)
+    flow = place_flow(
+        situation.links,
+        traffic,
+        bandwidth=situation.bandwidth,
+        load=situation.link_load,
+        now=decision.time,
+        eta=eta,
+        eps=eps,
+    )
+
+    def run(timeline: Timeline, speed: chex.Array, capacity: chex.Array, ready: chex.Array) -> Execution:
+        return place_execution(
+            timeline, ready, load=decision.load, speed=speed, demand=decision.demand, capacity=capacity
+        )
+
+    return flow, jax.vmap(run)(timelines, situation.speed[hosts], situation.capacity[hosts], flow.ready)
