@@ -33,27 +33,27 @@ class Scenario:
     dataset: Dataset = "synthetic"  # source of the services' DAGs; both: each episode takes them from one of the two
     trace: str | None = None  # path of your own batch_task.csv; None is the hour of jobs that ships with the package
     runtime: Runtime = "registered"  # run time of a trace's task: end - start, or corrected for the wait before it
-    num_services: int = 20  # M, services per episode
-    max_microservices: int = 50  # N, microservices of the largest service
-    num_nodes: int = 8  # V, edge nodes
-    neighbours: tuple[int, int] = (2, 3)  # nearest nodes that each node is linked to, least and most
-    bandwidth: float = 10.0  # Mbit/s, mean of a link's bandwidth, with a standard deviation of 80 %
-    node_speed: float = 40.0  # Mcycles/s, mean speed of an edge node, with a standard deviation of 80 %
-    device_speed: float = 10.0  # Mcycles/s, mean speed of an end device, with a standard deviation of 20 %
-    load: float = 500.0  # Mcycles, mean of a microservice, standard deviation 60 %; the paper prints 0.5
-    data: float = 500.0  # Mbit, mean input of a microservice, with a standard deviation of 80 %
-    demand: tuple[float, float] = (0.25, 0.75)  # range of a microservice's uniform shares of a node's cpu and memory
-    arrival_rate: float = 0.02  # services/s, rate of the Poisson arrivals
+    num_services: int = 20  # M, services per episode, at least 1
+    max_microservices: int = 50  # N, microservices of the largest service, 1 to 32000
+    num_nodes: int = 8  # V, edge nodes, at least 1
+    neighbours: tuple[int, int] = (2, 3)  # nearest nodes that each node is linked to: least and most, at least 1
+    bandwidth: float = 10.0  # Mbit/s, mean bandwidth of a link, positive; standard deviation 80 %
+    node_speed: float = 40.0  # Mcycles/s, mean speed of an edge node, positive; standard deviation 80 %
+    device_speed: float = 10.0  # Mcycles/s, mean speed of an end device, positive; standard deviation 20 %
+    load: float = 500.0  # Mcycles, mean load of a microservice, positive; standard deviation 60 %; the paper prints 0.5
+    data: float = 500.0  # Mbit, mean input of a microservice, positive; standard deviation 80 %
+    demand: tuple[float, float] = (0.25, 0.75)  # range of a microservice's shares of a node's cpu and memory, in [0, 1]
+    arrival_rate: float = 0.02  # services/s, rate of the Poisson arrivals, positive
     background: BackgroundKind = "ar1"  # load of other tenants: none, synthetic (ar1) or fitted to the Alibaba trace
-    frame: float = 10.0  # s, time for which the background load stays constant
-    link_breakpoints: int = 126  # breakpoints that the timeline of the links can hold
-    host_breakpoints: int = 94  # breakpoints that the timeline of each host can hold
+    frame: float = 10.0  # s, time for which the background load stays constant, positive
+    link_breakpoints: int = 126  # breakpoints that the timeline of the links can hold, at least 3
+    host_breakpoints: int = 94  # breakpoints that the timeline of each host can hold, at least 3
     reward: Reward = "act"  # per decision, in s: minus the increase of ACT or of expected ACT, or Eq. 14
-    num_topologies: int = 256  # topologies in the bank of each split
-    num_dags: int = 1024  # services' DAGs in the bank of each split
-    num_patterns: int = 1024  # arrival patterns in the bank of each split
-    num_traces: int = 64  # background traces in the bank of each split
-    num_frames: int = 1024  # frames of each background trace
+    num_topologies: int = 256  # topologies in the bank of each split, at least 1
+    num_dags: int = 1024  # services' DAGs in the bank of each split, at least 1
+    num_patterns: int = 1024  # arrival patterns in the bank of each split, at least 1
+    num_traces: int = 64  # background traces in the bank of each split, at least 1
+    num_frames: int = 1024  # frames of each background trace, at least 1
     seed: int = 0  # seed of all banks, at least 0
 
     def __post_init__(self) -> None:
@@ -160,7 +160,7 @@ def _draw_params(scenario: Scenario, split: str, jobs: JobTable | None) -> EnvPa
 def _joined(one: EnvParams, other: EnvParams) -> EnvParams:
     """Join the DAGs and the arrival patterns of two banks; everything else is the first's.
 
-    Each arrival pattern keeps the DAGs of its own bank, so that an episode never mixes the two.
+    An arrival pattern keeps the DAGs of the bank it comes from, so an episode never mixes the two.
     """
 
     def concatenate(a: chex.ArrayTree, b: chex.ArrayTree) -> chex.ArrayTree:
