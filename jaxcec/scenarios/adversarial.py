@@ -1,8 +1,7 @@
-"""Instances on which one policy does badly beside another, found by search (`benchmarks/adversarial.py`)."""
+"""Instances on which one policy performs badly compared with another, found by `benchmarks/adversarial.py`."""
 
 from __future__ import annotations
 
-import functools
 import json
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,42 +12,44 @@ import jax.numpy as jnp
 from jaxcec.env import CECEnv, EnvConfig, EnvParams, build_instance
 from jaxcec.scenarios.seeds import check_choice
 
-Pair = Literal["dtdrlmo-eft", "dtdrlmo-local", "eft-local"]  # who does badly, beside whom
+Pair = Literal["dtdrlmo-eft", "dtdrlmo-local", "eft-local"]  # bad policy - its comparison
 PAIRS: tuple[str, ...] = get_args(Pair)
 ADVERSARIAL_FILE = Path(__file__).parent / "data" / "adversarial.json"
-# Breakpoints for two of every microservice: nothing is merged.
+# Two breakpoints for each of the 40 microservices, so that none are ever merged.
 ADVERSARIAL_CONFIG = EnvConfig(
     num_nodes=4, max_links=6, num_services=5, max_microservices=8, link_breakpoints=82, host_breakpoints=82
 )
 
 
-def adversarial(pair: str) -> tuple[CECEnv, EnvParams]:
-    """The ten worst instances of a pair of policies, the worst first.
+def adversarial_instances(pair: str) -> tuple[CECEnv, EnvParams]:
+    """Return the ten worst instances of a pair of policies, the worst first.
 
     Args:
-        pair: one of `PAIRS`: `dtdrlmo-eft` are those on which dtdrlmo is worst beside EFT.
+        pair: one of `PAIRS`; for example, dtdrlmo performs worst compared with EFT on those of `dtdrlmo-eft`.
 
     Returns:
-        The environment, and the params of all instances: every leaf has one axis more than usual, to be vmapped over or
-        indexed. Each reset of one instance's params gives that instance.
+        The environment, and the params of all instances, in which every leaf has one more leading axis to vmap over or
+        to index. Every reset with the params of one instance gives that instance.
 
     Raises:
         ValueError: an unknown pair.
     """
-    rows = [build_instance(**found["instance"], config=ADVERSARIAL_CONFIG)[1] for found in adversarial_record(pair)]
+    rows = [build_instance(**record["instance"], config=ADVERSARIAL_CONFIG)[1] for record in adversarial_records(pair)]
     return CECEnv(ADVERSARIAL_CONFIG), jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
 
 
-def adversarial_record(pair: str) -> list[dict[str, Any]]:
-    """What is stored of each instance of a pair: `instance` for `build_instance`, `acts` in s of both policies.
+def adversarial_records(pair: str) -> list[dict[str, Any]]:
+    """Return the stored records of the instances of a pair, the worst first.
+
+    Args:
+        pair: one of `PAIRS`.
+
+    Returns:
+        Records with the keys `instance`, the arguments of `build_instance`, and `acts`, the average completion times of
+        both policies in s.
 
     Raises:
         ValueError: an unknown pair.
     """
     check_choice("pair", pair, PAIRS)
-    return _stored()[pair]
-
-
-@functools.cache
-def _stored() -> dict[str, list[dict[str, Any]]]:
-    return json.loads(ADVERSARIAL_FILE.read_text())
+    return json.loads(ADVERSARIAL_FILE.read_text())[pair]

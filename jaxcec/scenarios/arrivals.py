@@ -1,4 +1,4 @@
-"""Arrival patterns: which services come, when and where."""
+"""Arrival patterns: which services arrive, when, and at which edge node."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from jaxcec.env.types import Arrivals
 
 
 def draw_arrivals(
-    rng: np.random.Generator, num_patterns: int, num_services: int, num_dags: int, num_nodes: int
+    rng: np.random.Generator, *, num_patterns: int, num_services: int, num_dags: int, num_nodes: int
 ) -> Arrivals:
-    """Draw a bank of Poisson arrivals of unit rate (section V.A); the environment divides by its arrival rate.
+    """Draw a bank of Poisson arrivals of unit rate (section V.A); the environment divides them by its arrival rate.
 
-    The first service of a pattern comes at time 0. Sources are uniform over the edge nodes; DAGs are uniform over the
-    bank, without repeats inside a pattern where the bank is large enough.
+    The first service of a pattern arrives at time 0. Sources are uniform over the edge nodes. DAGs are uniform over
+    the bank, without repetition inside a pattern if the bank has at least as many DAGs as the pattern has services.
 
     Args:
         rng: source of randomness.
@@ -23,10 +23,10 @@ def draw_arrivals(
         num_nodes: V, edge nodes.
 
     Returns:
-        Arrivals with leaves of shape (A, M); releases are in mean gaps.
+        Arrivals with leaves of shape (A, M); the unit of the releases is the mean gap between two arrivals.
 
     Raises:
-        ValueError: if a count is not positive.
+        ValueError: a count is below 1.
     """
     counts = {"num_patterns": num_patterns, "num_services": num_services, "num_dags": num_dags, "num_nodes": num_nodes}
     for name, value in counts.items():

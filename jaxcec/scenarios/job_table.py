@@ -1,4 +1,4 @@
-"""Jobs of a cluster trace as flat arrays, and how they become services."""
+"""Jobs of a cluster trace as flat arrays, and their conversion to services."""
 
 from __future__ import annotations
 
@@ -20,50 +20,49 @@ _HOUR = Path(__file__).parent / "data" / "alibaba_hour.npz"
 
 @dataclasses.dataclass(frozen=True)
 class JobTable:
-    """J jobs of T tasks in all, with P dependencies in all.
+    """J jobs with T tasks and P dependencies in total.
 
-    Tasks of job i are rows `tasks[i]:tasks[i + 1]`. Task t depends on `pred[preds[t]:preds[t + 1]]`, each a position
-    inside its own job.
+    The tasks of job i are rows `tasks[i]:tasks[i + 1]`. Task t depends on the tasks `pred[preds[t]:preds[t + 1]]`,
+    given as positions inside its job.
     """
 
     tasks: np.ndarray  # (J + 1,) i32
-    arrival: np.ndarray  # (J,) f32, s: first start in the trace, or since the extract's beginning
+    arrival: np.ndarray  # (J,) f32, s: first start of a task, since the beginning of the trace or of the extract
     preds: np.ndarray  # (T + 1,) i32
     pred: np.ndarray  # (P,) i32
-    duration: np.ndarray  # (T,) f32, s, end - start, waiting included
-    run_time: (
-        np.ndarray | None
-    )  # (T,) f32, s, end - max(start, latest end of a predecessor); None where starts are unknown
-    plan_cpu: np.ndarray  # (T,) f32, 100 is one core, per instance
-    plan_mem: np.ndarray  # (T,) f32, 100 is a machine, per instance
+    duration: np.ndarray  # (T,) f32, s: end - start, including the wait for predecessors
+    run_time: np.ndarray | None  # (T,) f32, s: end - max(start, latest end of a predecessor); None without start times
+    plan_cpu: np.ndarray  # (T,) f32, planned cpu of an instance; 100 is one core
+    plan_mem: np.ndarray  # (T,) f32, planned memory of an instance; 100 is a whole machine
 
     def __len__(self) -> int:
         return len(self.arrival)
 
     @property
     def sizes(self) -> np.ndarray:
-        """(J,) tasks per job."""
+        """Number of tasks of each job, (J,)."""
         return np.diff(self.tasks)
 
     def job_preds(self, job: int) -> list[list[int]]:
-        """Return the predecessors of each task of a job, as positions in the job."""
+        """Return the predecessors of each task of a job, as positions inside the job."""
         rows = range(self.tasks[job], self.tasks[job + 1])
         return [self.pred[self.preds[row] : self.preds[row + 1]].tolist() for row in rows]
 
     def split(self, split: str) -> np.ndarray:
-        """Return the jobs of a split, (J',), four in five of them for training.
+        """Return the indices of the jobs of a split, (J',); `train` has four fifths of all jobs.
 
-        A job's split is a hash of its dependencies and numbers, so two jobs equal in all of them share a split, and a
-        job keeps its split whatever else the table holds. Recurring jobs with the same dependencies but other run
-        times may fall on both sides: half of all jobs are short chains, and no split can keep those apart.
+        The split of a job is a hash of its dependencies, durations and plans, so equal jobs share a split, and the
+        other jobs of the table do not matter. Recurring jobs with equal dependencies but other durations may be in
+        both splits: half of all jobs are short chains, and no split can separate those.
 
         Raises:
-            ValueError: for an unknown split.
+            ValueError: an unknown split.
         """
         check_choice("split", split, SPLITS)
         return np.flatnonzero([hash_split(self._content(job)) == split for job in range(len(self))])
 
     def _content(self, job: int) -> bytes:
+        """Return what the split of a job depends on."""
         rows = slice(self.tasks[job], self.tasks[job + 1])
         numbers = np.concatenate([self.duration[rows], self.plan_cpu[rows], self.plan_mem[rows]]).astype("<f4")
         return repr(self.job_preds(job)).encode() + numbers.tobytes()
@@ -76,10 +75,10 @@ class JobTable:
 
     @classmethod
     def load(cls, path: str | Path) -> JobTable:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
-            ValueError: if the file is missing or is no job table.
+            ValueError: the file is missing or is not a job table.
         """
         try:
             with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -89,46 +88,46 @@ class JobTable:
 
 
 def alibaba_hour() -> JobTable:
-    """Return the table that ships with the package: one hour of arrivals, see `data/README.md`."""
+    """Return the table that ships with the package, one hour of arrivals; see `data/README.md`."""
     return JobTable.load(_HOUR)
 
 
 def job_dags(
     table: JobTable,
     rng: np.random.Generator,
-    num_dags: int,
     split: str,
+    *,
+    num_dags: int,
     max_microservices: int,
-    mean_load: float = 500.0,
-    mean_data: float = 500.0,
-    demand: tuple[float, float] = (0.25, 0.75),
-    runtime: str = "registered",
+    mean_load: float,
+    mean_data: float,
+    demand: tuple[float, float],
+    runtime: Runtime,
 ) -> list[Dag]:
-    """Draw jobs without repeats and turn them into services, as section V.A does.
+    """Draw jobs of a split without repetition and convert them to services, as in section V.A.
 
-    Load is duration x plan_cpu: the largest hundredth of the table's tasks is clipped (the tail reaches 60 times the
-    99th percentile and would set the mean alone), then the mean of the whole table is scaled to `mean_load`. Data are
-    N(mean, 80 %), truncated, for the trace has none. Demands are plan_cpu and plan_mem, each scaled so that its mean
-    is the middle of the range, then clipped to the range. Scales come from the whole table, so both splits and every
-    `max_microservices` use the same units.
+    The load of a task is its run time times plan_cpu. The largest hundredth of all tasks is clipped, because the tail
+    reaches 60 times the 99th percentile and would dominate the mean; then loads are scaled to the mean `mean_load`.
+    The trace has no data sizes, so these are truncated normal with a standard deviation of 80 % of the mean. Demands
+    are plan_cpu and plan_mem, each scaled so that its mean is the middle of the range, then clipped to the range. All
+    scales are those of the whole table, so both splits and every `max_microservices` use the same units.
 
     Args:
         table: the jobs.
-        rng: draws the jobs and the data.
-        num_dags: S, jobs drawn.
+        rng: source of randomness, which draws the jobs and the data.
         split: one of `SPLITS`.
-        max_microservices: N, larger jobs are left out.
+        num_dags: S, number of jobs drawn.
+        max_microservices: N, size of the largest job drawn.
         mean_load: Mcycles.
         mean_data: Mbit.
         demand: range of the share of each resource (cpu, memory).
-        runtime: `registered`, end - start as in the paper, or `corrected` for the wait for predecessors.
+        runtime: definition of the run time: `registered`, end - start as in the paper, or `corrected`, which leaves out
+            the wait for predecessors.
 
     Raises:
-        ValueError: for an impossible argument, if the split has too few jobs that fit, or if the corrected run time is
-            asked for of a table without start times.
+        ValueError: an unknown split or `runtime`; `num_dags` is not between 1 and the jobs of the split that fit; the
+            table has no corrected run times; or see `check_demand`.
     """
-    check_choice("runtime", runtime, get_args(Runtime))
-    check_demand(demand)
     fitting = table.split(split)
     fitting = fitting[table.sizes[fitting] <= max_microservices]
     if not 1 <= num_dags <= len(fitting):
@@ -136,17 +135,28 @@ def job_dags(
             f"num_dags: got {num_dags}; must be 1..{len(fitting)}, "
             f"the {split} jobs of at most {max_microservices} microservices"
         )
-    duration = table.duration if runtime == "registered" else table.run_time
-    if duration is None:
-        raise ValueError("runtime: got 'corrected'; must be 'registered', for this table has no start times")
-    work = duration * table.plan_cpu
-    work = np.minimum(work, np.percentile(work, 99))
-    load = work * (mean_load / work.mean())
-    plan = np.stack([table.plan_cpu, table.plan_mem], axis=1)
-    share = np.clip(plan * (sum(demand) / 2 / plan.mean(axis=0)), *demand)
+    load, share = _scaled_loads(table, runtime, mean_load), _scaled_demands(table, demand)
     dags = []
     for job in rng.choice(fitting, num_dags, replace=False):
         rows = slice(table.tasks[job], table.tasks[job + 1])
-        data = truncated_normal(rng, mean_data, 0.8, len(load[rows]))
+        data = truncated_normal(rng, mean_data, relative_sd=0.8, size=len(load[rows]))
         dags.append(Dag(preds=table.job_preds(job), load=load[rows], data=data, demand=share[rows]))
     return dags
+
+
+def _scaled_loads(table: JobTable, runtime: Runtime, mean_load: float) -> np.ndarray:
+    """Return the load of each task of the table, (T,) Mcycles."""
+    check_choice("runtime", runtime, get_args(Runtime))
+    run_time = table.duration if runtime == "registered" else table.run_time
+    if run_time is None:
+        raise ValueError("runtime: got 'corrected'; must be 'registered', because this table has no start times")
+    work = run_time * table.plan_cpu
+    work = np.minimum(work, np.percentile(work, 99))
+    return work * (mean_load / work.mean())
+
+
+def _scaled_demands(table: JobTable, demand: tuple[float, float]) -> np.ndarray:
+    """Return the share of a host's cpu and memory that each task of the table holds, (T, 2)."""
+    check_demand("demand", demand)
+    plan = np.stack([table.plan_cpu, table.plan_mem], axis=1)
+    return np.clip(plan * (sum(demand) / 2 / plan.mean(axis=0)), *demand)

@@ -1,11 +1,12 @@
-"""Reads `machine_usage.csv` of the Alibaba cluster trace v2018: background load of real machines, and its statistics.
+"""Reads `machine_usage.csv` of the Alibaba cluster trace v2018: the load of real machines, and its statistics.
 
-The rows of a machine come every 10 s or more (median 60 s), there is a hole at 141,000-160,600 s, and -1 and 101 mark
-invalid values: https://github.com/alibaba/clusterdata.
+Successive rows of a machine are 10 s or more apart (median 60 s), the trace has no rows from 141,000 s to 160,600 s,
+and the values -1 and 101 are invalid: https://github.com/alibaba/clusterdata.
 """
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -28,25 +29,25 @@ LAYOUTS = {
         "disk_io_percent",
     )
 }
-_LONGEST_GAP = 300.0  # s between two rows over which a load is held; a longer gap is a hole
-_MOST_CELLS = 500_000_000  # machines x frames, 4 GB: the whole trace at 10 s has 280 million
-_LONGEST_LAG = 4 * 3600.0  # s, of the autocorrelation that is fitted
+_LONGEST_GAP = 300.0  # s between two rows over which the first one's load is held; a longer gap is a hole
+_MOST_CELLS = 500_000_000  # machines x frames, 4 GB; the whole trace has 280 million in frames of 10 s
+_LONGEST_LAG = 4 * 3600.0  # s, largest lag of the autocorrelation that is fitted
 
 
 def usage_grid(path: str | Path, frame: float) -> tuple[list[str], np.ndarray]:
-    """Return each machine's cpu load by frame, NaN where no valid row falls into the frame.
+    """Return the mean cpu load of each machine in each frame, NaN for a frame without a valid row.
 
     Args:
         path: `machine_usage.csv`, or part of it.
-        frame: T, s.
+        frame: T, duration of a frame, s.
 
     Returns:
         B machine names, sorted, and (B, F) loads in [0, 1].
 
     Raises:
-        ImportError: without polars.
-        ValueError: for a damaged file (see `read_rows`), one without a valid row, or with a time so late that the grid
-            would not fit into memory; or a frame that is not positive.
+        ImportError: polars is not installed.
+        ValueError: the frame is not positive; the file is damaged (see `read_blocks`) or has no valid row; or a time is
+            so late that the grid would not fit into memory.
     """
     if not 0 < frame < np.inf:
         raise ValueError(f"frame: got {frame}; must be positive and finite (s)")
@@ -73,24 +74,28 @@ def usage_grid(path: str | Path, frame: float) -> tuple[list[str], np.ndarray]:
     return names, grid
 
 
-def real_usage(path: str | Path, split: str, num_frames: int, frame: float = 10.0) -> Background:
-    """Cut a user's own `machine_usage.csv` into background traces.
+def real_usage(path: str | Path, split: str, *, num_frames: int, frame: float = 10.0) -> Background:
+    """Cut your own copy of `machine_usage.csv` into background traces.
 
-    A load is held until the next row, up to 300 s; what lies between two longer gaps is cut into traces of
-    `num_frames`, and the rest is left out. The two splits share no machine.
+    No field of `Scenario` selects these traces: put them into the params of an environment yourself, with
+    `params.replace(background=jax.tree.map(jnp.asarray, real_usage(...)))`.
+
+    A load is held until the next row, for at most 300 s. The stretches between two longer gaps are cut into traces of
+    `num_frames`, and what remains of a stretch is left out. The two splits share no machine.
 
     Args:
         path: `machine_usage.csv`, or part of it.
         split: one of `SPLITS`.
         num_frames: F, frames per trace.
-        frame: T, s.
+        frame: T, duration of a frame, s.
 
     Returns:
         Background with loads of shape (B, F).
 
     Raises:
-        ImportError: without polars.
-        ValueError: see `usage_grid`; for no frames; or if the split has no machine with so many frames in a row.
+        ImportError: polars is not installed.
+        ValueError: an unknown split, `num_frames` below 1, no machine of the split with so many successive frames, or
+            see `usage_grid`.
     """
     check_choice("split", split, SPLITS)
     if num_frames < 1:
@@ -109,7 +114,7 @@ def real_usage(path: str | Path, split: str, num_frames: int, frame: float = 10.
 
 
 def _hold(grid: np.ndarray, longest: int) -> np.ndarray:
-    """Fill each NaN with the last value of its row, at most `longest` frames old."""
+    """Replace each NaN by the last value of its row, if that is at most `longest` frames old."""
     index = np.arange(grid.shape[1])
     last = np.maximum.accumulate(np.where(np.isnan(grid), -1, index), axis=1)
     held = np.take_along_axis(grid, np.maximum(last, 0), axis=1)
@@ -117,7 +122,7 @@ def _hold(grid: np.ndarray, longest: int) -> np.ndarray:
 
 
 def _windows(loads: np.ndarray, num_frames: int) -> list[np.ndarray]:
-    """Cut a row into windows without NaN, from left to right."""
+    """Cut a row into disjoint windows without NaN, from left to right."""
     windows, start = [], 0
     while start + num_frames <= len(loads):
         holes = np.flatnonzero(np.isnan(loads[start : start + num_frames]))
@@ -130,17 +135,18 @@ def _windows(loads: np.ndarray, num_frames: int) -> list[np.ndarray]:
 
 
 def fit_usage(path: str | Path) -> LoadProcess:
-    """Fit the synthetic process to machine usage, as was done for `PROCESSES["alibaba"]`.
+    """Fit a random process to machine usage; `PROCESSES["alibaba"]` was obtained in this way.
 
-    The movement of each machine about its own mean has the pooled autocorrelation of a sum of two AR(1) processes;
-    their correlation times are searched on a grid, their shares by least squares, over lags of 10 s to 4 h.
+    The deviations of the machines from their means are modelled as a sum of two AR(1) processes, whose autocorrelation
+    is fitted to the pooled one at lags from 10 s to 4 h: the correlation times by a grid search, the shares of the
+    variance by least squares. The third component is the spread of the means.
 
     Args:
         path: `machine_usage.csv`, or part of it, with at least two machines.
 
     Raises:
-        ImportError: without polars.
-        ValueError: see `usage_grid`; or for too few rows to fit.
+        ImportError: polars is not installed.
+        ValueError: too few rows or machines to fit, or see `usage_grid`.
     """
     frame = 10.0
     names, grid = usage_grid(path, frame)
@@ -151,25 +157,23 @@ def fit_usage(path: str | Path) -> LoadProcess:
     if len(names) < 2:
         raise ValueError(f"{path}: one machine; expected at least two, whose means differ")
     fits = []
-    for fast in np.geomspace(20, 1000, 40):
-        for slow in np.geomspace(2000, 50_000, 40):
-            basis = np.exp(-lags[:, None] / [fast, slow])
-            share, residual, *_ = np.linalg.lstsq(basis, correlation)
-            if (share >= 0).all():
-                fits.append((float(residual.sum()), fast, slow, share))
+    for fast, slow in itertools.product(np.geomspace(20, 1000, 40), np.geomspace(2000, 50_000, 40)):
+        share, residual, *_ = np.linalg.lstsq(np.exp(-lags[:, None] / [fast, slow]), correlation)
+        if (share >= 0).all():
+            fits.append((float(residual.sum()), fast, slow, share))
     if not fits:
-        raise ValueError(f"{path}: the autocorrelation does not fall like two AR(1) processes; expected more rows")
+        raise ValueError(f"{path}: the autocorrelation is not that of two AR(1) processes; expected more rows")
     _, fast, slow, share = min(fits, key=lambda fit: fit[0])
     sd = np.sqrt(variance * share)
     components = ((means.std(), np.inf), (sd[1], slow), (sd[0], fast))
     return LoadProcess(float(means.mean()), tuple((float(s), float(t)) for s, t in components))
 
 
-def _autocorrelation(moves: np.ndarray, frame: float) -> tuple[float, np.ndarray, np.ndarray]:
-    """Return the pooled variance, lags in s and the autocorrelation there (NaN at a lag that no two rows have)."""
-    variance = float(np.nanmean(moves**2))
+def _autocorrelation(deviations: np.ndarray, frame: float) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return the pooled variance, lags in s, and the autocorrelation at each, NaN if no two rows are that far apart."""
+    variance = float(np.nanmean(deviations**2))
     steps = np.unique(np.geomspace(1, _LONGEST_LAG / frame, 40).astype(int))
-    products = (moves[:, k:] * moves[:, :-k] for k in steps)
+    products = (deviations[:, k:] * deviations[:, :-k] for k in steps)
     with np.errstate(invalid="ignore"):
         correlation = np.array([np.nansum(p) / np.isfinite(p).sum() for p in products]) / variance
     return variance, steps * frame, correlation

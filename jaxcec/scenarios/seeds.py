@@ -1,7 +1,7 @@
-"""Random streams and the split into training and test data.
+"""Random streams, and the split of data into training and test.
 
-Every bank is drawn from a stream of its own, named by seed, split and purpose: changing the number of topologies does
-not change the DAGs, and training and test streams are independent by construction (`numpy.random.SeedSequence`).
+Each bank has a random stream that is named by seed, split and purpose. Changing the number of topologies therefore does
+not change the DAGs, and the streams of training and test are independent by construction (`numpy.random.SeedSequence`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 
 SPLITS = ("train", "test")
 PURPOSES = ("topology", "dags", "arrivals", "background")
+_TEST_SHARE = 0.2
 
 
 def check_choice(field: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -24,12 +25,12 @@ def split_rng(seed: int, split: str, purpose: str) -> np.random.Generator:
     """Return the random generator of one split and purpose.
 
     Args:
-        seed: non-negative integer, the seed of the whole scenario.
+        seed: seed of the whole scenario, not negative.
         split: one of `SPLITS`.
         purpose: one of `PURPOSES`.
 
     Raises:
-        ValueError: for a negative seed, an unknown split or an unknown purpose.
+        ValueError: a negative seed, an unknown split or an unknown purpose.
     """
     if seed < 0:
         raise ValueError(f"seed: got {seed}; must be at least 0")
@@ -39,10 +40,11 @@ def split_rng(seed: int, split: str, purpose: str) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-def hash_split(content: bytes, test_share: float = 0.2) -> str:
-    """Return the split that `content` belongs to, whatever the seed, the platform and the rest of the data.
+def hash_split(content: bytes) -> str:
+    """Return the split of some content: `test` for a fifth of all hashes, `train` for the others.
 
-    Equal contents always share a split, so a duplicate never crosses from training to test.
+    The split depends neither on the seed, nor on the platform, nor on the rest of the data. Equal contents share a
+    split, so no duplicate crosses from training to test.
     """
     digest = hashlib.blake2b(content, digest_size=8).digest()
-    return "test" if int.from_bytes(digest, "little") < test_share * 2**64 else "train"
+    return "test" if int.from_bytes(digest, "little") < _TEST_SHARE * 2**64 else "train"

@@ -1,4 +1,4 @@
-"""Services as DAGs of microservices, and synthetic ones."""
+"""Services as DAGs of microservices, and the synthetic ones of section V.A."""
 
 from __future__ import annotations
 
@@ -14,55 +14,59 @@ from jaxcec.scenarios.sampling import truncated_normal
 def synthetic_dag(
     rng: np.random.Generator,
     max_microservices: int,
+    *,
+    mean_load: float,
+    mean_data: float,
+    demand: tuple[float, float],
     num_resources: int = 2,
-    mean_load: float = 500.0,
-    mean_data: float = 500.0,
-    demand: tuple[float, float] = (0.25, 0.75),
 ) -> Dag:
-    """Draw a layered DAG as section V.A describes it; what the paper leaves open is decided here.
+    """Draw a layered DAG as section V.A describes it, with our choices where the paper leaves one open.
 
-    The number of microservices is N(N/2, N/4) within [1, N]. The number of layers is normal within [1, n] with mean
-    sqrt(n), the default width of the daggen generator, and a standard deviation of half of it. The number of edges
-    between two adjacent layers is uniform between the least that gives every microservice of the later layer a
-    predecessor and the complete bipartite graph. Loads are N(mean, 60 %), data N(mean, 80 %), both truncated.
+    The number of microservices n is normal within [1, N], with mean N/2 and standard deviation N/4. The number of
+    layers is normal within [1, n], with mean sqrt(n), the default width of the daggen generator, and standard deviation
+    sqrt(n)/2. The number of edges between two adjacent layers is uniform: at least one for each microservice of the
+    later layer, at most those of the complete bipartite graph. Loads and data are truncated normal, with standard
+    deviations of 60 % and 80 % of their means.
 
     Args:
         rng: source of randomness.
-        max_microservices: N, the largest DAG.
-        num_resources: K, kinds of resources.
-        mean_load: Mcycles; 500 is calibrated, 0.5 is what the paper prints.
+        max_microservices: N, microservices of the largest DAG.
+        mean_load: Mcycles; the calibrated scenario has 500, the paper prints 0.5.
         mean_data: Mbit.
         demand: range of the uniform share of each resource.
+        num_resources: K, kinds of resources.
 
     Raises:
-        ValueError: for a maximum below 1 or an impossible range of demands.
+        ValueError: `max_microservices` is below 1, a mean is not positive, or see `check_demand`.
     """
     if max_microservices < 1:
         raise ValueError(f"max_microservices: got {max_microservices}; must be at least 1")
-    check_demand(demand)
-    size = _normal_integer(rng, max_microservices / 2, max_microservices / 4, max_microservices)
+    check_demand("demand", demand)
+    size = _normal_integer(rng, mean=max_microservices / 2, largest=max_microservices)
     return Dag(
-        preds=_layered_preds(rng, size, _normal_integer(rng, math.sqrt(size), math.sqrt(size) / 2, size)),
-        load=truncated_normal(rng, mean_load, 0.6, size),
-        data=truncated_normal(rng, mean_data, 0.8, size),
+        preds=_layered_preds(rng, size, _normal_integer(rng, mean=math.sqrt(size), largest=size)),
+        load=truncated_normal(rng, mean_load, relative_sd=0.6, size=size),
+        data=truncated_normal(rng, mean_data, relative_sd=0.8, size=size),
         demand=rng.uniform(*demand, (size, num_resources)),
     )
 
 
-def check_demand(demand: tuple[float, float]) -> None:
+def check_demand(field: str, demand: tuple[float, float]) -> None:
     """Raise ValueError unless 0 <= low <= high <= 1: a microservice must fit on an idle host."""
-    if not 0 <= demand[0] <= demand[1] <= 1:
-        raise ValueError(f"demand: got {demand}; must be (low, high) with 0 <= low <= high <= 1")
+    low, high = demand
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"{field}: got {demand}; must be (low, high) with 0 <= low <= high <= 1")
 
 
-def _normal_integer(rng: np.random.Generator, mean: float, sd: float, largest: int) -> int:
-    """Draw a rounded normal, redrawn until it lies in [1, largest]."""
-    while not 1 <= (value := round(rng.normal(mean, sd))) <= largest:
+def _normal_integer(rng: np.random.Generator, *, mean: float, largest: int) -> int:
+    """Draw from a normal distribution with standard deviation mean/2, rounded, until the value is in [1, largest]."""
+    while not 1 <= (value := round(rng.normal(mean, mean / 2))) <= largest:
         pass
     return value
 
 
 def _layered_preds(rng: np.random.Generator, size: int, num_layers: int) -> list[list[int]]:
+    """Draw the predecessors of each microservice; all of them are in the layer before."""
     extra = rng.multinomial(size - num_layers, np.full(num_layers, 1 / num_layers))  # every layer has at least one
     ends = np.cumsum(1 + extra)
     layers = [list(range(end - width, end)) for end, width in zip(ends, 1 + extra, strict=True)]

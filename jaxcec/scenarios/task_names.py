@@ -1,4 +1,4 @@
-"""Task names of the Alibaba cluster trace v2018, which carry the DAG."""
+"""Task names of the Alibaba cluster trace v2018, which encode the DAG of a job."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-# A DAG task: letters (which mean nothing), its number, the numbers it depends on, and suffixes that refer to no task.
+# A DAG task: letters (without meaning), its number, the numbers it depends on, and suffixes that refer to no task.
 _DAG_NAME = re.compile(r"[A-Za-z]+(\d{1,9})((?:_\d{1,9})*)(?:_Stg\d+)*", re.ASCII)
 FAULTS = ("", "independent task", "MergeTask", "name cut", "name unknown")
-_LONGEST = 50  # characters; longer names were cut, and one of exactly this length may have lost dependencies
+_LONGEST = 50  # characters; longer names were cut, so a name of exactly this length may have lost dependencies
 
 
 class TaskName(NamedTuple):
-    """What a task's name says."""
+    """A parsed task name."""
 
-    number: int  # -1 if the name carries no DAG
-    preds: tuple[int, ...]  # task numbers it depends on, each once
-    fault: str  # why its job cannot be used, or ""
+    number: int  # -1 if the name encodes no DAG
+    preds: tuple[int, ...]  # numbers of the tasks that it depends on, each once
+    fault: str  # one of `FAULTS`: why the job cannot be used, or ""
 
 
 def parse_task_name(name: str) -> TaskName:
@@ -38,14 +38,14 @@ def parse_task_name(name: str) -> TaskName:
 
 
 class TaskNames:
-    """What the distinct names of a trace say, as arrays, for each name has a code."""
+    """The distinct task names of a trace, each with an integer code, and their parsed contents as arrays by code."""
 
     def __init__(self) -> None:
         self._code: dict[str, int] = {}
         self._parsed: list[TaskName] = []
 
     def codes(self, names: Sequence[str]) -> np.ndarray:
-        """Return the code of each name, (n,) i32. All independent tasks share one, for there are millions of names."""
+        """Return the code of each name, (n,) i32; all independent tasks, with millions of names, share one."""
         short = ["task_" if name.startswith("task_") else name for name in names]
         for name in short:
             if name not in self._code:
@@ -55,7 +55,7 @@ class TaskNames:
 
     @property
     def number(self) -> np.ndarray:
-        """Task number of each code, i32, -1 without one."""
+        """Task number of each code, i32; -1 if the name encodes none."""
         return np.array([name.number for name in self._parsed], np.int32)
 
     @property
@@ -65,15 +65,15 @@ class TaskNames:
 
     @property
     def num_preds(self) -> np.ndarray:
-        """How many tasks each code depends on, i32."""
+        """Number of predecessors of each code, i32."""
         return np.array([len(name.preds) for name in self._parsed], np.int32)
 
     @property
     def first_pred(self) -> np.ndarray:
-        """Where in `preds` each code's begin, i32."""
+        """Position in `preds` of the first predecessor of each code, i32."""
         return np.cumsum(self.num_preds, dtype=np.int32) - self.num_preds
 
     @property
     def preds(self) -> np.ndarray:
-        """Numbers of the tasks depended on, code after code, i32."""
+        """Task numbers of the predecessors, ordered by code, i32."""
         return np.array([pred for name in self._parsed for pred in name.preds], np.int32)

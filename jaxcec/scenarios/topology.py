@@ -1,4 +1,4 @@
-"""Random topologies of edge nodes (section V.A)."""
+"""Random topologies of edge nodes, as in section V.A."""
 
 from __future__ import annotations
 
@@ -10,78 +10,86 @@ import numpy as np
 from jaxcec.env.banks import Topology
 from jaxcec.scenarios.sampling import truncated_normal
 
+_TRIES = 1000  # draws of a topology before giving up
 
-def most_links(num_nodes: int, neighbours: tuple[int, int] = (2, 3)) -> int:
-    """Links that a drawn topology has at most, E: nine tenths of what its nodes ask for on average.
 
-    Nodes that choose each other share a link, so far fewer than V k are ever drawn: of 20,000 draws of 8 nodes and
-    (2, 3) three had 18 links, the most allowed, and none more.
+def check_neighbours(field: str, neighbours: tuple[int, int]) -> None:
+    """Raise ValueError unless 1 <= least <= largest."""
+    least, largest = neighbours
+    if not 1 <= least <= largest:
+        raise ValueError(f"{field}: got {neighbours}; must be (least, largest) with 1 <= least <= largest")
+
+
+def most_links(num_nodes: int, neighbours: tuple[int, int]) -> int:
+    """Return E, the largest number of links of a drawn topology: 90 % of the mean number that its nodes choose.
+
+    Two nodes that choose each other share a link, so a topology has far fewer links than its nodes choose: of 20,000
+    draws with 8 nodes and (2, 3) neighbours, three had 18 links, the largest number allowed, and none had more.
     """
-    asked = num_nodes * sum(neighbours) / 2
-    return max(min(math.ceil(0.9 * asked), num_nodes * neighbours[1], num_nodes * (num_nodes - 1) // 2), 1)
+    chosen = num_nodes * sum(neighbours) / 2
+    return max(min(math.ceil(0.9 * chosen), num_nodes * neighbours[1], num_nodes * (num_nodes - 1) // 2), 1)
 
 
-def draw_topology(
-    rng: np.random.Generator, num_nodes: int, neighbours: tuple[int, int] = (2, 3), max_tries: int = 1000
-) -> list[tuple[int, int]]:
-    """Draw the links of a connected topology, as the topology generator the paper names does (its reference 29).
+def draw_topology(rng: np.random.Generator, num_nodes: int, neighbours: tuple[int, int]) -> list[tuple[int, int]]:
+    """Draw the links of a connected topology, following the topology generator that the paper cites (reference 29).
 
-    Nodes lie uniformly in the unit square; each draws k uniformly from the range `neighbours` and is joined to its k
-    nearest nodes, or to all if there are fewer. A draw that is disconnected or has more than `most_links` is rejected.
-    Unlike that generator, two nodes that choose each other get one link, not two.
+    The nodes are uniform in the unit square. Each node draws k uniformly from the range `neighbours` and is linked to
+    its k nearest nodes, or to all other nodes if there are fewer. A draw that is disconnected or has more than
+    `most_links` links is rejected. Unlike in that generator, two nodes that choose each other share one link.
 
     Args:
         rng: source of randomness.
         num_nodes: V, edge nodes.
         neighbours: least and largest k, both included.
-        max_tries: draws before giving up.
 
     Returns:
-        Undirected links (a, b) with a < b, sorted. Eight nodes and (2, 3) give 13.1 links on average.
+        Undirected links (a, b) with a < b, sorted; on average 13.1 of them for eight nodes and (2, 3) neighbours.
 
     Raises:
-        ValueError: for impossible arguments, or if no draw is connected.
+        ValueError: `num_nodes` is below 1, see `check_neighbours`, or none of 1000 draws was accepted.
     """
-    least, largest = neighbours
     if num_nodes < 1:
         raise ValueError(f"num_nodes: got {num_nodes}; must be at least 1")
-    if not 1 <= least <= largest:
-        raise ValueError(f"neighbours: got {neighbours}; must be (least, largest) with 1 <= least <= largest")
-    for _ in range(max_tries):
-        links = _nearest_neighbour_links(rng, num_nodes, least, largest)
+    check_neighbours("neighbours", neighbours)
+    for _ in range(_TRIES):
+        links = _nearest_neighbour_links(rng, num_nodes, neighbours)
         graph = nx.Graph(links)
         graph.add_nodes_from(range(num_nodes))
         if nx.is_connected(graph) and len(links) <= most_links(num_nodes, neighbours):
             return links
     raise ValueError(
-        f"neighbours: got {neighbours}; none of {max_tries} draws of {num_nodes} nodes was connected; must be larger"
+        f"neighbours: got {neighbours}; none of {_TRIES} draws of {num_nodes} nodes was connected; must be larger"
     )
 
 
 def _nearest_neighbour_links(
-    rng: np.random.Generator, num_nodes: int, least: int, largest: int
+    rng: np.random.Generator, num_nodes: int, neighbours: tuple[int, int]
 ) -> list[tuple[int, int]]:
     position = rng.random((num_nodes, 2))
     distance = np.linalg.norm(position[:, None] - position[None], axis=-1)
-    nearest = np.argsort(distance, axis=1)[:, 1:]  # the nearest of all is the node itself
-    degree = rng.integers(least, largest, num_nodes, endpoint=True)
+    nearest = np.argsort(distance, axis=1)[:, 1:]  # the very nearest is the node itself
+    degree = rng.integers(*neighbours, num_nodes, endpoint=True)
     return sorted({(min(a, b), max(a, b)) for a in range(num_nodes) for b in nearest[a, : degree[a]].tolist()})
 
 
 def synthetic_topology(
     rng: np.random.Generator,
-    num_nodes: int = 8,
-    neighbours: tuple[int, int] = (2, 3),
-    bandwidth: float = 10.0,
-    node_speed: float = 40.0,
-    device_speed: float = 10.0,
+    num_nodes: int,
+    *,
+    neighbours: tuple[int, int],
+    bandwidth: float,
+    node_speed: float,
+    device_speed: float,
 ) -> Topology:
-    """Draw a topology and its numbers: link N(10, 80 %) Mbit/s, node N(40, 80 %) and device N(10, 20 %) Mcycles/s.
+    """Draw a topology with its bandwidths and speeds.
+
+    All are truncated normal, with standard deviations of 80 % of the mean for links and edge nodes and of 20 % for end
+    devices.
 
     Args:
         rng: source of randomness.
         num_nodes: V, edge nodes.
-        neighbours: range of links that a node asks for, see `draw_topology`.
+        neighbours: least and largest number of nearest nodes that a node is linked to, see `draw_topology`.
         bandwidth: mean of a link, Mbit/s.
         node_speed: mean speed of an edge node, Mcycles/s.
         device_speed: mean speed of an end device, Mcycles/s.
@@ -90,10 +98,10 @@ def synthetic_topology(
         ValueError: see `draw_topology` and `truncated_normal`.
     """
     links = draw_topology(rng, num_nodes, neighbours)
-    rates = truncated_normal(rng, bandwidth, 0.8, len(links))
+    rates = truncated_normal(rng, bandwidth, relative_sd=0.8, size=len(links))
     return Topology(
         links=[(a, b, float(rate)) for (a, b), rate in zip(links, rates, strict=True)],
-        node_speed=truncated_normal(rng, node_speed, 0.8, num_nodes),
-        device_speed=truncated_normal(rng, device_speed, 0.2, num_nodes),
+        node_speed=truncated_normal(rng, node_speed, relative_sd=0.8, size=num_nodes),
+        device_speed=truncated_normal(rng, device_speed, relative_sd=0.2, size=num_nodes),
         capacity=np.ones((num_nodes, 2)),  # cpu and memory
     )

@@ -1,26 +1,16 @@
-"""Policy files that were read wrongly, or refused by an error that names no file."""
-
-import json
+"""Policy files that were once accepted, or refused with an error that did not name the file."""
 
 import jax
 import numpy as np
 import pytest
 from flax import serialization
-from helpers.instances import smallest_observation
+from helpers.policy_file import CONTENT, HEADER, observation, with_header
 
-from jaxcec.agents.checkpoint import PRETRAINED, load_policy
-
-CONTENT = serialization.msgpack_restore((PRETRAINED / "ddpg.msgpack").read_bytes())
-HEADER = json.loads(CONTENT["header"])
-
-
-@pytest.fixture(scope="module")
-def observation():
-    return smallest_observation()
+from jaxcec.agents.checkpoint import load_policy
 
 
 def settings(**changes):
-    return CONTENT | {"header": json.dumps(HEADER | {"config": HEADER["config"] | changes})}
+    return with_header(HEADER | {"config": HEADER["config"] | changes})
 
 
 def networks(change):
@@ -29,7 +19,7 @@ def networks(change):
 
 BAD = {
     "no sizes": (
-        CONTENT | {"header": json.dumps({k: v for k, v in HEADER.items() if k != "num_resources"})},
+        with_header({k: v for k, v in HEADER.items() if k != "num_resources"}),
         "trained for num_resources = None, but the scenario has 2",
     ),
     "half a unit": (settings(hidden=[0.5]), "hidden"),
@@ -46,9 +36,9 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("what", BAD)
-def test_the_file_is_named(what, observation, tmp_path):
-    content, message = BAD[what]
+@pytest.mark.parametrize("fault", BAD)
+def test_the_error_names_the_file_and_the_fault(fault, tmp_path):
+    content, message = BAD[fault]
     (tmp_path / "policy.msgpack").write_bytes(serialization.msgpack_serialize(content))
     with pytest.raises(ValueError, match=rf"policy\.msgpack: .*{message}"):
-        load_policy(tmp_path / "policy.msgpack", observation)
+        load_policy(tmp_path / "policy.msgpack", observation())

@@ -25,7 +25,10 @@ PLANNER = AgentConfig(algorithm="dtdrlmo-plan", hidden=(16, 16), plan=PlanConfig
 @pytest.fixture(scope="module")
 def fitted():
     """A forecast fitted to one bank of loads, and windows of another: (n, HISTORY), (n, FRAMES)."""
-    train, test = (draw_background("ar1", np.random.default_rng(seed), 32, 512) for seed in (0, 1))
+    train, test = (
+        draw_background("ar1", np.random.default_rng(seed), num_traces=32, num_frames=512, frame=10.0)
+        for seed in (0, 1)
+    )
     with jax.numpy_dtype_promotion("standard"):  # as for all of optax's Adam
         params = forecast.fit_forecast(KEY, jax.tree.map(jnp.asarray, train))
     window = HISTORY + forecast.FRAMES

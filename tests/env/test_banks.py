@@ -26,7 +26,7 @@ def test_rank_is_the_heaviest_path_to_an_exit_for_any_numbering():
 
 
 def test_rank_agrees_with_networkx():
-    dag = synthetic_dag(np.random.default_rng(1), 40)
+    dag = synthetic_dag(np.random.default_rng(1), 40, mean_load=500.0, mean_data=500.0, demand=(0.25, 0.75))
     graph = nx.DiGraph([(k, j, {"w": dag.load[k]}) for j, row in enumerate(dag.preds) for k in row])
     longest = nx.dag_longest_path_length(graph, weight="w")  # excludes the load of the exit
     exits = max(dag.load[j] for j in graph if graph.out_degree(j) == 0)

@@ -1,10 +1,10 @@
-"""The loaders of traces under coverage-guided mutation of whole files, until a time is over or something breaks.
+"""Runs the loaders of traces on files under coverage-guided mutation, for a given time or until one of them fails.
 
     pip install atheris
     python tests/fuzz/atheris_traces.py -max_total_time=300
 
-Flags are libFuzzer's. Each input is read by `load_batch_tasks` and `usage_grid`; it breaks the contract by any
-exception but a ValueError that names the file, by a table that is not right in itself, or by taking ten seconds.
+The flags are those of libFuzzer. `load_batch_tasks` and `usage_grid` read each input. An input is a failure if a loader
+raises anything but a ValueError that names the file, returns an inconsistent table, or takes ten seconds.
 """
 
 import sys
@@ -28,6 +28,7 @@ SEEDS = (
 
 
 def read(path: Path) -> None:
+    """Read a file with both loaders; a ValueError must name the file."""
     for load in (lambda: check_invariants(*load_batch_tasks(path)), lambda: usage_grid(path, 10.0)):
         try:
             load()
@@ -37,6 +38,7 @@ def read(path: Path) -> None:
 
 
 def main() -> None:
+    """Run the fuzzer on mutations of `SEEDS`."""
     with tempfile.TemporaryDirectory() as folder:
         corpus, path = Path(folder) / "corpus", Path(folder) / "trace.csv"
         corpus.mkdir()

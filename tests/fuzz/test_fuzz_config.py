@@ -1,4 +1,4 @@
-"""Settings from random and mutated YAML: a whole TrainConfig, or a ValueError that names the file."""
+"""Settings from random and mutated YAML: `load_config` returns a valid TrainConfig or raises a ValueError."""
 
 import dataclasses
 import math
@@ -25,7 +25,7 @@ trees = st.dictionaries(
 
 
 def check(path, content):
-    """Load it; what is loaded is finite, of its types, and survives writing and reading."""
+    """Load settings, which must be finite, of the right types, and equal after writing and reading, or be refused."""
     path.write_bytes(content)
     try:
         config = load_config(str(path))
@@ -64,7 +64,7 @@ def check(path, content):
     ],
     ids=["bytes", "text", "mappings", "parts", "lines", "files"],
 )
-def test_settings_are_read_right_or_refused(examples, contents, tmp_path):
+def test_settings_are_read_correctly_or_refused(examples, contents, tmp_path):
     @settings(max_examples=examples, deadline=None, database=None)
     @given(contents)
     def holds(content):

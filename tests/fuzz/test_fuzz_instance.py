@@ -1,4 +1,4 @@
-"""`build_instance` under random and mutated lists: exactly the instance, or a ValueError that names the field."""
+"""`build_instance` with random and mutated arguments: exactly the instance, or a ValueError that names the field."""
 
 import copy
 import math
@@ -23,7 +23,7 @@ anything = st.recursive(numbers | others, lambda inner: st.lists(inner, max_size
 
 
 def places(tree):
-    """Every path into nested lists and mappings."""
+    """List the paths to all entries of nested lists and mappings."""
     if isinstance(tree, dict | list | tuple):
         for key in tree if isinstance(tree, dict) else range(len(tree)):
             yield (key,)
@@ -31,7 +31,7 @@ def places(tree):
 
 
 def put(tree, path, value):
-    """Nested lists and mappings with one entry replaced."""
+    """Copy nested lists and mappings with one entry replaced."""
     if not path:
         return value
     tree = list(tree) if isinstance(tree, tuple) else copy.copy(tree)
@@ -44,6 +44,7 @@ mutated = st.lists(st.tuples(st.sampled_from(PLACES), numbers | anything), min_s
 
 
 def check(arguments):
+    """Build an instance, whose banks must hold exactly the arguments, or which must be refused with the field named."""
     try:
         env, params = build_instance(**arguments)
     except ValueError as error:
@@ -69,7 +70,7 @@ def check(arguments):
 
 
 @EXAMPLES
-def test_a_mutated_instance_is_built_right_or_refused(examples):
+def test_a_mutated_instance_is_built_correctly_or_refused(examples):
     @settings(max_examples=examples, deadline=None, database=None)
     @given(mutated)
     def holds(changes):
@@ -78,14 +79,14 @@ def test_a_mutated_instance_is_built_right_or_refused(examples):
             try:
                 arguments = put(arguments, path, value)
             except (TypeError, KeyError, IndexError):
-                continue  # the place is gone with the change before
+                continue  # the first change removed this entry
         check(arguments)
 
     holds()
 
 
 @EXAMPLES
-def test_an_instance_of_anything_is_built_right_or_refused(examples):
+def test_an_instance_of_random_objects_is_built_correctly_or_refused(examples):
     @settings(max_examples=examples, deadline=None, database=None)
     @given(st.fixed_dictionaries(dict.fromkeys(ARGUMENTS, anything)))
     def holds(arguments):

@@ -1,34 +1,29 @@
-"""Policy files of random and mutated bytes, headers and networks: the policy, or a ValueError that names the file."""
+"""Policy files with random and mutated bytes, headers and networks.
+
+`load_policy` must return a policy or raise a ValueError that names the file.
+"""
 
 import copy
-import json
 import pickle
 
 import jax
 import numpy as np
 import pytest
 from flax import serialization
-from helpers.instances import smallest_observation
+from helpers.policy_file import CONTENT, GOOD, HEADER, observation, with_header
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxcec.agents.checkpoint import PRETRAINED, load_policy, policy_algorithm
+from jaxcec.agents.checkpoint import load_policy, policy_algorithm
 
 EXAMPLES = pytest.mark.parametrize("examples", [12, pytest.param(400, marks=pytest.mark.slow)])
-GOOD = (PRETRAINED / "ddpg.msgpack").read_bytes()
-CONTENT = serialization.msgpack_restore(GOOD)
-HEADER = json.loads(CONTENT["header"])
 
 
-@pytest.fixture(scope="module")
-def observation():
-    return smallest_observation()
-
-
-def check(path, content, observation):
+def check(path, content):
+    """Load a policy file, which must give a policy of finite float32 numbers or a ValueError that names the file."""
     path.write_bytes(content)
     try:
-        policy = load_policy(path, observation)
+        policy = load_policy(path, observation())
         assert policy_algorithm(path) == policy.config.algorithm
     except ValueError as error:
         assert type(error) is ValueError and str(path) in str(error)
@@ -39,12 +34,14 @@ def check(path, content, observation):
 
 
 def replaced(tree, path, value):
+    """Copy nested mappings with one entry replaced."""
     tree = copy.copy(tree)
     tree[path[0]] = replaced(tree[path[0]], path[1:], value) if path[1:] else value
     return tree
 
 
 def leaves(tree, path=()):
+    """List the paths to all leaves of nested mappings."""
     return [p for k, v in tree.items() for p in leaves(v, (*path, k))] if isinstance(tree, dict) else [path]
 
 
@@ -64,7 +61,7 @@ ARRAYS = [
     5,
 ]
 headers = st.tuples(st.sampled_from([("config",), ("origin",), *leaves(HEADER)]), VALUES).map(
-    lambda change: CONTENT | {"header": json.dumps(replaced(HEADER, *change))}
+    lambda change: with_header(replaced(HEADER, *change))
 )
 networks = st.tuples(st.sampled_from(leaves(CONTENT)), st.sampled_from(ARRAYS)).map(lambda c: replaced(CONTENT, *c))
 poisoned = st.tuples(st.sampled_from(leaves(CONTENT["params"])), st.sampled_from([np.nan, np.inf, np.float64])).map(
@@ -74,6 +71,7 @@ bytes_changed = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 3), st.binary
 
 
 def spoiled(params, path, how):
+    """Copy parameters with one array filled with NaN or infinity, or converted to float64."""
     leaf = params
     for key in path:
         leaf = leaf[key]
@@ -82,9 +80,10 @@ def spoiled(params, path, how):
 
 
 def damaged(cuts):
+    """Replace some bytes of the file by others."""
     content = GOOD
     for where, length, new in cuts:
-        at = round(where**4 * len(content))  # most of them in the header, which comes first
+        at = round(where**4 * len(content))  # mostly in the header, which comes first
         content = content[:at] + new + content[at + length :]
     return content
 
@@ -102,30 +101,32 @@ def damaged(cuts):
     ],
     ids=["bytes", "damaged", "cut", "headers", "networks", "numbers"],
 )
-def test_a_policy_is_read_right_or_refused(examples, contents, observation, tmp_path):
+def test_a_policy_file_is_read_correctly_or_refused(examples, contents, tmp_path):
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(contents)
     def holds(content):
-        check(tmp_path / "policy.msgpack", content, observation)
+        check(tmp_path / "policy.msgpack", content)
 
     holds()
 
 
 class Trap:
+    """An object that creates the file `trapped` when it is unpickled."""
+
     def __reduce__(self):
         return open, ("trapped", "w")
 
 
-def test_a_pickle_is_refused_and_not_run(observation, tmp_path, monkeypatch):
+def test_a_pickle_is_refused_and_never_executed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    inside = CONTENT | {"header": json.dumps(HEADER), "params": pickle.dumps(Trap())}
+    inside = CONTENT | {"params": pickle.dumps(Trap())}
     for content in (pickle.dumps(Trap()), serialization.msgpack_serialize(inside)):
         (tmp_path / "policy.msgpack").write_bytes(content)
         with pytest.raises(ValueError, match=r"policy\.msgpack: "):
-            load_policy(tmp_path / "policy.msgpack", observation)
+            load_policy(tmp_path / "policy.msgpack", observation())
     assert [path.name for path in tmp_path.iterdir()] == ["policy.msgpack"]
 
 
-def test_the_shipped_policy_is_read(observation, tmp_path):
+def test_the_shipped_policy_is_accepted(tmp_path):
     (tmp_path / "policy.msgpack").write_bytes(GOOD)
-    assert load_policy(tmp_path / "policy.msgpack", observation)[0].algorithm == "ddpg"
+    assert load_policy(tmp_path / "policy.msgpack", observation())[0].algorithm == "ddpg"

@@ -1,16 +1,16 @@
-"""The instances found by search: played anew they are as bad as is said, and nothing in them is out of the ordinary."""
+"""The shipped adversarial instances: they are as bad as their records say, and within the range of the scenario."""
 
 import functools
 
 import jax
 import numpy as np
 import pytest
-
 from jaxcec.agents.act import act
+
 from jaxcec.agents.checkpoint import PRETRAINED, load_policy
 from jaxcec.evaluation.rollout import Contender, rollout
 from jaxcec.policies import BASELINES
-from jaxcec.scenarios import Scenario, adversarial, adversarial_record
+from jaxcec.scenarios import Scenario, adversarial_instances, adversarial_records
 from jaxcec.scenarios.adversarial import PAIRS
 
 KEY = jax.random.key(0)
@@ -20,49 +20,49 @@ KEY = jax.random.key(0)
 def contender(name: str) -> Contender:
     if name in BASELINES:
         return Contender.of_rule(name, BASELINES[name])
-    env, params = adversarial(PAIRS[0])
+    env, params = adversarial_instances(PAIRS[0])
     observation, _ = env.reset(KEY, jax.tree.map(lambda x: x[0], params))
     config, weights, _ = load_policy(PRETRAINED / f"{name}.msgpack", observation)
     return Contender.of_agent(name, act(config, env), weights)
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_instances_are_as_bad_as_is_said(pair):
-    env, params = adversarial(pair)
-    said = np.array([found["acts"] for found in adversarial_record(pair)])
-    assert said.shape == (10, 2)
+def test_both_policies_reach_the_recorded_completion_times(pair):
+    env, params = adversarial_instances(pair)
+    recorded = np.array([record["acts"] for record in adversarial_records(pair)])
+    assert recorded.shape == (10, 2)
     for column, name in enumerate(pair.split("-")):
         policy = contender(name)
         play = jax.vmap(lambda p, policy=policy: rollout(env, p, policy.apply, policy.params, KEY[None]))
         episodes = play(params)
-        np.testing.assert_allclose(episodes.act[:, 0], said[:, column], rtol=1e-4)
+        np.testing.assert_allclose(episodes.act[:, 0], recorded[:, column], rtol=1e-4)
         assert not episodes.merges.any()
-    ratios = said[:, 0] / said[:, 1]
-    assert ratios[-1] > 1.0 and np.all(np.diff(ratios) <= 0.0), "the worst first, and all of them bad"
+    ratios = recorded[:, 0] / recorded[:, 1]
+    assert ratios[-1] > 1.0 and np.all(np.diff(ratios) <= 0.0), "all instances are bad, the worst first"
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_every_number_is_one_that_the_scenario_may_draw(pair):
-    usual = Scenario()
+def test_every_number_could_have_been_drawn_by_the_default_scenario(pair):
+    scenario = Scenario()
 
     def within(values, mean):
         np.testing.assert_array_less(0.0999 * mean, values)
         np.testing.assert_array_less(values, 1.9001 * mean)
 
-    for instance in (found["instance"] for found in adversarial_record(pair)):
-        within([rate for _, _, rate in instance["links"]], usual.bandwidth)
-        within(instance["node_speed"], usual.node_speed)
-        within(instance["device_speed"], usual.device_speed)
+    for instance in (record["instance"] for record in adversarial_records(pair)):
+        within([rate for _, _, rate in instance["links"]], scenario.bandwidth)
+        within(instance["node_speed"], scenario.node_speed)
+        within(instance["device_speed"], scenario.device_speed)
         gaps = np.diff([service["release"] for service in instance["services"]], prepend=0.0)
         assert gaps.min() >= 0.0 and gaps.max() <= 200.0
         for service in instance["services"]:
-            within(service["load"], usual.load)
-            within(service["data"], usual.data)
+            within(service["load"], scenario.load)
+            within(service["data"], scenario.data)
             demand = np.array(service["demand"])
-            assert demand.min() >= usual.demand[0] and demand.max() <= usual.demand[1]
+            assert demand.min() >= scenario.demand[0] and demand.max() <= scenario.demand[1]
             assert all(k < j for j, before in enumerate(service["preds"]) for k in before)
 
 
-def test_a_pair_that_nobody_searched_for_is_refused():
+def test_an_unknown_pair_is_refused():
     with pytest.raises(ValueError, match="pair: got 'eft-greedy'; must be one of dtdrlmo-eft"):
-        adversarial("eft-greedy")
+        adversarial_instances("eft-greedy")

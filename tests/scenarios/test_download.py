@@ -1,4 +1,4 @@
-"""Fetching the trace from a server on this machine that does what servers and networks do."""
+"""Downloading the trace from a local server that fails in the ways in which servers and networks fail."""
 
 import hashlib
 import http.server
@@ -34,7 +34,7 @@ GOOD = packed(member("batch_task.csv"))
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `content`; `behaviour` says what goes wrong with each request, the last for ever."""
+    """Serves `content`; `behaviour` names the fault of each successive request, the last for all later ones."""
 
     content = GOOD
     behaviour = ("well",)
@@ -90,7 +90,8 @@ def server(monkeypatch):
 def fetch(server, tmp_path):
     def fetch_and_read(content=GOOD, *behaviour, sha256=None):
         server.content, server.behaviour, server.asked = content, behaviour or ("well",), []
-        return download(tmp_path, server.url, sha256 or hashlib.sha256(content).hexdigest()).read_bytes()
+        digest = sha256 or hashlib.sha256(content).hexdigest()
+        return download(tmp_path, url=server.url, sha256=digest).read_bytes()
 
     return fetch_and_read
 
@@ -99,63 +100,63 @@ def left(tmp_path):
     return sorted(path.name for path in tmp_path.iterdir())
 
 
-def test_the_archive_is_fetched_checked_and_unpacked(fetch, tmp_path):
+def test_the_archive_is_downloaded_checked_and_unpacked(fetch, tmp_path):
     assert fetch() == CSV and left(tmp_path) == ["batch_task.csv"]
 
 
-def test_a_cut_connection_is_resumed_where_it_broke_off(fetch, server, tmp_path):
+def test_a_broken_connection_is_resumed_where_it_broke_off(fetch, server, tmp_path):
     assert fetch(GOOD, "cuts", "cuts", "well") == CSV
     half = len(GOOD) // 2
     assert server.asked == [None, f"bytes={half}-", f"bytes={half + (len(GOOD) - half) // 2}-"]
     assert left(tmp_path) == ["batch_task.csv"]
 
 
-def test_a_server_in_trouble_is_asked_again(fetch, server):
+def test_a_server_error_is_retried(fetch, server):
     assert fetch(GOOD, 503, "cuts", 500, "well") == CSV and len(server.asked) == 4
 
 
-def test_a_server_that_ignores_ranges_sends_everything_again(fetch, server):
+def test_a_server_that_ignores_ranges_sends_the_whole_file_again(fetch, server):
     assert fetch(GOOD, "cuts", "ignores ranges") == CSV and server.asked[1]
 
 
-def test_another_call_goes_on_from_the_partial_file(fetch, server, tmp_path):
+def test_another_call_resumes_the_partial_file(fetch, server, tmp_path):
     with pytest.raises(OSError, match=r"broke off; .*\.part is kept, run the command again"):
         fetch(GOOD, "cuts", "sends nothing")
     assert left(tmp_path) == ["batch_task.tar.gz.part"]
     assert fetch() == CSV and server.asked == [f"bytes={len(GOOD) // 2}-"]
 
 
-def test_a_partial_file_that_is_whole_is_not_fetched_again(fetch, tmp_path):
+def test_a_complete_partial_file_is_not_downloaded_again(fetch, tmp_path):
     (tmp_path / "batch_task.tar.gz.part").write_bytes(GOOD)
     assert fetch() == CSV
 
 
-def test_a_partial_file_longer_than_the_archive_is_fetched_anew(fetch, tmp_path):
+def test_a_partial_file_longer_than_the_archive_is_downloaded_again(fetch, tmp_path):
     (tmp_path / "batch_task.tar.gz.part").write_bytes(GOOD + b"more")
     assert fetch() == CSV
 
 
-def test_another_range_than_asked_for_is_not_appended(fetch, tmp_path):
+def test_a_range_that_was_not_requested_is_not_appended(fetch, tmp_path):
     (tmp_path / "batch_task.tar.gz.part").write_bytes(GOOD[:100])
-    with pytest.raises(OSError, match=r"the server sends bytes 0-\d+/\d+; expected bytes 100-"):
+    with pytest.raises(OSError, match=r"the server sent bytes 0-\d+/\d+; expected bytes 100-"):
         fetch(GOOD, "wrong range")
     assert (tmp_path / "batch_task.tar.gz.part").read_bytes() == GOOD[:100]
 
 
-def test_wrong_bytes_are_refused_and_removed(fetch, tmp_path):
-    with pytest.raises(ValueError, match=r"its sha256 is [0-9a-f]{64}; expected [0-9a-f]{64}; what was .* removed"):
+def test_an_archive_with_a_wrong_checksum_is_refused_and_removed(fetch, tmp_path):
+    with pytest.raises(ValueError, match=r"sha256 is [0-9a-f]{64}; expected [0-9a-f]{64}; the download was removed"):
         fetch(GOOD, "cuts", "wrong bytes")
     assert left(tmp_path) == []
 
 
-def test_too_many_bytes_are_refused(fetch, monkeypatch):
+def test_an_archive_that_is_too_large_is_refused(fetch, monkeypatch):
     monkeypatch.setattr(module, "_LARGEST_ARCHIVE", 1000)
     with pytest.raises(ValueError, match="more than 1,000 bytes"):
         fetch()
 
 
-def test_an_address_that_is_not_there_is_not_tried_again(fetch, server):
-    with pytest.raises(OSError, match="the server answers 404"):
+def test_a_missing_file_is_not_requested_again(fetch, server):
+    with pytest.raises(OSError, match="the server answered 404"):
         fetch(GOOD, 404)
     assert len(server.asked) == 1
 
@@ -172,29 +173,29 @@ LINK = {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}
         (packed(member("batch_task.csv"), member("../other")), r"holds '../other'; expected one file"),
         (packed(member("batch_task.csv"), member("batch_task.csv")), r"holds 'batch_task.csv'; expected one file"),
         (packed(), "empty; expected batch_task.csv"),
-        (GOOD[: len(GOOD) // 2], "not a whole .tar.gz archive"),
-        (b"no archive", "not a whole .tar.gz archive"),
+        (GOOD[: len(GOOD) // 2], "not a complete .tar.gz archive"),
+        (b"no archive", "not a complete .tar.gz archive"),
     ],
 )
-def test_an_archive_with_anything_else_in_it_is_refused(content, message, fetch, tmp_path):
+def test_an_archive_with_any_other_content_is_refused(content, message, fetch, tmp_path):
     outside = left(tmp_path.parent)
     with pytest.raises(ValueError, match=message):
         fetch(content)
     assert "batch_task.csv" not in left(tmp_path) and left(tmp_path.parent) == outside
 
 
-def test_a_file_too_large_is_not_unpacked(fetch, monkeypatch, tmp_path):
+def test_a_file_that_is_too_large_is_not_unpacked(fetch, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "_LARGEST_MEMBER", len(CSV) - 1)
-    with pytest.raises(ValueError, match=rf"batch_task.csv has {len(CSV):,} bytes; at most {len(CSV) - 1:,}"):
+    with pytest.raises(ValueError, match=rf"batch_task.csv has {len(CSV):,} bytes; must be at most {len(CSV) - 1:,}"):
         fetch()
     assert "batch_task.csv" not in left(tmp_path)
 
 
-def test_the_command(server, tmp_path, capsys):
+def test_the_command_downloads_the_file_and_reports_errors(server, tmp_path, capsys):
     command = ["download", "--to", str(tmp_path / "new"), "--url", server.url]
-    with pytest.raises(SystemExit) as left_with:
+    with pytest.raises(SystemExit) as stopped:
         main(command)
-    assert left_with.value.code == 2 and f"expected {SHA256}" in capsys.readouterr().err
+    assert stopped.value.code == 2 and f"expected {SHA256}" in capsys.readouterr().err
     main([*command, "--sha256", hashlib.sha256(GOOD).hexdigest()])
     assert (tmp_path / "new" / "batch_task.csv").read_bytes() == CSV
     with pytest.raises(SystemExit):

@@ -1,20 +1,25 @@
+"""Statistics of drawn background loads."""
+
+from typing import get_args
+
 import numpy as np
 import pytest
 
-from jaxcec.scenarios.load_processes import KINDS, draw_background
+from jaxcec.scenarios.load_processes import BackgroundKind, draw_background
 from jaxcec.scenarios.seeds import split_rng
 
 
-def draw(kind, seed=0, num_traces=200, num_frames=2000):
-    return draw_background(kind, np.random.default_rng(seed), num_traces, num_frames)
+def draw(kind, *, rng=None, num_traces=200, num_frames=2000, frame=10.0):
+    rng = rng or np.random.default_rng(0)
+    return draw_background(kind, rng, num_traces=num_traces, num_frames=num_frames, frame=frame)
 
 
-def test_none_is_one_frame_of_zero():
+def test_none_is_a_single_frame_without_load():
     assert draw("none").load.tolist() == [[0.0]]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_loads_lie_in_range_and_are_float32(kind):
+@pytest.mark.parametrize("kind", get_args(BackgroundKind))
+def test_loads_are_float32_and_within_their_range(kind):
     background = draw(kind)
     assert background.load.dtype == np.float32 and background.frame == np.float32(10.0)
     assert background.load.min() >= 0 and background.load.max() <= 0.9
@@ -37,9 +42,10 @@ def test_alibaba_has_the_measured_statistics():
     assert step.std() == pytest.approx(np.sqrt(2 * expected), rel=0.05)
 
 
-def test_one_seed_gives_one_bank_and_splits_share_no_trace():
+def test_equal_seeds_give_equal_banks_and_splits_share_no_trace():
     train, again, test = (
-        draw_background("ar1", split_rng(0, split, "background"), 20, 50).load for split in ("train", "train", "test")
+        draw("ar1", rng=split_rng(0, split, "background"), num_traces=20, num_frames=50).load
+        for split in ("train", "train", "test")
     )
     assert np.array_equal(train, again)
     assert not {row.tobytes() for row in train} & {row.tobytes() for row in test}
@@ -48,12 +54,11 @@ def test_one_seed_gives_one_bank_and_splits_share_no_trace():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("constant", 1, 1), "background: got 'constant'; must be one of none, ar1, alibaba"),
-        (("ar1", 0, 1), "num_traces, num_frames: got 0, 1; must be at least 1"),
-        (("ar1", 1, 1, 0.0), "frame: got 0.0; must be positive"),
+        ({"kind": "constant"}, "background: got 'constant'; must be one of none, ar1, alibaba"),
+        ({"kind": "ar1", "num_traces": 0, "num_frames": 1}, "num_traces, num_frames: got 0, 1; must be at least 1"),
+        ({"kind": "ar1", "frame": 0.0}, "frame: got 0.0; must be positive"),
     ],
 )
-def test_errors(arguments, message):
-    kind, *rest = arguments
+def test_impossible_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        draw_background(kind, np.random.default_rng(0), *rest)
+        draw(**arguments)

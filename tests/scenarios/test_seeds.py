@@ -1,3 +1,5 @@
+"""Random streams and splits."""
+
 import itertools
 
 import pytest
@@ -5,18 +7,18 @@ import pytest
 from jaxcec.scenarios.seeds import PURPOSES, SPLITS, hash_split, split_rng
 
 
-def test_every_split_and_purpose_has_a_stream_of_its_own():
+def test_streams_differ_by_seed_split_and_purpose():
     draws = {
         split_rng(seed, split, purpose).random() for seed, split, purpose in itertools.product((0, 1), SPLITS, PURPOSES)
     }
     assert len(draws) == 2 * len(SPLITS) * len(PURPOSES)
 
 
-def test_a_stream_is_repeatable():
+def test_equal_arguments_give_equal_streams():
     assert split_rng(3, "test", "dags").random() == split_rng(3, "test", "dags").random()
 
 
-def test_hash_split_is_stable_and_keeps_one_in_five_for_testing():
+def test_the_split_by_hash_is_stable_and_gives_one_fifth_to_testing():
     splits = [hash_split(str(i).encode()) for i in range(10_000)]
     assert splits[:6] == [hash_split(str(i).encode()) for i in range(6)]
     assert splits.count("test") / len(splits) == pytest.approx(0.2, abs=0.015)
@@ -30,6 +32,6 @@ def test_hash_split_is_stable_and_keeps_one_in_five_for_testing():
         ((0, "train", "dag"), "purpose: got 'dag'; must be one of topology, dags, arrivals, background"),
     ],
 )
-def test_errors(arguments, message):
+def test_impossible_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         split_rng(*arguments)

@@ -1,3 +1,5 @@
+"""Reading csv files of traces, with precise errors for damaged ones."""
+
 import sys
 
 import pytest
@@ -18,12 +20,12 @@ def read(tmp_path):
     return write_and_read
 
 
-def test_the_layout_is_told_by_the_number_of_columns(read):
+def test_the_number_of_columns_determines_the_layout(read):
     assert read("a,1\nb,2\n") == ("short", [("a", 1.0), ("b", 2.0)])
     assert read("a,1,2\n") == ("long", [("a", 1.0, 2.0)])
 
 
-def test_a_header_sets_the_order_and_other_columns_are_left_out(read):
+def test_a_header_sets_the_order_of_columns_and_others_are_left_out(read):
     assert read("index,time,name\n0,1.0,a\n1,2.5,b\n") == ("short", [("a", 1.0), ("b", 2.5)])
 
 
@@ -46,17 +48,17 @@ def test_empty_fields_are_nulls_and_empty_lines_are_skipped(read):
         (b"a,1\n\x01\xff\xfe\x80,\n", r"trace.csv: not a text file; expected"),
     ],
 )
-def test_a_damaged_file_is_refused_by_line(read, content, message):
+def test_an_error_names_the_line_of_a_damaged_file(read, content, message):
     with pytest.raises(ValueError, match=message):
         read(content)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_an_error_names_a_missing_file(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere.csv: no such file; expected a csv file"):
         read_rows(tmp_path / "nowhere.csv", LAYOUTS, ("name",))
 
 
-def test_without_polars_the_error_says_what_to_install(monkeypatch, tmp_path):
+def test_without_polars_the_error_says_how_to_install_it(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(ImportError, match=r"pip install 'jaxcec\[trace\]'"):
         read_rows(tmp_path / "trace.csv", LAYOUTS, ("name",))

@@ -1,8 +1,8 @@
 """Loads the batch jobs of the Alibaba cluster trace v2018.
 
-Schema and terms: https://github.com/alibaba/clusterdata, cluster-trace-v2018. Two layouts are read, with or without a
-header: the official `batch_task.csv`, which `python -m jaxcec.scenarios.alibaba download` fetches, and the one-hour
-extract of the PyPI package `spar`.
+Two layouts are read, with or without a header: the official `batch_task.csv`, which
+`python -m jaxcec.scenarios.alibaba download` fetches, and the one-hour extract of the PyPI package `spar`. Schema and
+terms: https://github.com/alibaba/clusterdata, cluster-trace-v2018.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ LAYOUTS = {
     "one hour": ("arrival", "job_name", "task_name", "duration", "plan_cpu", "plan_mem", "instance_num"),
 }
 _TEXT = ("task_name", "job_name", "task_type", "status")
-Tasks = dict[str, np.ndarray]  # columns by name, one entry for each row of the file
-_DEEPEST = 32  # levels of tasks, one after the other; the shipped hour has 20
-_SHORTEST = 0.5  # s: times are whole seconds, so a duration of 0 is anything below one second
+Tasks = dict[str, np.ndarray]  # columns by name, with one entry for each row of the file
+_DEEPEST = 32  # levels of tasks that are removed for all jobs at once; the shipped hour has 20
+_SHORTEST = 0.5  # s; times are whole seconds, so a duration of 0 means less than one second
 
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
-    """What a trace held and what was kept. A job is dropped whole, and counted under the first reason that applies."""
+    """Counts of a trace and of its kept part. A job is dropped whole, for the first reason that applies to it."""
 
     path: str
-    layout: str
+    layout: str  # a key of `LAYOUTS`
     rows: int
     jobs: int
     kept_jobs: int
     kept_tasks: int
-    raised: int  # kept tasks shorter than half a second, such as those of 0 s, which were raised to it
-    dropped: dict[str, int]  # jobs by reason
-    dropped_rows: dict[str, int]  # rows of those jobs, likewise: with the kept tasks they are all rows
+    raised: int  # kept tasks whose duration was below 0.5 s and is stored as 0.5 s
+    dropped: dict[str, int]  # dropped jobs by reason
+    dropped_rows: dict[str, int]  # rows of the dropped jobs by reason; with `kept_tasks` they add up to `rows`
 
     def __str__(self) -> str:
         counts = {
@@ -63,63 +63,66 @@ class LoadReport:
             **{f"  dropped, {reason}": count for reason, count in self.dropped.items()},
             "jobs kept": self.kept_jobs,
             "tasks kept": self.kept_tasks,
-            "  shorter than 0.5 s, raised to it": self.raised,
-            "rows of the jobs dropped": sum(self.dropped_rows.values()),
+            "  shorter than 0.5 s, stored as 0.5 s": self.raised,
+            "rows of dropped jobs": sum(self.dropped_rows.values()),
         }
         lines = [f"{name:<44}{count:>12,}" for name, count in counts.items()]
         return "\n".join([f"{self.path} ({self.layout} layout)", *lines])
 
 
-def load_batch_tasks(path: str | Path, max_microservices: int | None = None) -> tuple[JobTable, LoadReport]:
+def load_batch_tasks(path: str | Path) -> tuple[JobTable, LoadReport]:
     """Load the complete DAG jobs of a trace.
 
     A job is dropped whole, never in part, if any of its rows is an independent task or a MergeTask, has a name that was
-    cut or is unknown, repeats a task number, depends on a task that is not there, did not terminate, has an end or
-    start of 0 (outside the trace) or an end before its start, or no cpu or memory plan; and if the job has no name, is
-    cyclic, is a single task or has more than `max_microservices`.
+    cut or is unknown, repeats a task number, depends on a task that the job does not have, did not terminate, has a
+    start or an end of 0 (outside the trace), ends before its start, or lacks a cpu or memory plan. A job is also
+    dropped if it has no name, is cyclic or has a single task.
 
     Args:
-        path: csv file in one of `LAYOUTS`. What the whole trace takes stands in docs/reliability.md.
-        max_microservices: tasks of the largest job kept; None keeps all.
+        path: csv file in one of `LAYOUTS`; for the time and memory that the whole trace takes see docs/reliability.md.
 
     Returns:
-        The table, its jobs ordered by arrival and name and their tasks by number, and the report.
+        The table, with jobs ordered by arrival and name and tasks by number, and the report.
 
     Raises:
-        ImportError: without polars.
-        ValueError: with path and line, for a damaged file; or if no job is left.
+        ImportError: polars is not installed.
+        ValueError: the file is damaged (the message names path and line), or no job is left.
     """
     layout, tasks, names = _read(path)
     job = tasks["job"]
-    num_jobs = int(job[-1]) + 1
     child, parent, missing = _edges(tasks, names)
-    reasons = {reason: _mask(num_jobs, job[rows]) for reason, rows in _task_faults(tasks, names, layout).items()}
-    reasons["dependency missing"] = _mask(num_jobs, job[missing])
-    reasons["cyclic"] = _mask(num_jobs, _cyclic_jobs(job, child, parent))
-    sizes = np.bincount(job, minlength=num_jobs)
+    sizes = np.bincount(job)
+    reasons = {reason: _mask(len(sizes), job[rows]) for reason, rows in _task_faults(tasks, names, layout).items()}
+    reasons["dependency missing"] = _mask(len(sizes), job[missing])
+    reasons["cyclic"] = _mask(len(sizes), _cyclic_jobs(job, child, parent))
     reasons["single task"] = sizes == 1
-    if max_microservices is not None:
-        reasons[f"more than {max_microservices} tasks"] = sizes > max_microservices
 
-    keep, dropped, dropped_rows = np.ones(num_jobs, bool), {}, {}
+    keep, dropped, dropped_rows = np.ones(len(sizes), bool), {}, {}
     for reason, jobs in reasons.items():
         dropped[reason] = int((keep & jobs).sum())
         dropped_rows[reason] = int(sizes[keep & jobs].sum())
         keep &= ~jobs
     if not keep.any():
-        raise ValueError(f"{path}: no complete DAG job among {num_jobs}: dropped {dropped}")
-    table = _table(tasks, child, parent, keep, layout)
-    raised = int((tasks["duration"][keep[job]] < _SHORTEST).sum())
-    report = LoadReport(
-        str(path), layout, len(job), num_jobs, len(table), len(table.duration), raised, dropped, dropped_rows
+        raise ValueError(f"{path}: no complete DAG job among {len(sizes)}: dropped {dropped}")
+    table = _table(tasks, child, parent, keep=keep, layout=layout)
+    return table, LoadReport(
+        path=str(path),
+        layout=layout,
+        rows=len(job),
+        jobs=len(sizes),
+        kept_jobs=len(table),
+        kept_tasks=len(table.duration),
+        raised=int((tasks["duration"][keep[job]] < _SHORTEST).sum()),
+        dropped=dropped,
+        dropped_rows=dropped_rows,
     )
-    return table, report
 
 
 def _read(path: str | Path) -> tuple[str, Tasks, TaskNames]:
-    """Return the layout, the columns of all tasks, sorted by job and number, and what their names say.
+    """Return the layout, the columns of all tasks, sorted by job and number, and the parsed task names.
 
-    Of text only codes are kept, and job names once per block of the file: of 14 million rows they would fill memory.
+    Text is replaced by codes, and a job's name is kept once per block of the file: the text of 14 million rows would
+    fill the memory.
     """
     layout, blocks = read_blocks(path, LAYOUTS, _TEXT)
     series, concat = import_polars().Series, import_polars().concat
@@ -133,7 +136,7 @@ def _read(path: str | Path) -> tuple[str, Tasks, TaskNames]:
         distinct, job = _coded(block["job_name"])
         parts["job"].append(job + num_jobs)
         num_jobs += len(distinct)
-        jobs.append(series(distinct.to_list()))  # made anew: a slice of text keeps all text it was cut from
+        jobs.append(series(distinct.to_list()))  # copied, because a slice would keep all text of its block alive
         for column, values in _numbers(block, layout).items():
             parts[column].append(values)
     tasks = {column: np.concatenate(parts.pop(column)) for column in list(parts)}
@@ -144,12 +147,12 @@ def _read(path: str | Path) -> tuple[str, Tasks, TaskNames]:
 
 
 def _coded(column: pl.Series) -> tuple[pl.Series, np.ndarray]:
-    """Return the distinct texts of a column, sorted, and which of them each row has."""
+    """Return the distinct texts of a column, sorted, and the position among them of each row's text."""
     return column.unique().sort(), column.rank("dense").to_numpy().astype(np.int32) - 1
 
 
 def _numbers(block: pl.DataFrame, layout: str) -> Tasks:
-    """Return the columns of numbers that are needed, with a value that `_task_faults` finds in place of none."""
+    """Return the numeric columns that are needed; missing values become values that `_task_faults` rejects."""
     pl = import_polars()
     plan = [pl.col(name).fill_null(0).cast(pl.Float32).alias(name) for name in ("plan_cpu", "plan_mem")]
     if layout == "batch_task":
@@ -161,7 +164,7 @@ def _numbers(block: pl.DataFrame, layout: str) -> Tasks:
 
 
 def _sorted(tasks: Tasks, names: TaskNames) -> Tasks:
-    """Number the jobs by their first start, then by name, and sort the tasks by job and by their own number."""
+    """Number the jobs by first start and then by name, and sort the tasks by job and task number."""
     arrival = np.full(tasks["job"].max() + 1, np.inf)
     np.minimum.at(arrival, tasks["job"], tasks["start"])
     position = np.empty(len(arrival), np.int32)
@@ -176,7 +179,7 @@ def _sorted(tasks: Tasks, names: TaskNames) -> Tasks:
 
 
 def _edges(tasks: Tasks, names: TaskNames) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return child row and parent row of each dependency, and the rows that depend on a task that is not there."""
+    """Return the child row and the parent row of each dependency, and the rows that depend on a missing task."""
     counts = names.num_preds[tasks["name"]]
     child = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     within = np.arange(len(child), dtype=np.int32) - np.repeat(np.cumsum(counts, dtype=np.int32) - counts, counts)
@@ -189,17 +192,16 @@ def _edges(tasks: Tasks, names: TaskNames) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def _key(job: np.ndarray, number: np.ndarray) -> np.ndarray:
-    """One integer per (job, number), in the same order; numbers lie in [-1, 1e9)."""
+    """Return an integer for each (job, number) that sorts like the pair; numbers are in [-1, 1e9)."""
     return job * np.int64(2**31) + number + 1
 
 
 def _task_faults(tasks: Tasks, names: TaskNames, layout: str) -> dict[str, np.ndarray]:
-    """Return, by reason, which rows make their job unusable, apart from faults of the graph."""
+    """Return, by reason, a mask of the rows that make their job unusable; faults of the graph are found elsewhere."""
     fault = names.fault[tasks["name"]]
     faults = {reason: fault == code for code, reason in enumerate(FAULTS) if reason}
     faults["job without name"] = tasks["unnamed"]
-    same = np.diff(_key(tasks["job"], tasks["number"]), prepend=-1) == 0
-    faults["task number repeated"] = same
+    faults["task number repeated"] = np.diff(_key(tasks["job"], tasks["number"]), prepend=-1) == 0
     if layout == "batch_task":
         faults["not terminated"] = ~tasks["terminated"]
         faults["time outside the trace"] = ~((tasks["start"] > 0) & (tasks["end"] > 0))
@@ -211,10 +213,11 @@ def _task_faults(tasks: Tasks, names: TaskNames, layout: str) -> dict[str, np.nd
 
 
 def _cyclic_jobs(job: np.ndarray, child: np.ndarray, parent: np.ndarray) -> list[int]:
-    """Return the jobs with a cycle. Where every task depends on lower numbers alone, as nearly everywhere, is none.
+    """Return the jobs with a cycle.
 
-    In the others, dependencies on a task that depends on none are removed level by level, of all jobs at once; what is
-    deeper than any job of the trace is left to a search that takes time in proportion, whatever the depth.
+    A job in which every task depends on lower numbers only, as in nearly all, has none. In the others, dependencies on
+    tasks without dependencies are removed level by level, for all jobs at once. Jobs with more than `_DEEPEST` levels
+    go to a search that takes linear time for any depth.
     """
     suspect = _mask(int(job[-1]) + 1, job[child[parent >= child]])[job[child]]
     child, parent = child[suspect], parent[suspect]
@@ -224,26 +227,27 @@ def _cyclic_jobs(job: np.ndarray, child: np.ndarray, parent: np.ndarray) -> list
         if not len(child):
             break
     job_of_edge, cyclic = job[child], []
-    for deep in np.unique(job_of_edge):
-        edges = slice(*np.searchsorted(job_of_edge, [deep, deep + 1]))
+    for deep_job in np.unique(job_of_edge):
+        edges = slice(*np.searchsorted(job_of_edge, [deep_job, deep_job + 1]))
         graph: graphlib.TopologicalSorter[int] = graphlib.TopologicalSorter()
         for after, before in zip(child[edges].tolist(), parent[edges].tolist(), strict=True):
             graph.add(after, before)
         try:
             graph.prepare()
         except graphlib.CycleError:
-            cyclic.append(int(deep))
+            cyclic.append(int(deep_job))
     return cyclic
 
 
 def _mask(size: int, index: np.ndarray | list[int]) -> np.ndarray:
+    """Return a (size,) mask that is true at `index`."""
     mask = np.zeros(size, bool)
     mask[index] = True
     return mask
 
 
-def _table(tasks: Tasks, child: np.ndarray, parent: np.ndarray, keep: np.ndarray, layout: str) -> JobTable:
-    """Gather the kept jobs; tasks are sorted by job, edges by child."""
+def _table(tasks: Tasks, child: np.ndarray, parent: np.ndarray, *, keep: np.ndarray, layout: str) -> JobTable:
+    """Build the table of the kept jobs from tasks sorted by job and dependencies sorted by child."""
     job, start = tasks["job"], tasks["start"]
     kept = keep[job]
     sizes = np.bincount(job)
@@ -267,4 +271,5 @@ def _table(tasks: Tasks, child: np.ndarray, parent: np.ndarray, keep: np.ndarray
 
 
 def _offsets(counts: np.ndarray) -> np.ndarray:
+    """Return where each of `counts` groups begins, and where the last one ends."""
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)

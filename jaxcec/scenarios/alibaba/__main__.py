@@ -1,4 +1,4 @@
-"""`python -m jaxcec.scenarios.alibaba download`."""
+"""Entry point of `python -m jaxcec.scenarios.alibaba`."""
 
 from jaxcec.scenarios.alibaba.download import main
 
