@@ -1,12 +1,53 @@
-"""Files that are never half-written."""
+"""Files that are written whole or not at all, and folders that must be empty."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def write_aside(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically: a reader sees its old content or all of the new content."""
     aside = path.with_name(f".{path.name}")
     aside.write_bytes(content.encode() if isinstance(content, str) else content)
     aside.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, atomically."""
+    write_aside(path, json.dumps(value, indent=2) + "\n")
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> str:
+    """A table as CSV with a header line.
+
+    Args:
+        header: column names.
+        rows: cells in the order of the header, or a mapping from column names to cells; a column that a mapping does
+            not have is left empty.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow([row.get(name, "") for name in header] if isinstance(row, Mapping) else row)
+    return text.getvalue()
+
+
+def check_empty_folder(flag: str, folder: Path, alternative: str = "") -> None:
+    """Refuse to write results into a folder that already holds something.
+
+    Args:
+        flag: the option that named the folder.
+        folder: it may not exist yet.
+        alternative: continues the message with what else the user can do.
+
+    Raises:
+        ValueError: the path is not a folder, or the folder is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{flag}: got {folder}; must be a new or empty folder{alternative}")

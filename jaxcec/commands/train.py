@@ -25,12 +25,11 @@ from jaxcec.agents.act import act
 from jaxcec.agents.checkpoint import load_runner, save_policy, save_runner
 from jaxcec.agents.sharding import env_mesh, placed, replicated
 from jaxcec.agents.training import RunnerState, evolve_prices, init_runner, train_chunk, warm_up
-from jaxcec.commands.console import announced_jobs, call, console, progress_bar
+from jaxcec.commands.console import command_line, console, load_and_report_jobs, progress_bar
 from jaxcec.commands.runtime import any_process, choose_mesh, is_main_process, join_processes, use_compilation_cache
 from jaxcec.commands.settings import TrainConfig, guarded, load_config, parse, save_config
 from jaxcec.env import Action, CECEnv, EnvParams, Observation, World
-from jaxcec.evaluation.figures import training_curves
-from jaxcec.evaluation.rollout import episode_keys, rollout
+from jaxcec.evaluation import episode_keys, rollout, training_curves
 from jaxcec.files import write_aside
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios import make_env
@@ -122,12 +121,12 @@ def train(
     """
     if mesh is not None and config.num_envs % mesh.size:
         raise ValueError(f"num_envs: got {config.num_envs}; must be a multiple of the number of devices, {mesh.size}")
-    env, env_params = make_env(config.scenario, "train", announced_jobs(config.scenario))
+    env, env_params = make_env(config.scenario, "train", load_and_report_jobs(config.scenario))
     with _alone(folder):
         loop, runner = _begin(config, folder, env, env_params, resume, mesh, save_every)
         stopped = loop.run(runner, stop)
     if stopped:
-        console.print(f"stopped and saved; go on with: {call('train', '--resume', str(folder))}")
+        console.print(f"stopped and saved; go on with: {command_line('train', '--resume', str(folder))}")
     else:
         console.print(f"done: {folder} holds config.yaml, metrics.csv, curves.png, policy.msgpack and checkpoints/")
 
@@ -168,7 +167,7 @@ def _begin(
 
 def _references(env: CECEnv, env_params: EnvParams, keys: chex.PRNGKey) -> dict[str, float]:
     return {
-        name: float(rollout(env, env_params, _reference, jnp.int32(i), keys).act.mean())
+        name: float(rollout(env, env_params, apply=_reference, params=jnp.int32(i), keys=keys).act.mean())
         for i, name in enumerate(REFERENCES)
     }
 
@@ -265,7 +264,9 @@ class _Loop:
         step = int(runner.step)
         row |= {"step": step, "decisions": step * self.config.num_envs}
         if validate:
-            episodes = rollout(self.env, self.env_params, self.actor, runner.agent.policy, self.validation_keys)
+            episodes = rollout(
+                self.env, self.env_params, apply=self.actor, params=runner.agent.policy, keys=self.validation_keys
+            )
             row["validation_act"] = float(episodes.act.mean())
             if is_main_process() and row["validation_act"] <= min(_validations([*self.rows, row])):
                 self._save_policy(runner)

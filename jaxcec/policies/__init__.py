@@ -15,6 +15,7 @@ from jaxcec.policies.baselines import random_node as random_node
 from jaxcec.policies.placement_search import SearchConfig as SearchConfig
 from jaxcec.policies.placement_search import follow_placement as follow_placement
 from jaxcec.policies.placement_search import search as search
+from jaxcec.policies.planning import EFT_PLAN as EFT_PLAN
 from jaxcec.policies.planning import RANDOM_PLANS as RANDOM_PLANS
 from jaxcec.policies.planning import Forecast as Forecast
 from jaxcec.policies.planning import PlanConfig as PlanConfig
