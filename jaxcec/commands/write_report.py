@@ -11,7 +11,8 @@ import jax
 
 from jaxcec.commands.console import console
 from jaxcec.commands.tables import Cells
-from jaxcec.evaluation import Schedule, save_report, schedule_figure
+from jaxcec.evaluation import Schedule, schedule_figure
+from jaxcec.evaluation.result_page import save_report
 from jaxcec.scenarios import Scenario
 
 PACKAGES = ("jaxcec", "jax", "flax", "numpy")

@@ -5,11 +5,8 @@ Figures and pages need the extra `plot`, whose packages are imported when the fi
 
 from jaxcec.evaluation.clairvoyant import clairvoyant as clairvoyant
 from jaxcec.evaluation.figures import act_bars as act_bars
-from jaxcec.evaluation.figures import pyplot as pyplot
-from jaxcec.evaluation.figures import save_figure as save_figure
 from jaxcec.evaluation.figures import schedule_figure as schedule_figure
 from jaxcec.evaluation.figures import training_curves as training_curves
-from jaxcec.evaluation.result_page import save_report as save_report
 from jaxcec.evaluation.rollout import MEASURES as MEASURES
 from jaxcec.evaluation.rollout import Apply as Apply
 from jaxcec.evaluation.rollout import Contender as Contender

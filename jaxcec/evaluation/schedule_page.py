@@ -28,6 +28,19 @@ DETAILS = {  # tooltip of a bar: field of the data, title shown
     "wait": "wait (s)",
     "run": "run (s)",
 }
+_STYLE = """<style>
+body { font-family: sans-serif; margin: 12px; }
+#slider { position: sticky; top: 0; background: white; z-index: 1; padding: 6px 0; }
+#slider input[type=range] { width: 620px; vertical-align: middle; }
+</style>
+"""
+_SLIDER = '<div id="slider"></div>\n'  # above the charts, always visible
+_HELP = [
+    "Above: executions on each node and flows on each link, coloured by service. Hover over a bar for details; "
+    "click it to highlight its service, double-click to show all.",
+    "Below: the network at the time of the slider. Darker: other tenants use more. Wider: more bandwidth. "
+    "Coloured lines: flows. Numbers: running microservices.",
+]
 
 
 def save_page(schedules: Sequence[Schedule], path: Path, *, title: str) -> None:
@@ -67,22 +80,6 @@ def _chart(schedules: Sequence[Schedule], title: str) -> Any:
         .configure_axis(grid=False)
         .configure_title(anchor="start")
     )
-
-
-_STYLE = """<style>
-body { font-family: sans-serif; margin: 12px; }
-#slider { position: sticky; top: 0; background: white; z-index: 1; padding: 6px 0; }
-#slider input[type=range] { width: 620px; vertical-align: middle; }
-</style>
-"""
-_SLIDER = '<div id="slider"></div>\n'  # above the charts, always visible
-
-_HELP = [
-    "Above: executions on each node and flows on each link, coloured by service. Hover over a bar for details; "
-    "click it to highlight its service, double-click to show all.",
-    "Below: the network at the time of the slider. Darker: other tenants use more. Wider: more bandwidth. "
-    "Coloured lines: flows. Numbers: running microservices.",
-]
 
 
 def _column(schedule: Schedule, schedules: Sequence[Schedule], service: Any) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jaxcec.evaluation import bootstrap_mean, pyplot, save_figure
+from jaxcec.evaluation import bootstrap_mean
+from jaxcec.evaluation.figures import pyplot, save_figure
 from jaxcec.experiments.grids import AXES, Acts, Point, acts_along
 
 STYLES = {  # policies that are drawn: colour and marker
