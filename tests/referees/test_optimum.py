@@ -91,7 +91,7 @@ def play_rules(case: Solved) -> dict[str, Episodes]:
 
 
 def play_planners(case: Solved) -> dict[str, Episodes]:
-    """The instance's episode under those who simulate ahead, and under the search that knows the future."""
+    """The instance's episode under the planners, and under the search that knows the future."""
     planners = [contender for contender in baseline_contenders(case.env) if contender.name not in BASELINES]
     played = {
         each.name: rollout(case.env, case.params, apply=each.apply, params=each.params, keys=KEYS) for each in planners
