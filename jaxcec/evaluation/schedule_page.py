@@ -117,7 +117,7 @@ def _gantt(schedule: Schedule, schedules: Sequence[Schedule], service: Any) -> A
     end = max(s.makespan for s in schedules)
     chart = alt.Chart(alt.Data(values=values)).mark_rect(stroke="white", strokeWidth=0.4, clip=True)
     boxes = chart.transform_lookup(lookup="n", from_=lookup).encode(
-        x=alt.X("t:Q", title="s", scale=alt.Scale(domain=[0, end], nice=False)),
+        x=alt.X("t:Q", title="time (s)", scale=alt.Scale(domain=[0, end], nice=False)),
         x2="t2:Q",
         y=alt.Y("y:Q", axis=names, scale=alt.Scale(domain=[len(rows), 0], nice=False)),
         y2="y2:Q",

@@ -41,7 +41,7 @@ def paired_difference(values: np.ndarray, baseline: np.ndarray, seed: int = 0) -
 
     Args:
         values: (n,) one of each episode.
-        baseline: (n,) those of the same episodes under another policy.
+        baseline: (n,) of the same episodes under another policy.
         seed: of the resampling.
 
     Raises:

@@ -119,7 +119,7 @@ def play_point(
 
 
 def acts_along(acts: Acts, base: Point, axis: str) -> dict[Any, dict[str, np.ndarray]]:
-    """ACT of each policy at the points of one axis through a base point, by value on the axis; those played only."""
+    """ACT of each policy at the played points of one axis through a base point, by value on the axis."""
     points = {value: base._replace(**{axis: value}) for value in AXES[axis]}
     return {value: acts[point] for value, point in points.items() if point in acts}
 
