@@ -31,8 +31,7 @@ from jaxcec.agents.ddpg import AgentParams
 from jaxcec.agents.forecast import FRAMES, foresee
 from jaxcec.commands.runtime import use_compilation_cache
 from jaxcec.env import CECEnv, EnvParams, EnvState, World, background, known_world, with_forecast
-from jaxcec.evaluation.rollout import Contender, Decide, Episodes, episode_keys, play, rollout
-from jaxcec.evaluation.statistics import paired_difference
+from jaxcec.evaluation import Contender, Decide, Episodes, episode_keys, paired_difference, play, rollout
 from jaxcec.policies import BASELINES, Forecast, PlanConfig, as_now, plan
 from jaxcec.scenarios import Scenario, make_env
 
@@ -114,11 +113,12 @@ def main() -> None:
     env, params = make_env(Scenario(dataset=arguments.dataset), arguments.split)
     keys = episode_keys(arguments.seed, arguments.episodes)
     config, agent, run = load_policy(arguments.policy, jax.eval_shape(env.reset_env, keys[0], params)[0])
-    eft = np.asarray(rollout(env, params, Contender.of_rule("eft", BASELINES["eft"]).apply, None, keys).act)
+    rule = Contender.of_rule("eft", BASELINES["eft"])
+    eft = np.asarray(rollout(env, params, apply=rule.apply, params=rule.params, keys=keys).act)
 
     def played(decide: Decide) -> np.ndarray:
         def episodes(keys: chex.PRNGKey) -> Episodes:
-            return play(env, params, decide, keys)
+            return play(env, params, decide=decide, keys=keys)
 
         return np.asarray(jax.jit(episodes)(keys).act)
 

@@ -36,7 +36,7 @@ from jaxcec.agents.checkpoint import PRETRAINED, load_policy
 from jaxcec.commands.runtime import use_compilation_cache
 from jaxcec.env import Arrivals, Background, CECEnv, Dags, EnvParams, Network, build_instance
 from jaxcec.env.routing import packed, routes
-from jaxcec.evaluation.rollout import Apply, Contender, rollout
+from jaxcec.evaluation import Apply, Contender, rollout
 from jaxcec.files import write_aside
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios.adversarial import ADVERSARIAL_CONFIG as SIZES
@@ -151,7 +151,7 @@ class Game(NamedTuple):
 
         def of_one(params: EnvParams) -> chex.Array:
             played = zip(self.applies, weights, strict=True)
-            return jnp.stack([rollout(self.env, params, apply, w, key).act[0] for apply, w in played])
+            return jnp.stack([rollout(self.env, params, apply=f, params=w, keys=key).act[0] for f, w in played])
 
         return jax.vmap(of_one)(params)
 
@@ -214,7 +214,7 @@ def contender(env: CECEnv, name: str, params: EnvParams) -> Contender:
         return Contender.of_rule(name, BASELINES[name])
     observation = jax.eval_shape(env.reset_env, jax.random.key(0), params)[0]
     config, weights, _ = load_policy(PRETRAINED / f"{name}.msgpack", observation)
-    return Contender.of_agent(name, act(config, env), weights)
+    return Contender(name, act(config, env), weights)
 
 
 def search(pair: str, seed: int, count: int, generations: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:

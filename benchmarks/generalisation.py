@@ -22,8 +22,7 @@ from harness import processor, report, versions
 from jaxcec.agents.act import act
 from jaxcec.agents.checkpoint import PRETRAINED, load_policy
 from jaxcec.commands.runtime import use_compilation_cache
-from jaxcec.evaluation.rollout import Contender, episode_keys, rollout
-from jaxcec.evaluation.statistics import paired_difference
+from jaxcec.evaluation import Contender, episode_keys, paired_difference, rollout
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios import Scenario, make_env
 
@@ -57,8 +56,8 @@ def row(scenario: Scenario, episodes: int) -> dict[str, Any]:
     contenders = [Contender.of_rule(name, BASELINES[name]) for name in RULES]
     for name in LEARNED:
         config, agent, _ = load_policy(PRETRAINED / f"{name}.msgpack", observation)
-        contenders.append(Contender.of_agent(name, act(config, env), agent))
-    acts = {c.name: np.asarray(rollout(env, params, c.apply, c.params, keys).act) for c in contenders}
+        contenders.append(Contender(name, act(config, env), agent))
+    acts = {c.name: np.asarray(rollout(env, params, apply=c.apply, params=c.params, keys=keys).act) for c in contenders}
     figures: dict[str, Any] = {"dataset": scenario.dataset, "setting": scenario.name, "eft": float(acts["eft"].mean())}
     for name in LEARNED:
         against = paired_difference(acts[name], acts["eft"])

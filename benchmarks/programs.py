@@ -18,7 +18,7 @@ from jaxcec.agents.features import encode
 from jaxcec.agents.sharding import replicated
 from jaxcec.agents.training import init_runner, train_chunk, warm_up
 from jaxcec.env import Action, CECEnv, EnvParams, known_world
-from jaxcec.evaluation.rollout import Contender
+from jaxcec.evaluation import Contender
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios import Scenario, make_env
 
@@ -92,6 +92,4 @@ def _contender(what: str, env: CECEnv, params: EnvParams) -> Contender:
     if what in BASELINES:
         return Contender.of_rule(what, BASELINES[what])
     observation, _ = env.reset_env(jax.random.key(1), params)
-    return Contender.of_agent(
-        what, act(AGENTS[what], env), init_params(AGENTS[what], jax.random.key(2), encode(observation))
-    )
+    return Contender(what, act(AGENTS[what], env), init_params(AGENTS[what], jax.random.key(2), encode(observation)))

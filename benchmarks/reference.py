@@ -41,7 +41,7 @@ def agreement(scenario: Any, rule: str, count: int = 32) -> float:
     """Share of episodes whose ACT is the same, to 1e-4, in the array simulator and here."""
     import jax
 
-    from jaxcec.evaluation.rollout import Contender, episode_keys, rollout
+    from jaxcec.evaluation import Contender, episode_keys, rollout
     from jaxcec.policies import BASELINES
     from jaxcec.scenarios import make_env
 
@@ -51,7 +51,8 @@ def agreement(scenario: Any, rule: str, count: int = 32) -> float:
     bank = make_bank(params)
     episodes = make_episodes(drawn.topology, drawn.arrivals, drawn.offset, bank.offered.shape[1])
     act, _ = play(RULES.index(rule), bank, make_state(env.config), episodes, 0)
-    arrays = rollout(env, params, Contender.of_rule(rule, BASELINES[rule]).apply, None, keys).act
+    contender = Contender.of_rule(rule, BASELINES[rule])
+    arrays = rollout(env, params, apply=contender.apply, params=contender.params, keys=keys).act
     return float(np.isclose(act, np.asarray(arrays), rtol=1e-4).mean())
 
 

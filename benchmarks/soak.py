@@ -20,7 +20,7 @@ from rich.progress import Progress
 from jaxcec.agents.act import act
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.training import init_runner, train_chunk, warm_up
-from jaxcec.evaluation.rollout import episode_keys, rollout
+from jaxcec.evaluation import episode_keys, rollout
 from jaxcec.scenarios import Scenario, make_env
 
 CHUNK = 8  # decisions in every environment
@@ -52,7 +52,8 @@ def soak(minutes: float, num_envs: int) -> list[Row]:
             rows.append({"s": now, "mib": resident(), "decisions_per_s": speed})
             if len(rows) % VALIDATE_EVERY == 0:
                 keys = episode_keys(len(rows), 64)
-                rollout(env, params, act(config, env), runner.agent.policy, keys).act.block_until_ready()
+                episodes = rollout(env, params, apply=act(config, env), params=runner.agent.policy, keys=keys)
+                episodes.act.block_until_ready()
             progress.update(task, completed=now)
     assert int(runner.step) == config.warmup_steps + CHUNK * len(rows)
     return rows

@@ -41,8 +41,7 @@ from jaxcec.agents.forecast import FRAMES, LoadForecast, foresee
 from jaxcec.agents.networks import Actor, RelaxedAction, flat_input, relax
 from jaxcec.agents.twin import predict
 from jaxcec.env import HISTORY, CECEnv, EnvParams, EnvState, expected_completions, known_world
-from jaxcec.evaluation.rollout import episode_keys
-from jaxcec.evaluation.statistics import bootstrap_mean
+from jaxcec.evaluation import bootstrap_mean, episode_keys
 from jaxcec.policies import Forecast, PlanConfig, as_now
 from jaxcec.policies.planning import simulate
 from jaxcec.scenarios import Scenario, make_env

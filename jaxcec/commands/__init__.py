@@ -2,6 +2,6 @@
 
 import os
 
-# XLA reads this once, when jax is imported. On a CPU it reports every program taken from the compilation cache as made
-# for another machine, because it takes its own tuning preferences for features that the CPU lacks. Exceptions remain.
+# XLA reads this once, when jax is imported. On a CPU it would warn about every program from the compilation cache,
+# because it mistakes its own tuning preferences for features that the CPU lacks. Exceptions still appear.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

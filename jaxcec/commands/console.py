@@ -1,4 +1,4 @@
-"""What the command lines say to a terminal in common."""
+"""Output that the commands share: the console, progress bars, numbers, and the command line to repeat."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
 
-from jaxcec.evaluation.statistics import Interval
+from jaxcec.evaluation import Interval
 from jaxcec.scenarios import Scenario, load_jobs
 from jaxcec.scenarios.job_table import JobTable
 
 console = Console()
 
 
-def announced_jobs(scenario: Scenario) -> JobTable | None:
-    """The jobs of an Alibaba scenario, having said where they come from and what was dropped."""
+def load_and_report_jobs(scenario: Scenario) -> JobTable | None:
+    """Load the jobs of an Alibaba scenario, and print their source and how many were dropped.
+
+    Returns:
+        The jobs; None for a synthetic scenario.
+    """
     if scenario.dataset != "alibaba":
         return None
     jobs, report = load_jobs(scenario)
@@ -30,7 +34,7 @@ def announced_jobs(scenario: Scenario) -> JobTable | None:
 
 
 def progress_bar() -> Progress:
-    """A bar with elapsed time, time left, and a status field."""
+    """A progress bar with elapsed time, remaining time and a status field."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=10, table_column=Column(min_width=10)),
@@ -38,13 +42,18 @@ def progress_bar() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("left"),
-        TextColumn("{task.fields[status]}", table_column=Column()),  # what is too long is wrapped, the rest stays
+        TextColumn("{task.fields[status]}", table_column=Column()),  # only this column wraps on a narrow terminal
         console=console,
     )
 
 
-def call(command: str, *arguments: str) -> str:
-    """What to type for `train` or `eval`: a script, a module or an entry point, as this process was started."""
+def command_line(command: str, *arguments: str) -> str:
+    """A command line for the user, in the form in which this process was started.
+
+    Args:
+        command: `train` or `eval`; it becomes a script, a module or an entry point.
+        arguments: of the command.
+    """
     module = getattr(sys.modules["__main__"], "__spec__", None)
     if Path(sys.argv[0]).name.startswith("jaxcec-"):
         words = [f"jaxcec-{command}"]
@@ -55,12 +64,12 @@ def call(command: str, *arguments: str) -> str:
     return shlex.join([*words, *arguments])
 
 
-def seconds(value: float) -> str:
-    """A time in s, to four digits or so."""
+def format_seconds(value: float) -> str:
+    """A time in s with about four significant digits."""
     return f"{value:.1f}" if value >= 10.0 else f"{value:.3f}"
 
 
-def percent(share: Interval) -> str:
-    """A signed share with its interval."""
+def format_percent(share: Interval) -> str:
+    """A signed share with its interval, in percent."""
     mean, low, high = (100.0 * x for x in share)
     return f"{mean:+.1f} % [{low:+.1f}, {high:+.1f}]"

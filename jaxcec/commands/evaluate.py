@@ -1,11 +1,8 @@
-"""`python eval.py`: every policy on the held-out test split, paired, with intervals."""
+"""`python eval.py`: every policy on the same held-out test episodes, with paired differences and intervals."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import json
 import time
 from pathlib import Path
 from typing import Literal
@@ -16,51 +13,58 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxcec.agents import LEARNERS
-from jaxcec.agents.sharding import replicated, shard_leading_axis
-from jaxcec.commands.console import announced_jobs, console, progress_bar, seconds
-from jaxcec.commands.contenders import contenders_for
+from jaxcec.agents.sharding import shard_leading_axis
+from jaxcec.commands.console import command_line, console, format_seconds, load_and_report_jobs, progress_bar
+from jaxcec.commands.contenders import Choice, contenders_for
 from jaxcec.commands.paper_grids import run_sweep
-from jaxcec.commands.runtime import choose_mesh, use_compilation_cache
+from jaxcec.commands.runtime import choose_mesh, replicate_policies, use_compilation_cache
 from jaxcec.commands.settings import guarded, load_config, parse, save_scenario
 from jaxcec.commands.show_schedule import record_all, show_schedule
-from jaxcec.commands.tables import Result, Results, act_table, against, difference_table
-from jaxcec.commands.write_report import repeat, write_report
+from jaxcec.commands.tables import Results, act_table, difference, difference_table
+from jaxcec.commands.write_report import write_report
 from jaxcec.env import CECEnv, EnvParams
-from jaxcec.evaluation.clairvoyant import clairvoyant
-from jaxcec.evaluation.figures import act_bars
-from jaxcec.evaluation.rollout import MEASURES, Contender, Episodes, episode_keys, timed_rollout
-from jaxcec.evaluation.statistics import bootstrap_mean
-from jaxcec.files import write_aside
+from jaxcec.evaluation import (
+    MEASURES,
+    Contender,
+    Result,
+    act_bars,
+    bootstrap_mean,
+    clairvoyant,
+    episode_keys,
+    timed_rollout,
+)
+from jaxcec.experiments import with_paper_setting
+from jaxcec.files import check_empty_folder, csv_text, write_aside, write_json
 from jaxcec.policies import SearchConfig
 from jaxcec.scenarios import Scenario, make_env
 
-BATCH = 256  # episodes side by side
+BATCH = 256  # episodes that are played side by side
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalCommand:
-    """What `python eval.py` takes."""
+    """Options of `python eval.py`."""
 
     scenario: Scenario
-    dataset: Literal["synthetic", "alibaba"] = "synthetic"  # where the services' DAGs come from
-    config: str = "default"  # name in configs/ or path of a YAML file; its scenario is used, flags override it
-    sweep: Literal["services", "microservices", "bandwidth", "all"] | None = None  # Fig. 4 and 5; minutes to an hour
-    schedule: tuple[Path, ...] = ()  # .html or .png to draw one episode in; by default eft's and dtdrlmo-plan's
-    episodes: int | None = None  # of the test split, the same for every policy; 256, or 32 at each point of a sweep
-    seed: int = 0  # draws the episodes
-    policies: tuple[str, ...] = ()  # which to play; by default all, in a sweep all but the slowest two
-    policy: tuple[str, ...] = ()  # your own, as MODULE:FUNCTION, from an observation and a key to an Action
-    checkpoint: Path | None = None  # policy.msgpack or run folder; by default the newest run, else the one shipped
-    trace: str | None = None  # your own batch_task.csv, with --dataset alibaba
-    clairvoyant: int | None = None  # generations of a search that knows the future; 0, or 10 of a small one in a sweep
-    devices: str = "1"  # that share the episodes: a number (on CPUs, of cores), or all
-    report: Path | None = None  # folder for the results and a page with all of them and a schedule of each policy
-    out: Path | None = None  # folder for the results, by default runs/<time>-eval-<dataset>; a sweep goes on there
+    dataset: Literal["synthetic", "alibaba"] = "synthetic"  # source of the services' DAGs
+    config: str = "default"  # name in configs/ or path of a YAML file whose scenario is used; flags override it
+    sweep: Literal["services", "microservices", "bandwidth", "all"] | None = None  # play a grid of Fig. 4 and 5 instead
+    schedule: tuple[Path, ...] = ()  # draw one episode into these .html or .png files instead; of eft and dtdrlmo-plan
+    episodes: int | None = None  # number of test episodes; by default 256, or 32 at each point of a sweep
+    seed: int = 0  # of the episodes
+    policies: tuple[str, ...] = ()  # names of the policies to play; by default all, in a sweep all but the slowest two
+    policy: tuple[str, ...] = ()  # your own policies, MODULE:FUNCTION each: from an observation and a key to an Action
+    checkpoint: Path | None = None  # policy.msgpack or run folder; by default the newest run, else the policy shipped
+    trace: str | None = None  # path of your own batch_task.csv, with --dataset alibaba
+    clairvoyant: int | None = None  # generations of a search that knows the future; by default 0, or 10 in a sweep
+    devices: str = "1"  # number of devices (on CPUs, of cores) that share the episodes, or all
+    report: Path | None = None  # folder for the results, with a page of all tables, figures and schedules
+    out: Path | None = None  # folder for the results; by default runs/<time>-eval-<dataset>; a sweep continues there
 
     def __post_init__(self) -> None:
-        asked = [name for name in ("sweep", "schedule", "report") if getattr(self, name)]
-        if len(asked) > 1:
-            raise ValueError(f"--{asked[0]}, --{asked[1]}: got both; must be given one at a time")
+        modes = [name for name in ("sweep", "schedule", "report") if getattr(self, name)]
+        if len(modes) > 1:
+            raise ValueError(f"--{modes[0]}, --{modes[1]}: got both; must be given one at a time")
         if self.report and self.out:
             raise ValueError(f"--out: got {self.out}; must be left out with --report, which names the folder")
         for name, least in {"episodes": 1, "seed": 0, "clairvoyant": 0}.items():
@@ -70,13 +74,26 @@ class EvalCommand:
 
     @property
     def count(self) -> int:
-        """Episodes, at each point if there are several."""
+        """Number of episodes, at each point of a sweep."""
         return self.episodes or (32 if self.sweep else 256)
 
     @property
     def generations(self) -> int:
-        """Of the search that knows the future."""
+        """Generations of the search that knows the future."""
         return self.clairvoyant if self.clairvoyant is not None else 10 if self.sweep else 0
+
+    @property
+    def choice(self) -> Choice:
+        """The policies to play."""
+        return Choice(names=self.policies, own=self.policy, checkpoint=self.checkpoint)
+
+    def repeated(self, folder: Path) -> str:
+        """The command line that repeats this evaluation with the settings that it saved in its folder."""
+        words = ["--config", str(folder / "config.yaml"), "--dataset", self.dataset]
+        words += ["--episodes", str(self.count), "--seed", str(self.seed), "--clairvoyant", str(self.generations)]
+        for flag, values in {"--policies": self.policies, "--policy": self.policy}.items():
+            words += [flag, *values] if values else []
+        return command_line("eval", *words, *(["--checkpoint", str(self.checkpoint)] if self.checkpoint else []))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -99,109 +116,133 @@ def _main(arguments: list[str] | None) -> None:
         command.report or command.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{kind}-{command.dataset}"
     )
     if command.schedule:
-        show_schedule(command, scenario)
+        show_schedule(command.schedule, scenario, choice=command.choice, seed=command.seed)
     elif command.sweep:
-        run_sweep(command, scenario, folder, mesh)
+        run_sweep(
+            with_paper_setting(scenario) if command.config == "default" else [scenario],
+            folder,
+            sweep=command.sweep,
+            choice=command.choice,
+            seed=command.seed,
+            episodes=command.count,
+            generations=command.generations,
+            mesh=mesh,
+        )
     else:
-        evaluate(command, scenario, folder, mesh)
+        evaluate(command, scenario, folder, mesh=mesh)
 
 
-def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, mesh: Mesh | None) -> None:
-    """Play one scenario; print the tables and write figure, episodes and summary.
+def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, *, mesh: Mesh | None) -> None:
+    """Evaluate the policies in one scenario, print the tables, and write the results.
 
     Args:
-        command: what was asked.
-        scenario: where.
-        folder: made if need be.
-        mesh: the devices that share the episodes.
+        command: the options.
+        scenario: the setting that is played.
+        folder: for the results; it is created if it does not exist.
+        mesh: devices that share the episodes.
 
     Raises:
-        ValueError: the folder is not empty, or there is no such policy.
+        ValueError: the folder is not empty, or a policy does not exist.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(
-            f"{'--report' if command.report else '--out'}: {folder} is there and not an empty folder; name another one"
-        )
-    env, env_params = make_env(scenario, "test", announced_jobs(scenario))
-    contenders, sources = contenders_for(command, env, env_params)
-    if mesh is not None:
-        env_params = replicated(mesh, env_params)
-        contenders = [contender._replace(params=replicated(mesh, contender.params)) for contender in contenders]
-    results = _play(env, env_params, contenders, _batches(command, mesh))
+    check_empty_folder("--report" if command.report else "--out", folder)
+    env, env_params = make_env(scenario, "test", load_and_report_jobs(scenario))
+    contenders, sources = contenders_for(command.choice, env, env_params)
+    env_params, contenders = replicate_policies(mesh, env_params, contenders)
+    keys = episode_keys(command.seed, command.count)
+    batches = [shard_leading_axis(mesh, keys[i : i + BATCH]) for i in range(0, command.count, BATCH)]
+    results = _play(env, env_params, contenders, batches)
     if command.generations:
-        results["clairvoyant"] = _search(env, env_params, results, command, mesh)
+        results["clairvoyant"] = _search(
+            env, env_params, results, batches, seed=command.seed, generations=command.generations
+        )
     title = f"{command.dataset}, {scenario.name}, {command.count} test episodes"
     tables = [table for table in (act_table(results, title), difference_table(results)) if table is not None]
     for table in tables:
         console.print(table.for_terminal())
-    _write(folder, command, scenario, results, sources)
+    _write(folder, command, scenario, results=results, sources=sources)
     if command.report:
-        write_report(folder, command, scenario, tables, sources, record_all(command, env, env_params, contenders))
+        write_report(
+            folder,
+            scenario,
+            command=command.repeated(folder),
+            seed=command.seed,
+            episodes=command.count,
+            tables=tables,
+            sources=sources,
+            schedules=record_all(env, env_params, contenders, seed=command.seed),
+        )
     console.print(f"written: {folder} holds {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
 
 def _play(env: CECEnv, env_params: EnvParams, contenders: list[Contender], batches: list[chex.PRNGKey]) -> Results:
-    """The same episodes under every policy, batch by batch."""
-    count = sum(map(len, batches))
+    """Play the same episodes under every policy, batch by batch."""
     results = {}
     with progress_bar() as progress:
-        task = progress.add_task("evaluating", total=len(contenders) * count, status="")
+        task = progress.add_task("evaluating", total=len(contenders) * sum(map(len, batches)), status="")
         for contender in contenders:
             progress.update(task, status=contender.name)
-            parts, speeds = [], []
+            parts = []
             for batch in batches:
-                episodes, speed, _ = timed_rollout(env, env_params, contender, batch)
-                parts.append(episodes)
-                speeds.append((float(episodes.decisions.sum()), speed))
+                parts.append(timed_rollout(env, env_params, contender, batch))
                 progress.advance(task, len(batch))
-            total = sum(decisions for decisions, _ in speeds)
-            seconds = sum(decisions / speed for decisions, speed in speeds)
-            results[contender.name] = Result(_joined(parts), total / seconds)
+            results[contender.name] = Result.joined(parts)
     return results
 
 
-def _search(env: CECEnv, env_params: EnvParams, results: Results, command: EvalCommand, mesh: Mesh | None) -> Result:
-    """The same episodes for whoever knows their future; its time is that of the search."""
-    config = SearchConfig(generations=command.generations)
-    batches = _batches(command, mesh)
-    search_keys = jax.random.split(jax.random.key(command.seed), len(batches))
-    parts, begin = [], time.perf_counter()
+def _search(
+    env: CECEnv,
+    env_params: EnvParams,
+    results: Results,
+    batches: list[chex.PRNGKey],
+    *,
+    seed: int,
+    generations: int,
+) -> Result:
+    """Search for the best placements of the same episodes; its time is that of the search."""
+    config = SearchConfig(generations=generations)
+    search_keys = jax.random.split(jax.random.key(seed), len(batches))
+    parts = []
     with progress_bar() as progress:
-        task = progress.add_task("searching", total=len(batches) * config.generations, status="clairvoyant")
+        task = progress.add_task("searching", total=len(batches) * generations, status="clairvoyant")
 
         def report(act: float) -> None:
-            progress.update(task, advance=1, status=f"clairvoyant, ACT {seconds(act)} s")
+            progress.update(task, advance=1, status=f"clairvoyant, ACT {format_seconds(act)} s")
 
         for index, (batch, key) in enumerate(zip(batches, search_keys, strict=True)):
             rows = slice(index * BATCH, (index + 1) * BATCH)
             played = [jax.tree.map(lambda x, rows=rows: x[rows], result.episodes) for result in results.values()]
-            episodes = clairvoyant(env, env_params, played, config, batch, key, report)
-            parts.append(jax.tree.map(np.asarray, episodes))
-    joined = _joined(parts)
-    return Result(joined, float(joined.decisions.sum()) / (time.perf_counter() - begin))
-
-
-def _batches(command: EvalCommand, mesh: Mesh | None) -> list[chex.PRNGKey]:
-    keys = episode_keys(command.seed, command.count)
-    return [shard_leading_axis(mesh, keys[i : i + BATCH]) for i in range(0, command.count, BATCH)]
-
-
-def _joined(parts: list[Episodes]) -> Episodes:
-    return Episodes(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+            begin = time.perf_counter()
+            found = clairvoyant(env, env_params, batch, played=played, config=config, search_key=key, report=report)
+            episodes = jax.tree.map(np.asarray, found)
+            parts.append(Result(episodes, time.perf_counter() - begin))
+    return Result.joined(parts)
 
 
 def _write(
-    folder: Path, command: EvalCommand, scenario: Scenario, results: Results, checkpoints: dict[str, str]
+    folder: Path, command: EvalCommand, scenario: Scenario, *, results: Results, sources: dict[str, str]
 ) -> None:
-    """The figure, the episodes and the summary; each file is written whole."""
+    """Write the settings, every episode, the figure and a summary."""
     acts = {name: bootstrap_mean(result.episodes.act) for name, result in results.items()}
+    rows = (
+        [episode, name, *measures]
+        for name, result in results.items()
+        for episode, measures in enumerate(zip(*result.episodes[: len(MEASURES)], strict=True))
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    save_scenario(scenario, folder / "config.yaml")
+    write_aside(folder / "episodes.csv", csv_text(["episode", "policy", *MEASURES], rows))
+    try:
+        title = f"{command.dataset}, {scenario.name}, {command.count} episodes"
+        act_bars(acts, folder / "act.png", title=title, highlighted=LEARNERS)
+    except ImportError as error:
+        console.print(f"no act.png: {error}")
     summary = {
         "dataset": command.dataset,
         "scenario": scenario.name,
         "seed": command.seed,
         "episodes": command.count,
-        "checkpoint": checkpoints,
-        "repeat": repeat(command, folder),
+        "checkpoint": sources,
+        "repeat": command.repeated(folder),
         "policies": {
             name: {
                 "act": acts[name].mean,
@@ -209,22 +250,10 @@ def _write(
                 "decisions_per_s": result.decisions_per_s,
                 "moved": result.moved,
                 "merges": int(result.episodes.merges.sum()),
-                "difference": {other: against(results, name, other)._asdict() for other in results if other != name},
+                "difference": {other: difference(results, name, other)._asdict() for other in results if other != name},
             }
             for name, result in results.items()
         },
         "settings": dataclasses.asdict(scenario),
     }
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["episode", "policy", *MEASURES])
-    for name, result in results.items():
-        writer.writerows([i, name, *row] for i, row in enumerate(zip(*result.episodes[: len(MEASURES)], strict=True)))
-    folder.mkdir(parents=True, exist_ok=True)
-    save_scenario(scenario, folder / "config.yaml")
-    write_aside(folder / "episodes.csv", text.getvalue())
-    try:
-        act_bars(acts, folder / "act.png", f"{command.dataset}, {scenario.name}, {command.count} episodes", LEARNERS)
-    except ImportError as error:
-        console.print(f"no act.png: {error}")
-    write_aside(folder / "results.json", json.dumps(summary, indent=2) + "\n")
+    write_json(folder / "results.json", summary)

@@ -1,4 +1,4 @@
-"""`python eval.py --sweep`: the grids of Fig. 4 and 5, point by point; one that was stopped goes on where it was."""
+"""`python eval.py --sweep`: play the grids of Fig. 4 and 5, point by point; a sweep that was stopped can continue."""
 
 from __future__ import annotations
 
@@ -8,160 +8,148 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from rich.progress import Progress, TaskID
 
-from jaxcec.agents.sharding import replicated, shard_leading_axis
-from jaxcec.commands.console import announced_jobs, console, progress_bar, seconds
-from jaxcec.commands.contenders import contenders_for
-from jaxcec.env import CECEnv, EnvParams
-from jaxcec.evaluation.clairvoyant import clairvoyant
-from jaxcec.evaluation.rollout import Contender, episode_keys, rollout
-from jaxcec.evaluation.statistics import bootstrap_mean
-from jaxcec.experiments import margins
-from jaxcec.experiments.grid_figure import sweep_figure
-from jaxcec.experiments.grids import Acts, Point, from_csv, grid, to_csv, with_paper_setting
-from jaxcec.files import write_aside
+from jaxcec.agents.sharding import shard_leading_axis
+from jaxcec.commands.console import console, load_and_report_jobs, progress_bar
+from jaxcec.commands.contenders import Choice, contenders_for
+from jaxcec.commands.runtime import replicate_policies
+from jaxcec.evaluation import Contender, bootstrap_mean, episode_keys
+from jaxcec.experiments import (
+    MARGINS,
+    Acts,
+    Point,
+    draw_grid,
+    grid,
+    load_acts,
+    margin_table,
+    measured_margin,
+    play_point,
+    save_acts,
+)
+from jaxcec.files import check_empty_folder, write_aside, write_json
 from jaxcec.policies import SearchConfig
 from jaxcec.scenarios import Scenario, make_env
 from jaxcec.scenarios.job_table import JobTable
 
-if TYPE_CHECKING:
-    from jaxcec.commands.evaluate import EvalCommand
-
 CSV = "sweep.csv"
 SEARCH = SearchConfig(population=16, generations=10)
-SLOW = ("best-of-random", "eft-rollout")  # they take longer than all others together: only where they are named
+SLOW = ("best-of-random", "eft-rollout")  # slower than all others together; played only if they are named
 COMPARED = ("dtdrlmo", "dtdrlmo-plan")
 
 
-def run_sweep(command: EvalCommand, scenario: Scenario, folder: Path, mesh: Mesh | None) -> None:
-    """Play what is missing of a sweep, and write its table, figures and margins.
+def run_sweep(
+    bases: Sequence[Scenario],
+    folder: Path,
+    *,
+    sweep: str,
+    choice: Choice,
+    seed: int,
+    episodes: int,
+    generations: int,
+    mesh: Mesh | None,
+) -> None:
+    """Play the points of a sweep that its folder does not have yet, and write the table, figures and margins.
 
     Args:
-        command: what was asked.
-        scenario: what holds at all points, but for the axis.
-        folder: where sweep.csv, with the settings it was played with, may stand already.
-        mesh: the devices that share the episodes.
+        bases: settings of everything but the axis that is swept.
+        folder: new, empty, or that of a sweep with the same settings.
+        sweep: one of `experiments.SWEEPS`, or `all`.
+        choice: the policies, by default all but SLOW.
+        seed: of the episodes.
+        episodes: number at each point.
+        generations: of the search that knows the future; 0 leaves it out.
+        mesh: devices that share the episodes.
 
     Raises:
-        ValueError: the folder holds a sweep of other settings, or something else.
+        ValueError: the folder contains a sweep with other settings, or something else.
     """
-    bases = with_paper_setting(scenario) if command.config == "default" else [scenario]
-    points, jobs = grid(bases, command.sweep or "all"), announced_jobs(scenario)
-    contenders, sources = contenders_for(command, *make_env(points[0], "test", jobs), _quick)
-    acts = _begun(folder, _settings(command, bases, contenders, sources))
+    points, jobs = grid(bases, sweep), load_and_report_jobs(bases[0])
+    contenders, sources = contenders_for(choice, *make_env(points[0], "test", jobs), by_default=_is_fast)
+    settings = {
+        "seed": seed,
+        "episodes": episodes,
+        "clairvoyant": generations,
+        "policies": {contender.name: sources.get(contender.name, "") for contender in contenders},
+        "scenarios": json.loads(json.dumps([dataclasses.asdict(base) for base in bases])),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in ("jax", "jaxcec")},
+    }
+    acts = _open_folder(folder, settings)
     missing = [point for point in points if Point.of(point) not in acts]
     if len(missing) < len(points):
         console.print(f"{folder} has {len(points) - len(missing)} of {len(points)} points")
+    keys = shard_leading_axis(mesh, episode_keys(seed, episodes))
+    search = dataclasses.replace(SEARCH, generations=generations)
     try:
-        for point, played in _play_points(command, missing, jobs, mesh):
+        for point, played in _play_points(missing, jobs, choice=choice, keys=keys, search=search, mesh=mesh):
             acts[point] = played
-            write_aside(folder / CSV, to_csv(acts))
+            save_acts(acts, folder / CSV)
             if not console.is_terminal:
-                there = sum(Point.of(each) in acts for each in points)
-                console.print(f"{there} of {len(points)} points: {', '.join(map(str, point))}")
+                count = sum(Point.of(each) in acts for each in points)
+                console.print(f"{count} of {len(points)} points: {', '.join(map(str, point))}")
     except KeyboardInterrupt:
-        console.print(f"stopped; to go on, give the same command again with --out {folder}")
+        console.print(f"stopped; to continue, give the same command with --out {folder}")
         raise SystemExit(130) from None
     _write_results(folder, acts, [Point.of(base) for base in bases])
     console.print(f"written: {folder} holds {CSV}, results.json, margins.md and figures")
 
 
+def _is_fast(name: str) -> bool:
+    return name not in SLOW
+
+
+def _open_folder(folder: Path, settings: dict[str, Any]) -> Acts:
+    """Create the folder of a sweep and save its settings, or check them and load the points that it has."""
+    file = folder / "settings.json"
+    if file.is_file():
+        saved = json.loads(file.read_text())
+        for name, value in settings.items():
+            if saved.get(name) != value:
+                raise ValueError(f"--out: the sweep in {folder} has {name} {saved.get(name)}, not {value}")
+        return load_acts(folder / CSV) if (folder / CSV).is_file() else {}
+    check_empty_folder("--out", folder, ", or the folder of a sweep")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(file, settings)
+    return {}
+
+
 def _play_points(
-    command: EvalCommand, points: Sequence[Scenario], jobs: JobTable | None, mesh: Mesh | None
+    points: Sequence[Scenario],
+    jobs: JobTable | None,
+    *,
+    choice: Choice,
+    keys: jax.Array,
+    search: SearchConfig,
+    mesh: Mesh | None,
 ) -> Iterator[tuple[Point, dict[str, np.ndarray]]]:
-    """Points with what was played there, one after the other."""
-    keys = episode_keys(command.seed, command.count)
-    search = dataclasses.replace(SEARCH, generations=command.generations)
-    shape, contenders = None, []
+    """Play the points one after the other; each is yielded with the ACT of every policy."""
+    config, contenders = None, list[Contender]()
     with progress_bar() as progress:
         task = progress.add_task("sweeping", total=sum(map(_work, points)), status="")
         for index, point in enumerate(points):
             env, env_params = make_env(point, "test", jobs)
-            if env.config != shape:
-                jax.clear_caches()  # what is compiled for one shape does not serve the next
-                shape, contenders = env.config, contenders_for(command, env, env_params, _quick, lambda _: None)[0]
-            report = _reporter(progress, task, point, len(contenders) + search.generations)
-            yield Point.of(point), play_point(env, env_params, contenders, search, keys, mesh, report)
+            if env.config != config:
+                jax.clear_caches()  # programs compiled for other array sizes are not used again
+                config = env.config
+                contenders, _ = contenders_for(choice, env, env_params, by_default=_is_fast, report=lambda _: None)
+            env_params, replicas = replicate_policies(mesh, env_params, contenders)
+            report = _reporter(progress, task, point, parts=len(contenders) + search.generations)
+            yield Point.of(point), play_point(env, env_params, replicas, keys=keys, search=search, report=report)
             progress.update(task, completed=sum(map(_work, points[: index + 1])))
 
 
-def play_point(
-    env: CECEnv,
-    env_params: EnvParams,
-    contenders: Sequence[Contender],
-    search: SearchConfig,
-    keys: jax.Array,
-    mesh: Mesh | None,
-    report: Callable[[str], None],
-) -> dict[str, np.ndarray]:
-    """ACT of every contender, and of whoever knows the future, on the same episodes: (episodes,) s each."""
-    keys = shard_leading_axis(mesh, keys)
-    if mesh is not None:
-        env_params = replicated(mesh, env_params)
-    played = {}
-    for contender in contenders:
-        params = contender.params if mesh is None else replicated(mesh, contender.params)
-        played[contender.name] = jax.tree.map(
-            np.asarray, rollout(env, env_params, apply=contender.apply, params=params, keys=keys)
-        )
-        report(contender.name)
-    if search.generations:
-
-        def found(act: float) -> None:
-            report(f"clairvoyant {seconds(act)} s")
-
-        start, key = list(played.values()), jax.random.key(0)
-        played["clairvoyant"] = clairvoyant(env, env_params, start, search, keys, key, found)
-    return {name: np.asarray(episodes.act) for name, episodes in played.items()}
-
-
-def _quick(name: str) -> bool:
-    return name not in SLOW
-
-
-def _settings(
-    command: EvalCommand, bases: Sequence[Scenario], contenders: Sequence[Contender], sources: dict[str, str]
-) -> dict[str, Any]:
-    """Everything that determines the figures at a point."""
-    return {
-        "seed": command.seed,
-        "episodes": command.count,
-        "clairvoyant": command.generations,
-        "policies": {contender.name: sources.get(contender.name, "") for contender in contenders},
-        "scenarios": json.loads(json.dumps([dataclasses.asdict(base) for base in bases])),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in ("jax", "jaxcec")},
-    }
-
-
-def _begun(folder: Path, settings: dict[str, Any]) -> Acts:
-    """What a folder has of the sweep with these settings; they are written there if nothing is."""
-    file = folder / "settings.json"
-    if file.is_file():
-        there = json.loads(file.read_text())
-        for name, value in settings.items():
-            if there.get(name) != value:
-                raise ValueError(f"--out: the sweep in {folder} has {name} {there.get(name)}, not {value}")
-        return from_csv(folder / CSV) if (folder / CSV).is_file() else {}
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"--out: {folder} holds something else than a sweep; name another one")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_aside(file, json.dumps(settings, indent=2) + "\n")
-    return {}
-
-
 def _work(point: Scenario) -> int:
-    """How long a point takes, in units of its own: it has about half as many decisions."""
+    """Relative duration of a point, for the progress bar: the largest number of decisions of an episode."""
     return point.num_services * point.max_microservices
 
 
-def _reporter(progress: Progress, task: TaskID, point: Scenario, parts: int) -> Callable[[str], None]:
-    """Says what of a point is done."""
+def _reporter(progress: Progress, task: TaskID, point: Scenario, *, parts: int) -> Callable[[str], None]:
+    """A function that advances the progress bar by one of the equal parts of a point, with a status."""
     where = f"{point.name} M {point.num_services} N {point.max_microservices} {point.bandwidth:g} Mbit/s"
 
     def report(status: str) -> None:
@@ -170,24 +158,24 @@ def _reporter(progress: Progress, task: TaskID, point: Scenario, parts: int) -> 
     return report
 
 
-def _write_results(folder: Path, acts: Acts, bases: list[Point]) -> None:
-    """The figures, the margins and the means; each file is written whole."""
-    rows = []
+def _write_results(folder: Path, acts: Acts, bases: Sequence[Point]) -> None:
+    """Write the mean ACT of every policy at every point, the margins, and the figures."""
+    means = []
     for point, played in sorted(acts.items()):
         for name, values in played.items():
             act = bootstrap_mean(values)
-            rows.append(point._asdict() | {"policy": name, "act": act.mean, "act_ci95": [act.low, act.high]})
-    found = [
-        dataclasses.asdict(margin) | {"setting": base.setting, "policy": policy, "ours": ours._asdict()}
+            means.append(point._asdict() | {"policy": name, "act": act.mean, "act_ci95": [act.low, act.high]})
+    measured = [
+        dataclasses.asdict(margin) | {"setting": base.setting, "policy": policy, "measured": interval._asdict()}
         for base in bases
-        for margin in margins.MARGINS
+        for margin in MARGINS
         for policy in COMPARED
-        if (ours := margins.reached(acts, base, margin, policy)) is not None
+        if (interval := measured_margin(acts, base, margin, policy=policy)) is not None
     ]
-    write_aside(folder / "results.json", json.dumps({"acts": rows, "margins": found}, indent=1) + "\n")
-    write_aside(folder / "margins.md", margins.markdown(acts, bases, COMPARED))
+    write_json(folder / "results.json", {"acts": means, "margins": measured})
+    write_aside(folder / "margins.md", margin_table(acts, bases, COMPARED))
     try:
         for base in bases:
-            sweep_figure(acts, base, folder / f"sweep-{base.dataset}-{base.setting}")
+            draw_grid(acts, base, folder / f"sweep-{base.dataset}-{base.setting}")
     except ImportError as error:
         console.print(f"no figures: {error}")

@@ -1,34 +1,42 @@
-"""What a command settles before anything is compiled: devices, processes, the compilation cache."""
+"""Devices, processes and the compilation cache, which a command sets up before anything is compiled."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
 
-from jaxcec.agents.sharding import env_mesh
+from jaxcec.agents.sharding import env_mesh, replicated
+from jaxcec.env import EnvParams
+from jaxcec.evaluation import Contender
 
 _AUTO = "auto"
 
 
 def use_compilation_cache() -> None:
-    """Keep what was compiled for the next process: in JAX_COMPILATION_CACHE_DIR, or else in the user's cache folder."""
+    """Keep compiled programs for later processes, in JAX_COMPILATION_CACHE_DIR or else in the user's cache folder."""
     if jax.config.values["jax_compilation_cache_dir"] is None:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(root / "jaxcec" / "compiled"))
 
 
 def join_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Make this process one of several that train together (`jax.distributed`); with no coordinator it stays alone.
+    """Make this process one of several that train together (`jax.distributed`).
+
+    Args:
+        coordinator: HOST:PORT of the first process, or `auto`; None for a single process.
+        num_processes: how many there are.
+        process_id: index of this one, from 0.
 
     Raises:
-        ValueError: some of the three are missing.
+        ValueError: one of the three is missing.
     """
     if coordinator == _AUTO:
-        jax.distributed.initialize()  # Slurm, Open MPI, Kubernetes, cloud TPU: JAX knows where to look
+        jax.distributed.initialize()  # JAX finds the addresses under Slurm, Open MPI, Kubernetes and on cloud TPUs
     elif coordinator is not None:
         if num_processes is None or process_id is None:
             raise ValueError("--coordinator: needs --num-processes and --process-id, or must be auto")
@@ -38,24 +46,34 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
 
 
 def choose_mesh(devices: str) -> Mesh | None:
-    """The devices that share the environments; None if it is one device of one process.
+    """A mesh of the devices that share the environments; None for one device of a single process.
 
     Args:
-        devices: `all`, or how many of each process's. On CPUs a core is a device.
+        devices: number of devices of each process, or `all`. A CPU core counts as a device.
 
     Raises:
-        ValueError: not a number, or more than there are.
+        ValueError: it is not a positive number, or there are fewer devices.
     """
     if devices != "all" and not (devices.isdigit() and int(devices) > 0):
         raise ValueError(f"--devices: got {devices!r}; must be all or a positive number")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(RuntimeError):  # a program that has used its devices already cannot make more of them
+    with contextlib.suppress(RuntimeError):  # too late once JAX has used its devices
         jax.config.update("jax_num_cpu_devices", cores if devices == "all" else int(devices))
     local = jax.local_device_count()
     wanted = local if devices == "all" else int(devices)
     if wanted > local:
-        raise ValueError(f"--devices: got {wanted}; this process has {local}")
+        raise ValueError(f"--devices: got {wanted}; must be at most {local}, the devices of this process")
     if wanted == 1 and jax.process_count() == 1:
         return None
     kept = [[d for d in jax.devices() if d.process_index == i][:wanted] for i in range(jax.process_count())]
     return env_mesh([device for process in kept for device in process])
+
+
+def replicate_policies(
+    mesh: Mesh | None, env_params: EnvParams, contenders: Sequence[Contender]
+) -> tuple[EnvParams, list[Contender]]:
+    """Put the banks and the parameters of policies on every device of a mesh; without a mesh they stay as they are."""
+    if mesh is None:
+        return env_params, list(contenders)
+    replicas = [contender._replace(params=replicated(mesh, contender.params)) for contender in contenders]
+    return replicated(mesh, env_params), replicas

@@ -1,53 +1,58 @@
-"""`python eval.py --schedule`: one episode to look at, under some policies beside each other."""
+"""`python eval.py --schedule`: draw one episode under several policies side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.table import Table
 
-from jaxcec.commands.console import announced_jobs, console, progress_bar, seconds
-from jaxcec.commands.contenders import contenders_for
+from jaxcec.commands.console import console, format_seconds, load_and_report_jobs, progress_bar
+from jaxcec.commands.contenders import Choice, contenders_for
 from jaxcec.env import CECEnv, EnvParams
-from jaxcec.evaluation.figures import schedule_figure
-from jaxcec.evaluation.rollout import Contender, episode_keys
-from jaxcec.evaluation.schedule import Schedule, record
-from jaxcec.evaluation.schedule_page import save_page
+from jaxcec.evaluation import Contender, Schedule, episode_keys, record, save_page, schedule_figure
 from jaxcec.scenarios import Scenario, make_env
 
-if TYPE_CHECKING:
-    from jaxcec.commands.evaluate import EvalCommand
-
-WRITERS: dict[str, Callable[[Sequence[Schedule], Path, str], None]] = {".html": save_page, ".png": schedule_figure}
+WRITERS: dict[str, Callable[..., None]] = {".html": save_page, ".png": schedule_figure}
 COMPARED = ("eft", "dtdrlmo-plan")
+SUMMARY: dict[str, Callable[[Schedule], str]] = {
+    "ACT (s)": lambda s: format_seconds(s.act),
+    "makespan (s)": lambda s: format_seconds(s.makespan),
+    "moved from the service's node": lambda s: f"{s.moved:.0%}",
+    "input sent (Mbit x links)": lambda s: f"{s.traffic:,.0f}",
+    "mean wait for a node (s)": lambda s: format_seconds(float(np.mean([p.wait for p in s.placed]))),
+    "mean time of a flow, hold included (s)": lambda s: format_seconds(
+        float(np.mean([p.data_ready - p.decided for p in s.placed if p.links] or [0.0]))
+    ),
+    "edge nodes busy": lambda s: f"{s.busy:.0%}",
+}
 
 
-def show_schedule(command: EvalCommand, scenario: Scenario) -> None:
-    """Record the first episode of the seed under each policy; write the files asked for and print a summary.
+def show_schedule(paths: Sequence[Path], scenario: Scenario, *, choice: Choice, seed: int) -> None:
+    """Record the first test episode of a seed under each policy, write it into each file, and print a summary.
 
     Args:
-        command: what was asked.
-        scenario: where.
+        paths: .html and .png files to write.
+        scenario: the setting that is played.
+        choice: the policies, by default COMPARED.
+        seed: of the episode.
 
     Raises:
-        ValueError: there is no such policy, or a file of that kind or in that place cannot be written.
+        ValueError: a policy does not exist, or a path has another suffix or is in a folder that does not exist.
     """
-    _check(command.schedule)
-    env, env_params = make_env(scenario, "test", announced_jobs(scenario))
-    contenders, _ = contenders_for(command, env, env_params, by_default=COMPARED.__contains__)
-    schedules = record_all(command, env, env_params, contenders)
+    _check_paths(paths)
+    env, env_params = make_env(scenario, "test", load_and_report_jobs(scenario))
+    contenders, _ = contenders_for(choice, env, env_params, by_default=COMPARED.__contains__)
+    schedules = record_all(env, env_params, contenders, seed=seed)
     print_summary(schedules)
-    title = f"{scenario.dataset}, {scenario.name}: the first test episode of seed {command.seed}"
-    for path in command.schedule:
-        WRITERS[path.suffix](schedules, path, title)
+    title = f"{scenario.dataset}, {scenario.name}: the first test episode of seed {seed}"
+    for path in paths:
+        WRITERS[path.suffix](schedules, path, title=title)
         console.print(f"written: {path}")
 
 
-def _check(paths: Sequence[Path]) -> None:
-    """Refuse what no schedule can be written to."""
+def _check_paths(paths: Sequence[Path]) -> None:
     for path in paths:
         if path.suffix not in WRITERS:
             raise ValueError(f"--schedule: got {path}; must end in one of {', '.join(WRITERS)}")
@@ -55,11 +60,9 @@ def _check(paths: Sequence[Path]) -> None:
             raise ValueError(f"--schedule: got {path}; there is no folder {path.parent}")
 
 
-def record_all(
-    command: EvalCommand, env: CECEnv, env_params: EnvParams, contenders: Sequence[Contender]
-) -> list[Schedule]:
-    """The first episode of the seed under each policy."""
-    key, schedules = episode_keys(command.seed, 1)[0], []
+def record_all(env: CECEnv, env_params: EnvParams, contenders: Sequence[Contender], *, seed: int) -> list[Schedule]:
+    """Record the first test episode of a seed under each policy, with a progress bar."""
+    key, schedules = episode_keys(seed, 1)[0], []
     with progress_bar() as progress:
         task = progress.add_task("recording", total=len(contenders), status="")
         for contender in contenders:
@@ -70,10 +73,10 @@ def record_all(
 
 
 def print_summary(schedules: Sequence[Schedule]) -> None:
-    """What a terminal can show: what each policy did on the whole, and how long each service took."""
+    """Print totals of the episode and the completion time of each service, one column per policy."""
     table = Table("", *(schedule.policy for schedule in schedules), title="the episode")
-    for name, figure in _FIGURES.items():
-        table.add_row(name, *(figure(schedule) for schedule in schedules))
+    for name, cell in SUMMARY.items():
+        table.add_row(name, *(cell(schedule) for schedule in schedules))
     console.print(table)
     table = Table("service", "released (s)", "at", "microservices", title="completion times (s)")
     for schedule in schedules:
@@ -81,41 +84,6 @@ def print_summary(schedules: Sequence[Schedule]) -> None:
     first = schedules[0]
     for service, (release, source) in enumerate(zip(first.releases, first.sources, strict=True)):
         size = sum(placed.service == service for placed in first.placed)
-        times = (seconds(schedule.completions[service]) for schedule in schedules)
+        times = (format_seconds(schedule.completions[service]) for schedule in schedules)
         table.add_row(str(service), f"{release:,.1f}", f"node {source}", str(size), *times)
     console.print(table)
-
-
-def _moved(schedule: Schedule) -> float:
-    """Share of microservices that ran elsewhere than where their service came to."""
-    return float(np.mean([placed.host != f"node {schedule.sources[placed.service]}" for placed in schedule.placed]))
-
-
-def _busy(schedule: Schedule) -> float:
-    """Share of the edge nodes' time until all is done in which something runs."""
-    runs = [
-        sorted((p.start, p.finish) for p in schedule.placed if p.host == f"node {v}") for v in range(schedule.num_nodes)
-    ]
-    return sum(map(_covered, runs)) / (schedule.num_nodes * schedule.makespan)
-
-
-def _covered(stretches: Sequence[tuple[float, float]]) -> float:
-    """Length of the union of stretches in the order of their starts."""
-    length, until = 0.0, 0.0
-    for start, end in stretches:
-        length += max(end - max(start, until), 0.0)
-        until = max(until, end)
-    return length
-
-
-_FIGURES: dict[str, Callable[[Schedule], str]] = {
-    "ACT (s)": lambda s: seconds(s.act),
-    "all done after (s)": lambda s: seconds(s.makespan),
-    "moved from the service's node": lambda s: f"{_moved(s):.0%}",
-    "input sent (Mbit x links)": lambda s: f"{sum(p.data * len(p.links) for p in s.placed):,.0f}",
-    "mean wait for a node (s)": lambda s: seconds(float(np.mean([p.wait for p in s.placed]))),
-    "mean time of a flow, hold included (s)": lambda s: seconds(
-        float(np.mean([p.data_ready - p.decided for p in s.placed if p.links] or [0.0]))
-    ),
-    "edge nodes busy": lambda s: f"{_busy(s):.0%}",
-}

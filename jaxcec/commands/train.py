@@ -22,11 +22,11 @@ from jaxcec.agents import NotFiniteError, Report, RunFolder, TrainState, train
 from jaxcec.agents.checkpoint import load_state
 from jaxcec.agents.sharding import env_mesh, is_main_process, replicated
 from jaxcec.agents.training import state_shapes, validation_keys
-from jaxcec.commands.console import announced_jobs, call, console, progress_bar
+from jaxcec.commands.console import command_line, console, load_and_report_jobs, progress_bar
 from jaxcec.commands.runtime import choose_mesh, join_processes, use_compilation_cache
 from jaxcec.commands.settings import TrainConfig, guarded, load_config, parse, save_config
 from jaxcec.env import Action, CECEnv, EnvParams, Observation, World
-from jaxcec.evaluation.rollout import rollout
+from jaxcec.evaluation import rollout
 from jaxcec.files import check_empty_folder
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios import make_env
@@ -101,7 +101,7 @@ def run(
     Raises:
         ValueError: a checkpoint is damaged or does not fit; or training diverged.
     """
-    env, params = make_env(config.scenario, "train", announced_jobs(config.scenario))
+    env, params = make_env(config.scenario, "train", load_and_report_jobs(config.scenario))
     key = jax.random.key(config.seed)
     if mesh is not None:
         params, key = replicated(mesh, (params, key))
@@ -136,7 +136,7 @@ def run(
     if display.finished:
         console.print(f"done: {folder} holds config.yaml, metrics.csv, curves.png, policy.msgpack and checkpoints/")
     else:
-        console.print(f"stopped and saved; continue with: {call('train', '--resume', str(folder))}")
+        console.print(f"stopped and saved; continue with: {command_line('train', '--resume', str(folder))}")
 
 
 def _keeper(

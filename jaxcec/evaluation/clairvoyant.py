@@ -1,4 +1,4 @@
-"""Episodes of whoever knows the future, for policies to be held against."""
+"""Episodes under a search that knows the future: a bound that policies are compared with."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ from jaxcec.policies import SearchConfig, follow_placement, search
 def clairvoyant(
     env: CECEnv,
     env_params: EnvParams,
+    keys: chex.PRNGKey,
+    *,
     played: Sequence[Episodes],
     config: SearchConfig,
-    keys: chex.PRNGKey,
     search_key: chex.PRNGKey,
     report: Callable[[float], None] = lambda act: None,
 ) -> Episodes:
     """The episodes of `rollout`, each under the best placement that `policies.search` finds for it.
 
-    A heuristic bound: no policy that places microservices on nodes at eta = 1, without hold, is known to beat it; it
-    proves nothing of what is possible.
+    The bound is heuristic: no policy that places microservices on edge nodes at full rate (eta = 1) without hold is
+    known to beat it, but it is no proof of what is possible.
 
     Args:
         env: the environment.
         env_params: its banks.
-        played: the same episodes under policies whose placements the search starts from. It is never worse than those
-            that send at full rate without hold; of others, only where they place is taken over.
-        config: how wide and how long the search is.
         keys: (episodes,) as `rollout` takes them: equal keys draw equal episodes.
+        played: the same episodes under other policies; the search starts from their placements. The result is never
+            worse than a policy that sends at full rate without hold; of other policies only the placement is used.
+        config: size of the population and number of generations.
         search_key: draws the changes.
-        report: is told the mean ACT so far in s, after each generation.
+        report: receives the mean ACT so far in s after each generation.
     """
     states = jax.vmap(env.reset_env, in_axes=(0, None))(keys, env_params)[1]
     placed = jnp.stack([jnp.asarray(episodes.host) for episodes in played], axis=1)
@@ -49,4 +50,4 @@ def _replayed(env: CECEnv, env_params: EnvParams, placements: chex.Array, keys: 
     def decide(observation: Observation, state: EnvState, keys: chex.PRNGKey) -> Action:
         return jax.vmap(follow_placement, in_axes=(0, 0, None))(placements, state, env_params)
 
-    return play(env, env_params, decide, keys)
+    return play(env, env_params, decide=decide, keys=keys)

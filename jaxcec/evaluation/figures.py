@@ -1,22 +1,24 @@
-"""Pictures: the training curves of Fig. 3 and the ACT of every policy. They need matplotlib, the extra `plot`."""
+"""Figures: training curves (Fig. 3), ACT of every policy, Gantt charts. They need matplotlib, the extra `plot`."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxcec.evaluation.schedule import Schedule, bars, resources, slot_counts
 from jaxcec.evaluation.statistics import Interval
+from jaxcec.files import write_aside
 
 
 def training_curves(rows: Sequence[Mapping[str, float]], path: Path, references: Mapping[str, float]) -> None:
-    """Fig. 3: reward, actor loss, critic loss; beside them the ACT on held-out episodes and the twin's error.
+    """Draw the reward, actor loss and critic loss of Fig. 3, the ACT of validation episodes, and the twin's error.
 
     Args:
-        rows: metrics in order, with `decisions` and the columns drawn.
+        rows: metrics in order, with `decisions` and the columns drawn; a panel without values is left out.
         path: PNG to write.
-        references: ACT of baselines, s, drawn as level lines.
+        references: ACT of baselines in s, drawn as horizontal lines.
     """
     plt = pyplot()
     panels = {
@@ -24,7 +26,7 @@ def training_curves(rows: Sequence[Mapping[str, float]], path: Path, references:
         "actor_loss": "actor loss",
         "critic_loss": "critic loss",
         "validation_act": "ACT on validation episodes (s)",
-        "twin_error": "twin: share of change not foreseen",
+        "twin_error": "twin: error relative to predicting no change",
     }
     shown = [name for name in panels if any(_number(row.get(name)) is not None for row in rows)]
     figure, axes = plt.subplots(1, len(shown), figsize=(3.6 * len(shown), 3.0), squeeze=False, layout="constrained")
@@ -42,13 +44,13 @@ def training_curves(rows: Sequence[Mapping[str, float]], path: Path, references:
     save_figure(figure, path)
 
 
-def act_bars(acts: Mapping[str, Interval], path: Path, title: str, highlighted: Collection[str] = ()) -> None:
-    """ACT of each policy with its 95 % interval; a logarithmic axis, for the worst are many times the best.
+def act_bars(acts: Mapping[str, Interval], path: Path, *, title: str, highlighted: Collection[str] = ()) -> None:
+    """Draw the ACT of each policy with its 95 % interval on a logarithmic axis.
 
     Args:
         acts: by policy, s.
         path: PNG to write.
-        title: above the figure.
+        title: of the figure.
         highlighted: policies drawn in colour, such as the learned ones.
     """
     plt = pyplot()
@@ -70,13 +72,13 @@ def act_bars(acts: Mapping[str, Interval], path: Path, title: str, highlighted: 
     save_figure(figure, path)
 
 
-def schedule_figure(schedules: Sequence[Schedule], path: Path, title: str) -> None:
-    """Gantt charts beside each other: what ran on each node and flowed over each link, coloured by service.
+def schedule_figure(schedules: Sequence[Schedule], path: Path, *, title: str) -> None:
+    """Draw Gantt charts side by side: executions on nodes and flows on links, coloured by service.
 
     Args:
         schedules: one episode under each policy.
         path: PNG to write.
-        title: above all.
+        title: of the figure.
     """
     plt = pyplot()
     rows = resources(schedules)
@@ -90,7 +92,7 @@ def schedule_figure(schedules: Sequence[Schedule], path: Path, title: str) -> No
             middle = rows.index(bar.resource) - 0.42 + (bar.slot + 0.5) * height
             color = plt.cm.tab20(bar.placed.service % 20)
             panel.barh(middle, bar.end - bar.start, height, bar.start, color=color, edgecolor="white", linewidth=0.2)
-        panel.set(xlabel="s", yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5))
+        panel.set(xlabel="time (s)", yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5))
         panel.set_title(f"{schedule.policy}: ACT {schedule.act:,.1f} s", fontsize=10)
         panel.tick_params(axis="y", length=0, labelsize=8)
     figure.suptitle(title, fontsize=10)
@@ -99,10 +101,16 @@ def schedule_figure(schedules: Sequence[Schedule], path: Path, title: str) -> No
 
 
 def _number(value: Any) -> float | None:
+    """A cell as a number; None if it is missing, empty or not a number."""
     return None if value is None or value == "" or value != value else float(value)
 
 
 def pyplot() -> Any:
+    """The module `matplotlib.pyplot`, drawing into files.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
     try:
         import matplotlib
     except ImportError:
@@ -114,15 +122,14 @@ def pyplot() -> Any:
 
 
 def save_figure(figure: Any, *paths: Path) -> None:
-    """Write aside, then rename: a figure that is looked at while training goes on is never half-written.
+    """Write a figure atomically into each path, in the format of its suffix, and close it.
 
-    Equal figures are equal files: an SVG has neither a date nor random names in it.
+    Equal figures give equal files: an SVG contains neither a date nor random names.
     """
     plt = pyplot()
     for path in paths:
-        aside = path.with_name(f".{path.name}")
-        kind = path.suffix.removeprefix(".")
+        kind, content = path.suffix.removeprefix("."), io.BytesIO()
         with plt.rc_context({"svg.hashsalt": "jaxcec", "svg.fonttype": "none"}):
-            figure.savefig(aside, dpi=150, format=kind, metadata={"Date": None} if kind == "svg" else None)
-        aside.replace(path)
+            figure.savefig(content, dpi=150, format=kind, metadata={"Date": None} if kind == "svg" else None)
+        write_aside(path, content.getvalue())
     plt.close(figure)

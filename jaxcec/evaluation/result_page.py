@@ -1,4 +1,4 @@
-"""One page that holds a whole evaluation. Needs Jinja and matplotlib, both of the extra `plot`."""
+"""One page with a whole evaluation. It needs Jinja, the extra `plot`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from jaxcec.files import write_aside
 
 
-def save_report(path: Path, title: str, parts: Mapping[str, Any], figures: Sequence[tuple[str, Path]]) -> None:
-    """Write the page; figures are in it, so it may be sent as one file.
+def save_report(path: Path, *, title: str, parts: Mapping[str, Any], figures: Sequence[tuple[str, Path]]) -> None:
+    """Write the page as one self-contained file: the figures are embedded.
 
     Args:
         path: the HTML file.
-        title: at the top.
-        parts: `command`; `facts`, pairs of a name and what it is; `tables`, each with `title`, `head` and `rows`;
-            `settings`, YAML.
+        title: of the page.
+        parts: `command`, the command line; `facts`, pairs of a name and a value; `tables`, each with `title`, `head`
+            and `rows`; `settings`, YAML.
         figures: caption and PNG of each.
 
     Raises:
@@ -30,5 +30,5 @@ def save_report(path: Path, title: str, parts: Mapping[str, Any], figures: Seque
         raise ImportError("a report needs Jinja: pip install 'jaxcec[plot]'") from None
     text = resources.files("jaxcec.evaluation").joinpath("result_page.html.j2").read_text()
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(text)
-    shown = [(caption, base64.b64encode(figure.read_bytes()).decode()) for caption, figure in figures]
-    write_aside(path, template.render(title=title, figures=shown, **parts))
+    embedded = [(caption, base64.b64encode(figure.read_bytes()).decode()) for caption, figure in figures]
+    write_aside(path, template.render(title=title, figures=embedded, **parts))

@@ -1,10 +1,10 @@
-"""Whole episodes under a policy, in one compiled loop; every policy is scored by the same simulator."""
+"""Whole episodes under a policy, in one compiled loop; the same simulator scores every policy."""
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -12,18 +12,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcec.env import Action, CECEnv, EnvParams, EnvState, Observation, World, known_world
-from jaxcec.policies import PlanConfig, Policy, Prefer, as_now, best_of_random, plan
+from jaxcec.env import Action, CECEnv, EnvParams, EnvState, Observation, World, any_undecided, known_world
+from jaxcec.policies import (
+    BASELINES,
+    EFT_PLAN,
+    RANDOM_PLANS,
+    PlanConfig,
+    Policy,
+    Prefer,
+    as_now,
+    best_of_random,
+    plan,
+    prefer_priced_finish,
+)
 
-Apply = Callable[[Any, Observation, World, chex.PRNGKey], Action]
-Decide = Callable[[Observation, EnvState, chex.PRNGKey], Action]  # in all environments at once; it may read the future
+Apply = Callable[[Any, Observation, World, chex.PRNGKey], Action]  # (params, observation, known world, key) -> Action
+Decide = Callable[[Observation, EnvState, chex.PRNGKey], Action]  # for a batch of environments; may read the future
+Carry = tuple[Observation, EnvState, dict[str, chex.Array], chex.Array]  # with the measures and the decision's index
 
 
 class Contender(NamedTuple):
-    """A policy with its parameters apart, so that new parameters need no new compilation."""
+    """A named policy; its parameters are apart from its function, so new parameters need no new compilation.
+
+    A learned policy is `Contender(name, apply, params)`; the class methods make the others.
+    """
 
     name: str
-    apply: Apply  # (params, observation, world, key) -> Action; the world is what is known, for whoever plans
+    apply: Apply
     params: Any = None
 
     @classmethod
@@ -32,22 +47,17 @@ class Contender(NamedTuple):
         return cls(name, _of_rule(policy))  # type: ignore[arg-type]  # a function is hashable
 
     @classmethod
-    def of_agent(cls, name: str, act: Apply, params: Any) -> Contender:
-        """A learned policy."""
-        return cls(name, act, params)
-
-    @classmethod
-    def of_planner(cls, name: str, env: CECEnv, config: PlanConfig, prefer: Prefer) -> Contender:
-        """Whoever plans in the known world, from a base policy."""
+    def of_planner(cls, name: str, env: CECEnv, *, config: PlanConfig, prefer: Prefer) -> Contender:
+        """A policy that plans in the known world from a base policy: see `policies.plan`."""
         return cls(name, _of_planner(env, config, prefer))
 
     @classmethod
-    def of_random_plans(cls, name: str, env: CECEnv, config: PlanConfig) -> Contender:
-        """Whoever begins the best of random plans in the known world."""
+    def of_random_plans(cls, name: str, env: CECEnv, *, config: PlanConfig) -> Contender:
+        """A policy that executes the first action of the best random plan: see `policies.best_of_random`."""
         return cls(name, _of_random_plans(env, config))
 
 
-# Cached: one function for one policy, so that what is compiled for it is found again.
+# Cached: equal arguments give the same function, for which JAX finds the compiled program again.
 @functools.cache
 def _of_rule(policy: Callable[[Observation, chex.PRNGKey], Action]) -> Apply:
     return lambda _params, observation, _world, key: policy(observation, key)
@@ -55,31 +65,68 @@ def _of_rule(policy: Callable[[Observation, chex.PRNGKey], Action]) -> Apply:
 
 @functools.cache
 def _of_planner(env: CECEnv, config: PlanConfig, prefer: Prefer) -> Apply:
-    return lambda _params, _observation, world, key: plan(
-        env, world, key, config=config, prefer=prefer, forecast=as_now
-    )
+    return lambda _params, _observation, world, key: plan(env, config, prefer, as_now, world, key)
 
 
 @functools.cache
 def _of_random_plans(env: CECEnv, config: PlanConfig) -> Apply:
-    return lambda _params, _observation, world, key: best_of_random(env, world, key, config=config)
+    return lambda _params, _observation, world, key: best_of_random(env, config, world, key)
+
+
+def baseline_contenders(env: CECEnv) -> list[Contender]:
+    """Every policy that is not learned: the rules of `policies.BASELINES` and two planners.
+
+    The planners are `eft-rollout`, a rollout of the rule `eft-priced`, and `best-of-random`.
+    """
+    rules = [Contender.of_rule(name, policy) for name, policy in BASELINES.items()]
+    return [
+        *rules,
+        Contender.of_planner("eft-rollout", env, config=EFT_PLAN, prefer=prefer_priced_finish),
+        Contender.of_random_plans("best-of-random", env, config=RANDOM_PLANS),
+    ]
 
 
 class Episodes(NamedTuple):
-    """What was measured of each episode; (episodes,) each, and where everything ran."""
+    """Measures of each episode, (episodes,) each, and the hosts that its microservices ran on."""
 
     act: chex.Array  # s
     decisions: chex.Array
     moved: chex.Array  # decisions for another host than the source's edge node
     merges: chex.Array  # timeline segments merged
-    host: chex.Array | None  # (episodes, M, N) i16; None while they are played
+    host: chex.Array  # (episodes, M, N) i16
 
 
 MEASURES = Episodes._fields[:-1]  # one number of each episode
 
 
+class Result(NamedTuple):
+    """Episodes under one policy, as numpy arrays, and how long it took to play them."""
+
+    episodes: Episodes
+    seconds: float
+
+    @classmethod
+    def joined(cls, parts: Sequence[Result]) -> Result:
+        """The result of several batches of episodes."""
+        columns = zip(*(part.episodes for part in parts), strict=True)
+        return cls(Episodes(*map(np.concatenate, columns)), sum(part.seconds for part in parts))
+
+    @property
+    def decisions_per_s(self) -> float:
+        """Decisions of all episodes per second."""
+        return float(self.episodes.decisions.sum()) / self.seconds
+
+    @property
+    def moved(self) -> float:
+        """Share of decisions for another host than the source's edge node."""
+        return float(self.episodes.moved.sum() / self.episodes.decisions.sum())
+
+
 def episode_keys(seed: int, count: int) -> chex.PRNGKey:
-    """(count,) keys: equal keys draw equal episodes, whatever the policy. This is what pairs comparisons."""
+    """(count,) keys, each of which draws one episode.
+
+    Equal keys draw equal episodes under every policy, so comparisons of policies are paired.
+    """
     return jax.random.split(jax.random.key(seed), count)
 
 
@@ -92,27 +139,32 @@ def rollout(env: CECEnv, env_params: EnvParams, *, apply: Apply, params: Any, ke
         env_params: its banks.
         apply: the policy.
         params: its parameters.
-        keys: (episodes,) each draws its episode, and the policy's own random numbers.
+        keys: (episodes,) each draws an episode and the policy's random numbers in it.
     """
 
     def decide(observation: Observation, state: EnvState, key: chex.PRNGKey) -> Action:
         return apply(params, observation, known_world(state, env_params), key)
 
-    return play(env, env_params, jax.vmap(decide), keys)
+    return play(env, env_params, decide=jax.vmap(decide), keys=keys)
 
 
-def play(env: CECEnv, env_params: EnvParams, decide: Decide, keys: chex.PRNGKey) -> Episodes:
-    """What `rollout` compiles."""
+def play(env: CECEnv, env_params: EnvParams, *, decide: Decide, keys: chex.PRNGKey) -> Episodes:
+    """Play one episode per key to its end, with actions that may depend on the whole state.
+
+    `rollout` calls this with a policy that sees the known world only. It is meant to be called within `jax.jit`.
+
+    Args:
+        env: the environment.
+        env_params: its banks.
+        decide: one action for each environment, from observations, states and keys, (episodes, ...) each.
+        keys: (episodes,) as `rollout` takes them.
+    """
     observation, state = jax.vmap(env.reset_env, in_axes=(0, None))(keys, env_params)
     count = keys.shape[0]
-    nothing = jnp.zeros(count, jnp.int32)
-    start = Episodes(jnp.zeros(count), nothing, nothing, nothing, None)
+    start = {name: jnp.zeros(count, jnp.int32) for name in MEASURES} | {"act": jnp.zeros(count)}
 
-    def running(carry: tuple) -> chex.Array:
-        return ~jnp.all(jax.vmap(env.is_terminated)(carry[1]))
-
-    def step(carry: tuple) -> tuple:
-        observation, state, done, index = carry
+    def step(carry: Carry) -> Carry:
+        observation, state, measured, index = carry
         step_keys = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
         action = decide(observation, state, step_keys)
         source = jnp.argmax(observation.service.source, axis=-1)
@@ -120,26 +172,24 @@ def play(env: CECEnv, env_params: EnvParams, decide: Decide, keys: chex.PRNGKey)
             step_keys, state, action, env_params
         )
         decided = info["decided"]
-        done = Episodes(
-            act=done.act + info["act"],
-            decisions=done.decisions + decided.astype(jnp.int32),
-            moved=done.moved + (decided & (info["host"] != source)).astype(jnp.int32),
-            merges=info["merges"],
-            host=None,
-        )
-        return observation, state, done, index + 1
+        measured = {
+            "act": measured["act"] + info["act"],
+            "decisions": measured["decisions"] + decided.astype(jnp.int32),
+            "moved": measured["moved"] + (decided & (info["host"] != source)).astype(jnp.int32),
+            "merges": info["merges"],
+        }
+        return observation, state, measured, index + 1
 
-    _, state, done, _ = jax.lax.while_loop(running, step, (observation, state, start, jnp.int32(0)))
-    return done._replace(host=state.host)
+    _, state, measured, _ = jax.lax.while_loop(
+        lambda carry: any_undecided(carry[1]), step, (observation, state, start, jnp.int32(0))
+    )
+    return Episodes(**measured, host=state.host)
 
 
-def timed_rollout(
-    env: CECEnv, env_params: EnvParams, contender: Contender, keys: chex.PRNGKey
-) -> tuple[Episodes, float, float]:
-    """`rollout` as numpy arrays, with its decisions/s once compiled, and the seconds compilation took."""
+def timed_rollout(env: CECEnv, env_params: EnvParams, contender: Contender, keys: chex.PRNGKey) -> Result:
+    """`rollout` of a contender, with the time it took once compiled."""
+    policy = {"params": contender.params, "keys": keys}
+    compiled = rollout.lower(env, env_params, apply=contender.apply, **policy).compile()
     begin = time.perf_counter()
-    compiled = rollout.lower(env, env_params, apply=contender.apply, params=contender.params, keys=keys).compile()
-    compile_seconds = time.perf_counter() - begin
-    begin = time.perf_counter()
-    episodes = jax.tree.map(np.asarray, compiled(env_params, params=contender.params, keys=keys))
-    return episodes, float(episodes.decisions.sum()) / (time.perf_counter() - begin), compile_seconds
+    episodes = jax.tree.map(np.asarray, compiled(env_params, **policy))
+    return Result(episodes, time.perf_counter() - begin)

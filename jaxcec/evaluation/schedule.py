@@ -1,4 +1,4 @@
-"""What ran where and when in one episode: the record of its decisions, and the bars of its Gantt chart."""
+"""The schedule of one episode: a record of every decision, and the bars of a Gantt chart."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcec.env import Background, CECEnv, EnvParams, EnvState, Network, Observation, known_world
+from jaxcec.env import CECEnv, EnvParams, EnvState, Network, Observation, known_world
 from jaxcec.env.background import load_at
 from jaxcec.env.routing import WORD
 from jaxcec.evaluation.rollout import Apply, Contender
 
 
 class Placed(NamedTuple):
-    """One decision. Times in s since the episode's beginning."""
+    """One decision and its consequences. Times are in s since the start of the episode."""
 
     service: int
     microservice: int
-    host: str  # `node 3`, or `device 3` for the end device at it
+    host: str  # `node 3`, or `device 3` for the end device attached to that node
     load: float  # Mcycles, C
     data: float  # Mbit, D
     bandwidth: float  # eta, share of the path's bottleneck, B
@@ -33,30 +33,30 @@ class Placed(NamedTuple):
     start: float
     finish: float
     origins: tuple[int, ...]  # edge nodes that sent input
-    links: tuple[int, ...]  # that the input crossed
+    links: tuple[int, ...]  # crossed by the input
 
     @property
     def wait(self) -> float:
-        """s between the input's arrival and the start."""
+        """Time in s from the arrival of the input to the start of the execution."""
         return self.start - self.data_ready
 
     @property
     def node(self) -> int:
-        """The edge node it ran on or beside."""
+        """The edge node that it ran on, or whose end device it ran on."""
         return int(self.host.split()[1])
 
 
 class Schedule(NamedTuple):
-    """An episode under one policy."""
+    """One episode under one policy."""
 
     policy: str
     placed: list[Placed]  # in the order of decisions
     num_nodes: int
-    links: list[tuple[int, int, float]]  # ends and nominal Mbit/s
-    releases: list[float]  # s, of each service
-    sources: list[int]  # edge node that each came to
-    frame: float  # s
-    loads: np.ndarray  # (frames, E + V) other tenants' share of links, then of nodes
+    links: list[tuple[int, int, float]]  # both ends and the nominal bandwidth in Mbit/s
+    releases: list[float]  # of each service, s
+    sources: list[int]  # edge node that each service arrives at
+    frame: float  # length of a frame of `loads`, s
+    loads: np.ndarray  # (frames, E + V) share of each link, then of each node, that other tenants use
 
     @property
     def completions(self) -> list[float]:
@@ -71,17 +71,43 @@ class Schedule(NamedTuple):
 
     @property
     def makespan(self) -> float:
-        """s until the last microservice is done."""
+        """Time in s at which the last microservice finishes."""
         return max(p.finish for p in self.placed)
 
+    @property
+    def moved(self) -> float:
+        """Share of microservices that did not run on the edge node that their service arrived at."""
+        return float(np.mean([p.host != f"node {self.sources[p.service]}" for p in self.placed]))
+
+    @property
+    def traffic(self) -> float:
+        """Input sent, counted once on each link that it crossed, Mbit."""
+        return sum(p.data * len(p.links) for p in self.placed)
+
+    @property
+    def busy(self) -> float:
+        """Share of the edge nodes' time until the makespan in which at least one microservice runs."""
+        nodes = [f"node {v}" for v in range(self.num_nodes)]
+        runs = [sorted((p.start, p.finish) for p in self.placed if p.host == node) for node in nodes]
+        return sum(map(_covered, runs)) / (self.num_nodes * self.makespan)
+
     def link_name(self, link: int) -> str:
-        """A link by its ends."""
+        """Name of a link, made of its two ends."""
         a, b, _ = self.links[link]
         return f"link {a}-{b}"
 
 
+def _covered(intervals: Sequence[tuple[float, float]]) -> float:
+    """Length of the union of intervals that are sorted by their starts."""
+    length, until = 0.0, 0.0
+    for start, end in intervals:
+        length += max(end - max(start, until), 0.0)
+        until = max(until, end)
+    return length
+
+
 class Bar(NamedTuple):
-    """A stretch of a resource's time. What overlaps lies in different slots."""
+    """An interval in which an execution or a flow occupies a resource; bars that overlap have different slots."""
 
     resource: str
     slot: int
@@ -91,7 +117,7 @@ class Bar(NamedTuple):
 
 
 def record(env: CECEnv, env_params: EnvParams, contender: Contender, key: chex.PRNGKey) -> Schedule:
-    """Play the episode of one key, as `rollout` plays it, and keep every decision.
+    """Play the episode that `rollout` plays for one key, and keep every decision.
 
     Args:
         env: the environment.
@@ -99,16 +125,16 @@ def record(env: CECEnv, env_params: EnvParams, contender: Contender, key: chex.P
         contender: the policy.
         key: one of `episode_keys`.
     """
-    state, info = _recorded(env, env_params, contender.apply, contender.params, key)
+    state, info = _play_recorded(env, env_params, contender.apply, contender.params, key)
     info = jax.tree.map(np.asarray, info)
     episode, num_nodes = state.episode, env.config.num_nodes
-    links, crossed = _links(env_params.network, int(episode.topology), num_nodes)
+    links, paths = _links_and_paths(env_params.network, int(episode.topology), num_nodes)
     rows = np.flatnonzero(info["decided"])
-    placed = [_placed({name: column[i] for name, column in info.items()}, crossed, num_nodes) for i in rows]
-    pattern = int(episode.arrivals)
-    background = env_params.background
+    placed = [_placed({name: column[i] for name, column in info.items()}, paths, num_nodes) for i in rows]
+    pattern, background, max_links = int(episode.arrivals), env_params.background, env.config.max_links
     frames = int(np.ceil(max(p.finish for p in placed) / float(background.frame)))
     times = jnp.arange(frames, dtype=jnp.float32) * background.frame
+    loads = np.asarray(jax.vmap(lambda time: load_at(background, episode.offset, time))(times))
     return Schedule(
         policy=contender.name,
         placed=placed,
@@ -117,21 +143,21 @@ def record(env: CECEnv, env_params: EnvParams, contender: Contender, key: chex.P
         releases=np.asarray(env_params.arrivals.release[pattern] / env_params.arrival_rate).tolist(),
         sources=np.asarray(env_params.arrivals.source[pattern]).tolist(),
         frame=float(background.frame),
-        loads=_loads(background, episode.offset, times, env.config.max_links, len(links), num_nodes),
+        loads=np.concatenate([loads[:, : len(links)], loads[:, max_links : max_links + num_nodes]], axis=1),
     )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
-def _recorded(
+def _play_recorded(
     env: CECEnv, env_params: EnvParams, apply: Apply, params: Any, key: chex.PRNGKey
 ) -> tuple[EnvState, dict[str, chex.Array]]:
-    """The episode's last state, and a row for each decision it may at most have."""
+    """The last state of the episode, and one row for each of the most decisions that an episode can have."""
 
     def step(carry: tuple[Observation, EnvState], index: chex.Array) -> tuple[Any, dict[str, chex.Array]]:
         observation, state = carry
         step_key = jax.random.fold_in(key, index)
         action = apply(params, observation, known_world(state, env_params), step_key)
-        following, after, _, _, info = env.step_env(step_key, state, action, env_params)
+        next_observation, next_state, _, _, info = env.step_env(step_key, state, action, env_params)
         seen = {
             "load": observation.microservice.load,
             "data": observation.microservice.data,
@@ -139,28 +165,29 @@ def _recorded(
             "bandwidth": action.bandwidth,
             "hold": action.hold,
         }
-        return (following, after), info | seen
+        return (next_observation, next_state), info | seen
 
     most = env.config.num_services * env.config.max_microservices
     (_, state), info = jax.lax.scan(step, env.reset_env(key, env_params), jnp.arange(most))
     return state, info
 
 
-def _links(
+def _links_and_paths(
     network: Network, topology: int, num_nodes: int
 ) -> tuple[list[tuple[int, int, float]], dict[tuple[int, int], list[int]]]:
-    """Ends and bandwidth of each link, and the links on the path between each two nodes.
+    """Ends and bandwidth of each link, and the links on the path between every two nodes.
 
-    The routes are shortest by hops, so a path over one link is that link itself, and says which nodes it joins.
+    Routes have the fewest hops. A path over a single link is therefore that link itself, which tells what it connects.
     """
     route, bandwidth = np.asarray(network.route[topology]), np.asarray(network.bandwidth[topology])
     pairs = [(a, b) for a in range(num_nodes) for b in range(num_nodes) if a != b]
-    crossed = {(a, b): np.flatnonzero(route[a // WORD, b] >> (a % WORD) & 1).tolist() for a, b in pairs}
-    ends = {path[0]: pair for pair, path in crossed.items() if len(path) == 1 and pair[0] < pair[1]}
-    return [(*ends[link], float(bandwidth[link])) for link in sorted(ends)], crossed
+    paths = {(a, b): np.flatnonzero(route[a // WORD, b] >> (a % WORD) & 1).tolist() for a, b in pairs}
+    ends = {path[0]: pair for pair, path in paths.items() if len(path) == 1 and pair[0] < pair[1]}
+    return [(*ends[link], float(bandwidth[link])) for link in sorted(ends)], paths
 
 
-def _placed(row: dict[str, Any], crossed: dict[tuple[int, int], list[int]], num_nodes: int) -> Placed:
+def _placed(row: dict[str, Any], paths: dict[tuple[int, int], list[int]], num_nodes: int) -> Placed:
+    """The decision in one row of `_play_recorded`."""
     host, node = int(row["host"]), int(row["host"]) % num_nodes
     origins = tuple(int(v) for v in np.flatnonzero(row["inputs"]) if v != node)
     times = {name: float(row[name]) for name in ("flow_start", "data_ready", "start", "finish")}
@@ -174,36 +201,28 @@ def _placed(row: dict[str, Any], crossed: dict[tuple[int, int], list[int]], num_
         hold=float(row["hold"]),
         decided=float(row["time"]),
         origins=origins,
-        links=tuple(sorted({link for v in origins for link in crossed[v, node]})),
+        links=tuple(sorted({link for v in origins for link in paths[v, node]})),
         **times,
     )
 
 
-def _loads(
-    background: Background, offset: chex.Array, times: chex.Array, max_links: int, num_links: int, num_nodes: int
-) -> np.ndarray:
-    """(frames, links + nodes) share of each that other tenants have."""
-    loads = np.asarray(jax.vmap(lambda time: load_at(background, offset, time))(times))
-    return np.concatenate([loads[:, :num_links], loads[:, max_links : max_links + num_nodes]], axis=1)
-
-
 def bars(schedule: Schedule) -> list[Bar]:
-    """Executions on hosts and flows on links, each resource's in as few slots as can hold them."""
-    stretches: dict[str, list[tuple[float, float, Placed]]] = {}
+    """Executions on hosts and flows on links; each resource has the fewest slots that can hold its bars."""
+    intervals: dict[str, list[tuple[float, float, Placed]]] = {}
     for placed in schedule.placed:
-        stretches.setdefault(placed.host, []).append((placed.start, placed.finish, placed))
+        intervals.setdefault(placed.host, []).append((placed.start, placed.finish, placed))
         for link in placed.links:
             name = schedule.link_name(link)
-            stretches.setdefault(name, []).append((placed.flow_start, placed.data_ready, placed))
+            intervals.setdefault(name, []).append((placed.flow_start, placed.data_ready, placed))
     return [
         Bar(resource, slot, start, end, placed)
-        for resource, found in stretches.items()
+        for resource, found in intervals.items()
         for slot, (start, end, placed) in _slotted(found)
     ]
 
 
 def slot_counts(drawn: Sequence[Bar]) -> dict[str, int]:
-    """How many slots each resource's bars need."""
+    """Number of slots of each resource."""
     counts: dict[str, int] = {}
     for bar in drawn:
         counts[bar.resource] = max(counts.get(bar.resource, 0), bar.slot + 1)
@@ -211,7 +230,7 @@ def slot_counts(drawn: Sequence[Bar]) -> dict[str, int]:
 
 
 def resources(schedules: Sequence[Schedule]) -> list[str]:
-    """All nodes, then the devices and links that some schedule uses, in the order of a chart from above."""
+    """Rows of a chart from top to bottom: all nodes, then the devices and links that any of the schedules uses."""
     first = schedules[0]
     used = {bar.resource for schedule in schedules for bar in bars(schedule)}
     devices = [f"device {v}" for v in range(first.num_nodes)]
@@ -220,11 +239,11 @@ def resources(schedules: Sequence[Schedule]) -> list[str]:
 
 
 def _slotted(
-    stretches: list[tuple[float, float, Placed]],
+    intervals: list[tuple[float, float, Placed]],
 ) -> Iterator[tuple[int, tuple[float, float, Placed]]]:
-    """Each stretch with the lowest slot that is free when it begins."""
+    """Each interval with the lowest slot that is free when it starts."""
     ends: list[float] = []
-    for stretch in sorted(stretches, key=lambda s: s[:2]):
-        slot = next((i for i, end in enumerate(ends) if end <= stretch[0] + 1e-3), len(ends))
-        ends[slot:] = [stretch[1], *ends[slot + 1 :]]
-        yield slot, stretch
+    for interval in sorted(intervals, key=lambda each: each[:2]):
+        slot = next((i for i, end in enumerate(ends) if end <= interval[0] + 1e-3), len(ends))
+        ends[slot:] = [interval[1], *ends[slot + 1 :]]
+        yield slot, interval

@@ -1,4 +1,4 @@
-"""Means and paired differences with bootstrap intervals."""
+"""Means and paired differences with percentile bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ class Interval(NamedTuple):
 
 
 def bootstrap_mean(values: np.ndarray, seed: int = 0) -> Interval:
-    """Mean of (n,) values with the 95 % percentile bootstrap interval over them.
+    """Mean of (n,) values with its 95 % percentile bootstrap interval.
+
+    Args:
+        values: (n,) one of each episode.
+        seed: of the resampling.
 
     Raises:
         ValueError: there are no values.
@@ -30,26 +34,32 @@ def bootstrap_mean(values: np.ndarray, seed: int = 0) -> Interval:
 
 
 def paired_difference(values: np.ndarray, baseline: np.ndarray, seed: int = 0) -> Interval:
-    """How much the mean of values differs from the baseline's, as a share of it, with its 95 % interval.
+    """Relative difference of the mean of values to the baseline's mean, with its 95 % interval.
 
-    Whole pairs are resampled, and the share is taken of each resample's own baseline: it is never below -100 %.
+    Whole pairs are resampled, and each resample is compared with its own baseline: with positive values, the
+    difference is never below -100 %.
+
+    Args:
+        values: (n,) one of each episode.
+        baseline: (n,) of the same episodes under another policy.
+        seed: of the resampling.
 
     Raises:
-        ValueError: the arrays do not pair, or there are no values.
+        ValueError: the arrays differ in shape, or there are no values.
     """
     mean, low, high = paired_reduction([(values, baseline)], seed)
     return Interval(0.0 - mean, 0.0 - high, 0.0 - low)  # not -0.0
 
 
 def paired_reduction(pairs: Sequence[tuple[np.ndarray, np.ndarray]], seed: int = 0) -> Interval:
-    """How much lower values are than baselines, as a share of these, a mean over several pairs of arrays.
+    """Relative reduction of values against baselines, averaged over several pairs of arrays, with its 95 % interval.
 
     Args:
-        pairs: (n,) values and (n,) baseline each, of one and the same n episodes: these are resampled.
+        pairs: (n,) values and (n,) baseline each; all pairs are of the same n episodes, which are resampled.
         seed: of the resampling.
 
     Raises:
-        ValueError: arrays do not pair, or there are no values.
+        ValueError: the arrays differ in shape, or there are no values.
     """
     shapes = {np.shape(x) for pair in pairs for x in pair}
     if len(shapes) > 1:
@@ -61,7 +71,7 @@ def paired_reduction(pairs: Sequence[tuple[np.ndarray, np.ndarray]], seed: int =
 
 
 def _resamples(size: int, seed: int) -> np.ndarray:
-    """(RESAMPLES, size) how often each value is drawn: one matrix product then gives all means."""
+    """(RESAMPLES, size) how often each resample draws each value: one matrix product then gives all means."""
     if size == 0:
         raise ValueError("values: got none; at least one is needed")
     return np.random.default_rng(seed).multinomial(size, np.full(size, 1.0 / size), size=RESAMPLES)

@@ -1,14 +1,14 @@
-"""Figures 4 and 5 of the paper: ACT along the axes of the grids. Needs matplotlib, the extra `plot`."""
+"""Fig. 4 and 5 of the paper: ACT along the axes of the grids. It needs matplotlib, the extra `plot`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from jaxcec.evaluation import bootstrap_mean
 from jaxcec.evaluation.figures import pyplot, save_figure
-from jaxcec.evaluation.statistics import bootstrap_mean
-from jaxcec.experiments.grids import AXES, Acts, Point, along
+from jaxcec.experiments.grids import AXES, Acts, Point, acts_along
 
-STYLES = {  # of the policies drawn in a sweep: color and marker
+STYLES = {  # policies that are drawn: colour and marker
     "le": ("0.6", "v"),
     "local": ("0.35", "^"),
     "greedy": ("C4", "s"),
@@ -20,21 +20,21 @@ STYLES = {  # of the policies drawn in a sweep: color and marker
 }
 LABELS = {
     "num_services": "services",
-    "max_microservices": "most microservices of a service",
+    "max_microservices": "maximum microservices of a service",
     "bandwidth": "mean bandwidth of a link (Mbit/s)",
 }
 
 
-def sweep_figure(acts: Acts, base: Point, path: Path) -> None:
-    """Fig. 4 or 5: ACT along each axis that was swept, with 95 % intervals.
+def draw_grid(acts: Acts, base: Point, path: Path) -> None:
+    """Draw the ACT of every policy along each axis, with 95 % intervals; nothing if no axis has two points.
 
     Args:
-        acts: what was played.
-        base: which dataset and setting, and the value of each axis where another is swept.
-        path: without suffix; PNG and SVG are written.
+        acts: of all points played.
+        base: the point that all axes pass through.
+        path: without suffix; a PNG and an SVG are written.
     """
     plt = pyplot()
-    swept = {axis: played for axis in AXES if len(played := along(acts, base, axis)) > 1}
+    swept = {axis: played for axis in AXES if len(played := acts_along(acts, base, axis)) > 1}
     if not swept:
         return
     figure, axes = plt.subplots(1, len(swept), figsize=(4.0 * len(swept), 3.6), squeeze=False, layout="constrained")
@@ -46,8 +46,8 @@ def sweep_figure(acts: Acts, base: Point, path: Path) -> None:
             line = {"color": color, "marker": marker, "markersize": 4, "linewidth": 1.2, "capsize": 3}
             panel.errorbar(list(shown), means, yerr=spread, label=name, **line)
         panel.set(yscale="log", xlabel=LABELS[axis], xticks=list(AXES[axis]), ylabel="ACT (s), 95 % interval")
-        for each in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
-            each(lambda act, _: f"{act:g}" if f"{act:e}"[0] in "1235" else "")
+        for set_formatter in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
+            set_formatter(lambda act, _: f"{act:g}" if f"{act:e}"[0] in "1235" else "")
     figure.suptitle(f"{base.dataset}, {base.setting}", fontsize=10)
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     save_figure(figure, path.with_suffix(".png"), path.with_suffix(".svg"))

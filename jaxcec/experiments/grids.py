@@ -1,16 +1,21 @@
-"""The grids of Fig. 4 and 5: which points there are, and the tidy table of what was played at them."""
+"""The grids of Fig. 4 and 5: their points, how a point is played, and the table of the results."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import chex
+import jax
 import numpy as np
 
+from jaxcec.env import CECEnv, EnvParams
+from jaxcec.evaluation import Contender, clairvoyant, rollout
+from jaxcec.files import csv_text, write_aside
+from jaxcec.policies import SearchConfig
 from jaxcec.scenarios import Scenario
 from jaxcec.scenarios.scenario import PAPER_SETTINGS
 
@@ -23,17 +28,17 @@ SWEEPS = {"services": "num_services", "microservices": "max_microservices", "ban
 
 
 class Point(NamedTuple):
-    """One point of the grids."""
+    """One point of a grid."""
 
     dataset: str
-    setting: str  # `calibrated` or `paper`
+    setting: str  # name of the scenario, such as `calibrated` or `paper`
     num_services: int
     max_microservices: int
     bandwidth: float  # Mbit/s
 
     @classmethod
     def of(cls, scenario: Scenario) -> Point:
-        """The point that a scenario is."""
+        """The point of a scenario."""
         return cls(
             scenario.dataset,
             scenario.name,
@@ -43,58 +48,98 @@ class Point(NamedTuple):
         )
 
 
-Acts = dict[Point, dict[str, np.ndarray]]  # s, (episodes,) of each policy
+Acts = dict[Point, dict[str, np.ndarray]]  # ACT of each policy at each point, (episodes,) s
 COLUMNS = (*Point._fields, "policy", "episode", "act")
 
 
 def with_paper_setting(scenario: Scenario) -> list[Scenario]:
-    """A scenario, and it in the units that the paper prints.
+    """A scenario, and the same one in the units that the paper prints.
 
-    Their reward is one and the same: evaluation does not use it, and equal sizes then share one compiled program.
+    Both have the same reward: evaluation does not use it, and equal environments share one compiled program.
     """
     changes: dict[str, Any] = PAPER_SETTINGS | {"reward": scenario.reward}
     return [scenario, dataclasses.replace(scenario, **changes)]
 
 
-def grid(scenarios: Iterable[Scenario], sweep: str) -> list[Scenario]:
-    """The points of a sweep around each of some scenarios, each once, those of one shape beside each other.
+def grid(bases: Iterable[Scenario], sweep: str) -> list[Scenario]:
+    """All points of a sweep around some scenarios, each point once; points of equal array sizes are consecutive.
 
     Args:
-        scenarios: whose other numbers hold at all points.
+        bases: settings of everything but the axis that is swept.
         sweep: one of SWEEPS, or `all`.
     """
     axes = SWEEPS.values() if sweep == "all" else [SWEEPS[sweep]]
     points = {
         Point.of(changed): changed
-        for scenario in scenarios
+        for base in bases
         for axis in axes
-        for changed in (dataclasses.replace(scenario, **{axis: value}) for value in AXES[axis])
+        for changed in (dataclasses.replace(base, **{axis: value}) for value in AXES[axis])
     }
     return sorted(points.values(), key=lambda s: (s.num_services, s.max_microservices))
 
 
-def along(acts: Acts, base: Point, axis: str) -> dict[Any, dict[str, np.ndarray]]:
-    """What was played along an axis, all else as at the base: value on the axis to policies' ACT."""
+def play_point(
+    env: CECEnv,
+    env_params: EnvParams,
+    contenders: Sequence[Contender],
+    *,
+    keys: chex.PRNGKey,
+    search: SearchConfig,
+    report: Callable[[str], None],
+) -> dict[str, np.ndarray]:
+    """ACT of every contender, and of the clairvoyant search, on the same episodes of one point.
+
+    Args:
+        env: the environment of the point.
+        env_params: its banks.
+        contenders: the policies.
+        keys: (episodes,) of `episode_keys`.
+        search: of the clairvoyant; without generations it is left out.
+        report: receives a status line after each contender and after each generation of the search.
+
+    Returns:
+        (episodes,) s of each policy.
+    """
+    played = {}
+    for contender in contenders:
+        episodes = rollout(env, env_params, apply=contender.apply, params=contender.params, keys=keys)
+        played[contender.name] = jax.tree.map(np.asarray, episodes)
+        report(contender.name)
+    if search.generations:
+        played["clairvoyant"] = clairvoyant(
+            env,
+            env_params,
+            keys,
+            played=list(played.values()),
+            config=search,
+            search_key=jax.random.key(0),
+            report=lambda act: report(f"clairvoyant, ACT {act:.3f} s"),
+        )
+    return {name: np.asarray(episodes.act) for name, episodes in played.items()}
+
+
+def acts_along(acts: Acts, base: Point, axis: str) -> dict[Any, dict[str, np.ndarray]]:
+    """ACT of each policy at the played points of one axis through a base point, by value on the axis."""
     points = {value: base._replace(**{axis: value}) for value in AXES[axis]}
     return {value: acts[point] for value, point in points.items() if point in acts}
 
 
-def to_csv(acts: Acts) -> str:
-    """A row for each point, policy and episode, in an order that does not tell in which they were played."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for point in sorted(acts):
-        for policy, values in acts[point].items():
-            writer.writerows([*point, policy, episode, float(act)] for episode, act in enumerate(values))
-    return text.getvalue()
+def save_acts(acts: Acts, path: Path) -> None:
+    """Write a CSV file with one row per point, policy and episode; points are sorted."""
+    rows = (
+        [*point, policy, episode, float(act)]
+        for point in sorted(acts)
+        for policy, values in acts[point].items()
+        for episode, act in enumerate(values)
+    )
+    write_aside(path, csv_text(COLUMNS, rows))
 
 
-def from_csv(path: Path) -> Acts:
-    """Read what `to_csv` wrote.
+def load_acts(path: Path) -> Acts:
+    """Read a file of `save_acts`.
 
     Raises:
-        ValueError: it is another kind of file, or a row is damaged; the message names the row.
+        ValueError: the columns are others, or a row is malformed; the message names the line.
     """
     acts: dict[Point, dict[str, list[float]]] = {}
     with path.open(newline="") as file:
@@ -103,12 +148,12 @@ def from_csv(path: Path) -> Acts:
         if tuple(header) != COLUMNS:
             raise ValueError(f"{path}: got columns {header}; must be {list(COLUMNS)}")
         for row in reader:
-            point, policy, act = _parsed(path, reader.line_num, row)
+            point, policy, act = _parse_row(path, reader.line_num, row)
             acts.setdefault(point, {}).setdefault(policy, []).append(act)
     return {point: {name: np.array(x, np.float32) for name, x in played.items()} for point, played in acts.items()}
 
 
-def _parsed(path: Path, line: int, row: Sequence[str]) -> tuple[Point, str, float]:
+def _parse_row(path: Path, line: int, row: Sequence[str]) -> tuple[Point, str, float]:
     try:
         dataset, setting, services, microservices, bandwidth, policy, _, act = row
         return Point(dataset, setting, int(services), int(microservices), float(bandwidth)), policy, float(act)

@@ -1,31 +1,31 @@
-"""The margins that section V of the paper states, and ours at the same points."""
+"""The margins that section V of the paper states, compared with those measured at the same points."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
-from jaxcec.evaluation.statistics import Interval, paired_reduction
+from jaxcec.evaluation import Interval, paired_reduction
 from jaxcec.experiments.grids import Acts, Point
 
-METHOD = "dtdrlmo"
-DRL = "ddpg"  # DRL without DT
+DRL = "ddpg"  # the paper's `DRL without DT`
 
 
 @dataclasses.dataclass(frozen=True)
 class Margin:
-    """By how much DTDRLMO's ACT is said to be lower: a mean over baselines and points."""
+    """A relative reduction of DTDRLMO's ACT that the paper states, a mean over baselines and points."""
 
     figure: str  # of the paper
     dataset: str
     baselines: tuple[str, ...]
-    axis: str  # of `sweep.AXES`
-    values: tuple[Any, ...]  # on it
-    stated: float  # share
-    said: str = ""  # where the paper's number is not that share
+    axis: str  # one of `grids.AXES`
+    values: tuple[Any, ...]  # of the points on that axis
+    stated: float  # reduction as a share of the baselines' ACT
+    wording: str = ""  # of the paper, where it states another number that implies this share
 
     def where(self) -> str:
-        """The points in words."""
+        """The points in words, such as `10 to 40 services`."""
         unit = {"num_services": "services", "max_microservices": "microservices", "bandwidth": "Mbit/s"}[self.axis]
         shown = [f"{value:g}" for value in self.values]
         return f"{shown[0]} to {shown[-1]} {unit}" if len(shown) > 1 else f"{shown[0]} {unit}"
@@ -53,24 +53,18 @@ MARGINS = (
 )
 
 
-# Why a margin is not reached, by setting and baseline; docs/results.md has the evidence.
-WHY = {
-    ("paper", "le"): "nothing queues for long when work takes milliseconds",
-    ("paper", "greedy"): "moving data costs 4,000 times what work does: whoever weighs it stays, and all coincide",
-    ("paper", DRL): "as against greedy",
-    ("calibrated", "greedy"): "ours knows each node's exact wait and misses only what the links are booked for",
-    ("calibrated", DRL): "ours has the same prices, evolved before any twin; the learned twin adds nothing to them",
-}
-
-
-def reached(acts: Acts, base: Point, margin: Margin, policy: str) -> Interval | None:
-    """By which share a policy's ACT is lower than the baselines', a mean over them and the points; None if not played.
+def measured_margin(acts: Acts, base: Point, margin: Margin, *, policy: str) -> Interval | None:
+    """Measured reduction of a policy's ACT against the baselines of a margin, a mean over these and the points.
 
     Args:
-        acts: what was played.
+        acts: of all points played.
         base: the point whose other coordinates hold.
-        margin: which baselines and points.
-        policy: whose ACT.
+        margin: the baselines and points.
+        policy: the policy compared with the baselines.
+
+    Returns:
+        A share with its 95 % interval; None if one of the points was not played by all of the policies, or the margin
+        is of another dataset.
     """
     points = [base._replace(**{margin.axis: value}) for value in margin.values]
     names = {policy, *margin.baselines}
@@ -79,41 +73,38 @@ def reached(acts: Acts, base: Point, margin: Margin, policy: str) -> Interval | 
     return paired_reduction([(acts[point][policy], acts[point][name]) for point in points for name in margin.baselines])
 
 
-def markdown(acts: Acts, bases: list[Point], policies: tuple[str, ...]) -> str:
-    """A table of all margins of these bases' datasets: the paper's beside ours, in each setting.
+def margin_table(acts: Acts, bases: Sequence[Point], policies: Sequence[str]) -> str:
+    """Every margin of the datasets played, as stated and as measured, as a Markdown table.
 
     Args:
-        acts: what was played.
-        bases: one point for each dataset and setting.
-        policies: whose margins are shown, one column for each in each setting.
+        acts: of all points played.
+        bases: one point of each dataset and setting.
+        policies: one column of each in each setting.
     """
     columns = [(policy, setting) for setting in dict.fromkeys(b.setting for b in bases) for policy in policies]
     head = ["figure", "against", "at", "paper", *(f"{policy}, {setting}" for policy, setting in columns)]
-    head.append("where it is not reached, why")
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for margin in MARGINS:
-        found = {b.setting: b for b in bases if b.dataset == margin.dataset}
-        if not found:
+        by_setting = {base.setting: base for base in bases if base.dataset == margin.dataset}
+        if not by_setting:
             continue
-        against = " and ".join("DRL without DT" if name == DRL else name for name in margin.baselines)
-        stated = f"{100 * margin.stated:.1f} %" + (f" ({margin.said})" if margin.said else "")
-        ours = {
-            (policy, setting): reached(acts, found[setting], margin, policy) if setting in found else None
+        measured = [
+            measured_margin(acts, by_setting[setting], margin, policy=policy) if setting in by_setting else None
             for policy, setting in columns
-        }
-        short = dict.fromkeys(s for (_, s), share in ours.items() if share is not None and share.mean < margin.stated)
-        why = [f"{s}: {WHY[s, name]}" for s in short for name in margin.baselines if (s, name) in WHY]
-        cells = [_cell(share, margin) for share in ours.values()]
-        row = [f"{margin.figure}, {margin.dataset}", against, margin.where(), stated, *cells, "; ".join(why)]
-        lines.append(f"| {' | '.join(row)} |")
+        ]
+        against = " and ".join("DRL without DT" if name == DRL else name for name in margin.baselines)
+        stated = f"{100 * margin.stated:.1f} %" + (f" ({margin.wording})" if margin.wording else "")
+        row = [f"{margin.figure}, {margin.dataset}", against, margin.where(), stated]
+        lines.append(f"| {' | '.join([*row, *(_cell(share, margin) for share in measured)])} |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(ours: Interval | None, margin: Margin) -> str:
-    if ours is None:
+def _cell(measured: Interval | None, margin: Margin) -> str:
+    """One measured margin in the table."""
+    if measured is None:
         return "not played"
-    mean, low, high = (100.0 * x for x in ours)
-    verdict = "reached" if ours.mean >= margin.stated else "not reached"
-    if ours.low < margin.stated < ours.high:
+    mean, low, high = (100.0 * x for x in measured)
+    verdict = "reached" if measured.mean >= margin.stated else "not reached"
+    if measured.low < margin.stated < measured.high:
         verdict += ", within the interval"
     return f"{mean:.1f} % [{low:.1f}, {high:.1f}] {verdict}"

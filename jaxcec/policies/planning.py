@@ -70,7 +70,7 @@ def prefer_priced_finish(observation: Observation) -> Preference:
 
 
 RANDOM_PLANS = PlanConfig(candidates=16, steps=8)
-EFT_PLAN = PlanConfig(steps=16, toll=1.0)
+EFT_PLAN = PlanConfig(steps=16, toll=1.0)  # of `eft-rollout`
 
 
 class Plan(NamedTuple):

@@ -64,7 +64,7 @@ def test_curves_are_drawn_while_training_goes_on(tiny, tmp_path, monkeypatch):
     assert len(drawn) > 2 and drawn == sorted(drawn) and drawn[0] < drawn[-1] == 24
 
 
-def test_eval_writes_every_policy_paired(run, tiny, tmp_path, capsys):
+def test_eval_plays_every_policy_on_the_same_episodes(run, tiny, tmp_path, capsys):
     arguments = ["--config", str(tiny), "--dataset", "alibaba", "--episodes", "6", "--checkpoint", str(run)]
     evaluate.main([*arguments, "--clairvoyant", "2", "--out", str(tmp_path / "eval")])
     results = json.loads((tmp_path / "eval" / "results.json").read_text())

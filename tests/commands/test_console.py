@@ -1,11 +1,11 @@
-"""What the commands say in common."""
+"""Output that the commands share."""
 
 import importlib.util
 import sys
 
 import pytest
 
-from jaxcec.commands.console import call
+from jaxcec.commands.console import command_line
 
 
 @pytest.mark.parametrize(
@@ -16,8 +16,8 @@ from jaxcec.commands.console import call
         ("/usr/lib/jaxcec/eval.py", "jaxcec.eval", "python -m jaxcec.train --resume 'my run'"),
     ],
 )
-def test_the_reader_is_told_the_command_in_the_form_just_used(program, module, expected, monkeypatch):
+def test_a_command_line_has_the_form_in_which_the_process_was_started(program, module, expected, monkeypatch):
     monkeypatch.setattr(sys, "argv", [program])
     spec = module and importlib.util.find_spec(module)
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
-    assert call("train", "--resume", "my run") == expected
+    assert command_line("train", "--resume", "my run") == expected

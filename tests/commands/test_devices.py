@@ -143,7 +143,7 @@ def test_two_devices_play_the_episodes_that_one_plays(settings, tmp_path, capsys
     [
         (["--devices", "nine"], "--devices: got 'nine'; must be all or a positive number"),
         (["--devices", "0"], "--devices: got '0'; must be all or a positive number"),
-        (["--devices", "5"], "--devices: got 5; this process has 2"),
+        (["--devices", "5"], "--devices: got 5; must be at most 2"),
         (["--devices", "2", "--num-envs", "15"], "num_envs: got 15; must be a multiple of the number of devices, 2"),
         (["--num-processes", "2"], "--num-processes, --process-id: need --coordinator HOST:PORT"),
         (["--coordinator", "127.0.0.1:1"], "--coordinator: needs --num-processes and --process-id, or must be auto"),

@@ -1,4 +1,4 @@
-"""`eval.py --policy` and the command that an evaluation says repeats it."""
+"""`eval.py --policy`, and the command line that repeats an evaluation."""
 
 import json
 import shlex
@@ -25,7 +25,7 @@ def a_number(observation, key):
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A folder with settings and a module of the user's own, where the command is given."""
+    """The current folder of the user, with a configuration and a module of policies."""
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     (tmp_path / "own_policies.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
@@ -37,16 +37,16 @@ def acts(folder):
     return {name: policy["act"] for name, policy in policies.items()}
 
 
-def test_an_own_policy_stands_in_the_table(home, capsys):
+def test_an_own_policy_is_evaluated_like_any_other(home, capsys):
     asked = ["--policies", "local", "--policy", "own_policies:stay", "--episodes", "3", "--out", "out"]
     evaluate.main(["--config", "tiny.yaml", *asked])
     act = acts(home / "out")
     assert list(act) == ["local", "own_policies:stay"]
-    assert act["own_policies:stay"] == act["local"], "it is the same rule"
+    assert act["own_policies:stay"] == act["local"], "both are the same rule"
     assert "own_policies:stay" in capsys.readouterr().out
 
 
-def test_an_evaluation_says_how_to_repeat_it(home):
+def test_the_saved_command_line_repeats_an_evaluation(home):
     asked = ["--policies", "le", "eft", "--policy", "own_policies:stay", "--episodes", "3", "--seed", "4"]
     evaluate.main(["--config", "tiny.yaml", "--scenario.bandwidth", "3", *asked, "--out", "one"])
     words = shlex.split(json.loads((home / "one" / "results.json").read_text())["repeat"])
@@ -64,10 +64,10 @@ def test_an_evaluation_says_how_to_repeat_it(home):
         ("own_policies:go", "has no attribute 'go'"),
         ("own_policies", "--policy: got 'own_policies'; must be MODULE:FUNCTION"),
         (":stay", "--policy: got ':stay'; must be MODULE:FUNCTION"),
-        ("own_policies:a_number", "must give an Action of scalars"),
+        ("own_policies:a_number", "must return an Action of scalars"),
     ],
 )
-def test_what_is_no_policy_is_refused(home, policy, message, capsys):
+def test_invalid_policies_are_refused(home, policy, message, capsys):
     with pytest.raises(SystemExit):
         evaluate.main(["--config", "tiny.yaml", "--policies", "eft", "--policy", policy, "--out", "out"])
     assert message in " ".join(capsys.readouterr().err.split())

@@ -1,4 +1,4 @@
-"""`eval.py --sweep` as a user calls it: repeated, stopped, gone on with, refused."""
+"""`eval.py --sweep` as a user calls it: played, stopped, continued, redrawn, refused."""
 
 import json
 
@@ -13,76 +13,77 @@ FIGURES = {"sweep-synthetic-tiny.png", "sweep-synthetic-tiny.svg"}
 
 
 @pytest.fixture(scope="module")
-def call(tmp_path_factory):
+def sweep(tmp_path_factory):
+    """A function that runs the command with a folder and more options."""
     config = tmp_path_factory.mktemp("config") / "tiny.yaml"
     config.write_text(yaml.safe_dump(TINY))
 
-    def call(folder, *more):
+    def run(folder, *more):
         asked = ["--sweep", "bandwidth", "--episodes", "2", "--policies", "greedy", "eft", "--clairvoyant", "1"]
         evaluate.main(["--config", str(config), *asked, "--out", str(folder), *more])
 
-    return call
+    return run
 
 
 @pytest.fixture(scope="module")
-def swept(call, tmp_path_factory):
+def swept(sweep, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep") / "one"
-    call(folder)
+    sweep(folder)
     return folder
 
 
-def without(monkeypatch, after):
-    """Points can be played so often, and then no more."""
+def interrupt(monkeypatch, after):
+    """Simulate Ctrl-C once so many points have been played."""
     left, play_point = [after], paper_grids.play_point
 
-    def played(*arguments):
+    def play(*arguments, **options):
         if not left[0]:
             raise KeyboardInterrupt
         left[0] -= 1
-        return play_point(*arguments)
+        return play_point(*arguments, **options)
 
-    monkeypatch.setattr(paper_grids, "play_point", played)
+    monkeypatch.setattr(paper_grids, "play_point", play)
 
 
 def test_a_sweep_leaves_table_figures_and_margins(swept):
     assert {path.name for path in swept.iterdir()} == FILES | FIGURES
     lines = (swept / "sweep.csv").read_text().splitlines()
-    assert len(lines) == 1 + 4 * 3 * 2  # bandwidths, policies and the clairvoyant, episodes
+    assert len(lines) == 1 + 4 * 3 * 2  # bandwidths x (policies and the clairvoyant) x episodes
     acts = json.loads((swept / "results.json").read_text())["acts"]
     best = {row["bandwidth"]: row["act"] for row in acts if row["policy"] == "clairvoyant"}
     assert all(best[row["bandwidth"]] <= row["act"] * (1 + 1e-6) for row in acts)
 
 
-def test_a_sweep_that_was_stopped_goes_on_and_ends_the_same(swept, call, tmp_path, monkeypatch, capsys):
+def test_a_stopped_sweep_continues_and_gives_the_same_results(swept, sweep, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "sweep"
     with monkeypatch.context() as patch:
-        without(patch, after=2)
+        interrupt(patch, after=2)
         with pytest.raises(SystemExit):
-            call(folder)
+            sweep(folder)
     assert "with --out" in capsys.readouterr().out
     assert len((folder / "sweep.csv").read_text().splitlines()) == 1 + 2 * 3 * 2
     with monkeypatch.context() as patch:
-        without(patch, after=2)
-        call(folder)
+        interrupt(patch, after=2)
+        sweep(folder)
     for name in sorted(FILES | {"sweep-synthetic-tiny.svg"}):
         assert (folder / name).read_bytes() == (swept / name).read_bytes(), name
 
 
-def test_figures_are_drawn_again_from_the_table_alone(swept, call, monkeypatch):
+def test_figures_are_redrawn_from_the_table_alone(swept, sweep, monkeypatch):
     before = (swept / "sweep-synthetic-tiny.svg").read_bytes()
     (swept / "sweep-synthetic-tiny.svg").unlink()
-    without(monkeypatch, after=0)
-    call(swept)
+    interrupt(monkeypatch, after=0)
+    sweep(swept)
     assert (swept / "sweep-synthetic-tiny.svg").read_bytes() == before
 
 
-def test_other_settings_or_another_folder_are_refused(swept, call, tmp_path, capsys):
+def test_other_settings_and_other_folders_are_refused(swept, sweep, tmp_path, capsys):
     for more, message in {("--seed", "1"): "has seed 0, not 1", ("--policies", "eft"): "has policies"}.items():
         with pytest.raises(SystemExit):
-            call(swept, *more)
+            sweep(swept, *more)
         assert message in capsys.readouterr().err
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(SystemExit):
-        call(tmp_path)
-    assert "something else than a sweep" in capsys.readouterr().err
+        sweep(tmp_path)
+    assert "must be a new or empty folder, or the folder of a sweep" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"letter.txt"}

@@ -1,4 +1,4 @@
-"""`eval.py --schedule` and `--report` as a user calls them."""
+"""`eval.py --schedule` and `eval.py --report` as a user calls them."""
 
 import pytest
 import yaml
@@ -14,25 +14,25 @@ def config(tmp_path_factory):
     return str(path)
 
 
-def test_a_schedule_is_drawn_and_told(config, tmp_path, capsys):
+def test_a_schedule_is_drawn_and_summarised(config, tmp_path, capsys):
     files = [str(tmp_path / name) for name in ("out.html", "out.png")]
     evaluate.main(["--config", config, "--policies", "le", "eft", "--schedule", *files])
-    told = capsys.readouterr().out
-    for words in ("ACT (s)", "completion times (s)", "edge nodes busy", "le", "eft"):
-        assert words in told
+    printed = capsys.readouterr().out
+    for words in ("ACT (s)", "completion times (s)", "makespan (s)", "edge nodes busy", "le", "eft"):
+        assert words in printed
     page = (tmp_path / "out.html").read_text()
     assert "eft: ACT" in page and "the first test episode of seed 0" in page
     assert (tmp_path / "out.png").read_bytes()[:4] == b"\x89PNG"
     assert {path.name for path in tmp_path.iterdir()} == {"out.html", "out.png"}
 
 
-def test_a_report_holds_everything(config, tmp_path, capsys):
+def test_a_report_contains_all_results(config, tmp_path, capsys):
     folder = tmp_path / "report"
     asked = ["--config", config, "--policies", "le", "eft", "ddpg", "--episodes", "2", "--report", str(folder)]
     evaluate.main(asked)
     page = (folder / "report.html").read_text()
     for words in (
-        "To repeat it",
+        "To repeat this evaluation",
         "jax",
         "seed of the episodes",
         "num_services: 2",
@@ -59,7 +59,7 @@ def test_a_report_holds_everything(config, tmp_path, capsys):
         (["--episodes", "3", "--devices", "1", "--policies", "nobody"], "--policies: got 'nobody'"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_written(
+def test_invalid_options_are_refused_before_anything_is_written(
     arguments, message, config, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""A schedule is the episode as it was played, and its page works in a browser."""
+"""A recorded schedule equals the episode that a rollout plays, and its page works in a browser."""
 
 import itertools
 import shutil
@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 from helpers.episodes import SMALL
 
-from jaxcec.evaluation.figures import schedule_figure
-from jaxcec.evaluation.rollout import Contender, episode_keys, rollout
-from jaxcec.evaluation.schedule import bars, record, resources
-from jaxcec.evaluation.schedule_page import save_page
+from jaxcec.evaluation import Contender, episode_keys, record, rollout, save_page, schedule_figure
+from jaxcec.evaluation.schedule import bars, resources
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios import make_env
 
@@ -29,20 +27,21 @@ def schedules(small):
     return [record(env, params, Contender.of_rule(name, BASELINES[name]), keys[0]) for name in NAMES]
 
 
-def test_it_is_the_episode_that_a_rollout_plays(small, schedules):
+def test_a_schedule_is_the_episode_that_a_rollout_plays(small, schedules):
     env, params, keys = small
     for name, schedule in zip(NAMES, schedules, strict=True):
-        played = rollout(env, params, Contender.of_rule(name, BASELINES[name]).apply, None, keys)
+        played = rollout(env, params, apply=Contender.of_rule(name, BASELINES[name]).apply, params=None, keys=keys)
         assert schedule.act == pytest.approx(float(played.act[0]), rel=1e-5)
         assert len(schedule.placed) == int(played.decisions[0])
         hosts = {
             (p.service, p.microservice): p.node + schedule.num_nodes * p.host.startswith("d") for p in schedule.placed
         }
-        for where, host in hosts.items():
-            assert int(played.host[0][where]) == host
+        for microservice, host in hosts.items():
+            assert int(played.host[0][microservice]) == host
+        assert schedule.moved == pytest.approx(float(played.moved[0] / played.decisions[0]))
 
 
-def test_every_microservice_is_placed_once_and_nothing_runs_before_its_input_is_there(schedules):
+def test_every_microservice_runs_once_and_after_its_input_has_arrived(schedules):
     for schedule in schedules:
         assert len({(p.service, p.microservice) for p in schedule.placed}) == len(schedule.placed)
         for p in schedule.placed:
@@ -53,7 +52,7 @@ def test_every_microservice_is_placed_once_and_nothing_runs_before_its_input_is_
         assert min(schedule.completions) > 0.0
 
 
-def test_input_crosses_a_path_from_where_it_lies(schedules):
+def test_input_crosses_links_from_its_origins_to_the_node(schedules):
     for schedule in schedules:
         assert len(schedule.links) >= schedule.num_nodes - 1
         for p in schedule.placed:
@@ -61,11 +60,11 @@ def test_input_crosses_a_path_from_where_it_lies(schedules):
             for _ in p.links:
                 joined = [schedule.links[link][:2] for link in p.links]
                 reached |= {node for ends in joined if reached & set(ends) for node in ends}
-            assert set(p.origins) <= reached, "the links of a coflow lead from all its origins to the node"
+            assert set(p.origins) <= reached, "the links of a coflow connect all its origins to the node"
     assert any(len(p.links) > 1 for schedule in schedules for p in schedule.placed)
 
 
-def test_bars_of_one_slot_do_not_overlap(schedules):
+def test_bars_of_a_slot_do_not_overlap(schedules):
     for schedule in schedules:
         drawn = bars(schedule)
         assert len(drawn) == len(schedule.placed) + sum(len(p.links) for p in schedule.placed)
@@ -76,7 +75,7 @@ def test_bars_of_one_slot_do_not_overlap(schedules):
                 assert all(end <= start + 2e-3 for (_, end), (start, _) in itertools.pairwise(row))
 
 
-def test_loads_are_those_that_the_policy_saw(small, schedules):
+def test_loads_equal_those_in_the_observation(small, schedules):
     env, params, keys = small
     observation, _ = jax.vmap(env.reset_env, in_axes=(0, None))(keys, params)
     loads, links = schedules[0].loads, len(schedules[0].links)
@@ -84,37 +83,47 @@ def test_loads_are_those_that_the_policy_saw(small, schedules):
     np.testing.assert_allclose(loads[0, :links], observation.links.load[0][:links], rtol=1e-6)
 
 
-def test_a_figure_is_drawn(schedules, tmp_path):
-    schedule_figure(schedules[:1], tmp_path / "one.png", "one")
-    schedule_figure(schedules, tmp_path / "three.png", "three")
+def test_the_busy_share_is_that_of_time_steps_with_an_execution(schedules):
+    for schedule in schedules:
+        times = (np.arange(20_000) + 0.5) / 20_000 * schedule.makespan
+        busy = [
+            np.any([(p.start <= times) & (times < p.finish) for p in schedule.placed if p.host == f"node {v}"], axis=0)
+            for v in range(schedule.num_nodes)
+        ]
+        assert schedule.busy == pytest.approx(float(np.mean([np.mean(node) for node in busy])), abs=1e-3)
+
+
+def test_a_figure_has_a_panel_for_each_schedule(schedules, tmp_path):
+    schedule_figure(schedules[:1], tmp_path / "one.png", title="one")
+    schedule_figure(schedules, tmp_path / "three.png", title="three")
     assert (tmp_path / "three.png").stat().st_size > (tmp_path / "one.png").stat().st_size
 
 
 @pytest.fixture(scope="module")
 def page(schedules, tmp_path_factory):
-    """The page of two schedules, opened; any error or request of its own fails the test."""
+    """The page of two schedules, opened in a browser; it collects errors and network requests in `wrong`."""
     sync_api = pytest.importorskip("playwright.sync_api")
     browser_path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser_path is None:
-        pytest.skip("no Chromium here")
+        pytest.skip("Chromium is not installed")
     path = tmp_path_factory.mktemp("page") / "schedule.html"
-    save_page(schedules[:2], path, "two policies")
+    save_page(schedules[:2], path, title="two policies")
     assert path.stat().st_size < 2_000_000
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 1500, "height": 1200})
         page.wrong = []
         page.on("pageerror", lambda error: page.wrong.append(str(error)))
-        page.on("console", lambda said: page.wrong.append(said.text) if said.type == "error" else None)
-        page.on("request", lambda asked: page.wrong.append(asked.url) if not asked.url.startswith("file:") else None)
+        page.on("console", lambda message: page.wrong.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda sent: page.wrong.append(sent.url) if not sent.url.startswith("file:") else None)
         page.goto(path.as_uri())
         page.wait_for_selector("#vis svg")
         yield page
         browser.close()
 
 
-def at(page, time):
-    """Move the slider; the topology's numbers and lines of flows then."""
+def drawn_at(page, time):
+    """Move the slider to a time; the charts that are drawn then."""
     slider = page.locator("#slider input")
     slider.evaluate("(input, time) => { input.value = time; input.dispatchEvent(new Event('input')); }", str(time))
     page.wait_for_timeout(200)
@@ -129,22 +138,22 @@ def test_the_page_opens_without_error_or_network(page, schedules):
     assert "node 0" in text and "two policies" in text
 
 
-def test_the_slider_moves_the_network(page, schedules):
+def test_the_slider_changes_the_network(page, schedules):
     placed = schedules[0].placed
     busy = max(placed, key=lambda p: p.finish - p.start)
     idle = max(schedule.makespan for schedule in schedules[:2]) + 1.0
-    assert at(page, (busy.start + busy.finish) / 2.0) != at(page, idle)
+    assert drawn_at(page, (busy.start + busy.finish) / 2.0) != drawn_at(page, idle)
     assert not page.wrong
 
 
-def test_hovering_tells_what_a_bar_is_and_a_click_picks_its_service(page):
+def test_hovering_shows_details_and_a_click_highlights_the_service(page):
     bar = page.locator("svg.marks .mark-rect path").first
     bar.hover()
     tooltip = page.locator("#vg-tooltip-element")
     tooltip.wait_for(state="visible")
-    told = tooltip.inner_text()
+    details = tooltip.inner_text()
     for name in ("C, load (Mcycles)", "D, input (Mbit)", "B, share of bandwidth", "hold (s)", "wait (s)", "service"):
-        assert name in told
+        assert name in details
     faded = "svg.marks .mark-rect path[opacity='0.12']"
     assert page.locator(faded).count() == 0
     bar.click()

@@ -1,12 +1,12 @@
-"""Intervals against known cases."""
+"""Bootstrap intervals compared with known cases."""
 
 import numpy as np
 import pytest
 
-from jaxcec.evaluation.statistics import bootstrap_mean, paired_difference
+from jaxcec.evaluation import bootstrap_mean, paired_difference
 
 
-def test_interval_of_a_normal_sample_is_the_textbook_one():
+def test_the_interval_of_a_normal_sample_is_the_textbook_one():
     values = np.random.default_rng(0).normal(10.0, 2.0, 400)
     interval = bootstrap_mean(values)
     error = values.std() / np.sqrt(values.size)
@@ -15,14 +15,14 @@ def test_interval_of_a_normal_sample_is_the_textbook_one():
     assert interval.high == pytest.approx(values.mean() + 1.96 * error, abs=0.2 * error)
 
 
-def test_interval_covers_the_mean_as_often_as_it_says():
+def test_the_interval_covers_the_mean_at_its_nominal_rate():
     rng = np.random.default_rng(1)
     intervals = [bootstrap_mean(rng.exponential(1.0, 60), seed=i) for i in range(200)]
     covered = np.mean([i.low <= 1.0 <= i.high for i in intervals])
     assert 0.88 <= covered <= 0.99
 
 
-def test_pairing_removes_what_episodes_share():
+def test_pairing_removes_the_variance_between_episodes():
     rng = np.random.default_rng(2)
     baseline = rng.uniform(50.0, 1000.0, 200)
     interval = paired_difference(0.9 * baseline, baseline)
@@ -30,14 +30,14 @@ def test_pairing_removes_what_episodes_share():
     assert paired_difference(baseline, baseline) == (0.0, 0.0, 0.0)
 
 
-def test_a_share_is_taken_of_the_same_resample():
-    """However widely a baseline is spread, no interval says that more than all of it was saved."""
+def test_each_resample_is_compared_with_its_own_baseline():
+    """Even for a heavy-tailed baseline, no interval contains a saving of more than 100 %."""
     baseline = np.random.default_rng(3).pareto(1.5, 30) * 1000.0
     interval = paired_difference(0.02 * baseline + 1.0, baseline)
     assert -1.0 < interval.low < interval.mean < interval.high < -0.9
 
 
-def test_one_value_and_none():
+def test_one_value_has_no_spread_and_no_values_are_refused():
     assert bootstrap_mean(np.array([3.0])) == (3.0, 3.0, 3.0)
     with pytest.raises(ValueError, match="got none"):
         bootstrap_mean(np.array([]))

@@ -20,9 +20,8 @@ from helpers.optimum import Optimum, solve, total_of
 
 from jaxcec.env import Action, CECEnv, EnvConfig, EnvParams, build_instance
 from jaxcec.env.dag import current_decision
-from jaxcec.evaluation.clairvoyant import clairvoyant
-from jaxcec.evaluation.rollout import Contender, Episodes, episode_keys, rollout
-from jaxcec.policies import BASELINES, RANDOM_PLANS, PlanConfig, SearchConfig, prefer_priced_finish
+from jaxcec.evaluation import Episodes, baseline_contenders, clairvoyant, episode_keys, rollout
+from jaxcec.policies import BASELINES, SearchConfig
 
 M = 3
 KEYS = episode_keys(0, 1)
@@ -86,20 +85,21 @@ def any_rule(index, observation, _world, key) -> Action:
 def play_rules(case: Solved) -> dict[str, Episodes]:
     """The instance's episode under every baseline."""
     return {
-        name: rollout(case.env, case.params, any_rule, jnp.int32(index), KEYS) for index, name in enumerate(BASELINES)
+        name: rollout(case.env, case.params, apply=any_rule, params=jnp.int32(index), keys=KEYS)
+        for index, name in enumerate(BASELINES)
     }
 
 
 def play_planners(case: Solved) -> dict[str, Episodes]:
     """The instance's episode under the planners, and under the search that knows the future."""
-    contenders = [
-        Contender.of_planner("eft-rollout", case.env, PlanConfig(), prefer_priced_finish),
-        Contender.of_random_plans("best-of-random", case.env, RANDOM_PLANS),
-    ]
-    played = {each.name: rollout(case.env, case.params, each.apply, each.params, KEYS) for each in contenders}
+    planners = [contender for contender in baseline_contenders(case.env) if contender.name not in BASELINES]
+    played = {
+        each.name: rollout(case.env, case.params, apply=each.apply, params=each.params, keys=KEYS) for each in planners
+    }
     start = [*play_rules(case).values(), *played.values()]
     config = SearchConfig(population=32, generations=60)
-    return played | {"clairvoyant": clairvoyant(case.env, case.params, start, config, KEYS, jax.random.key(1))}
+    search = {"played": start, "config": config, "search_key": jax.random.key(1)}
+    return played | {"clairvoyant": clairvoyant(case.env, case.params, KEYS, **search)}
 
 
 @pytest.mark.parametrize("play", [play_rules, pytest.param(play_planners, marks=pytest.mark.slow)])

@@ -8,7 +8,7 @@ import pytest
 from jaxcec.agents.act import act
 
 from jaxcec.agents.checkpoint import PRETRAINED, load_policy
-from jaxcec.evaluation.rollout import Contender, rollout
+from jaxcec.evaluation import Contender, rollout
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios import Scenario, adversarial_instances, adversarial_records
 from jaxcec.scenarios.adversarial import PAIRS
@@ -23,7 +23,7 @@ def contender(name: str) -> Contender:
     env, params = adversarial_instances(PAIRS[0])
     observation, _ = env.reset(KEY, jax.tree.map(lambda x: x[0], params))
     config, weights, _ = load_policy(PRETRAINED / f"{name}.msgpack", observation)
-    return Contender.of_agent(name, act(config, env), weights)
+    return Contender(name, act(config, env), weights)
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -33,7 +33,9 @@ def test_both_policies_reach_the_recorded_completion_times(pair):
     assert recorded.shape == (10, 2)
     for column, name in enumerate(pair.split("-")):
         policy = contender(name)
-        play = jax.vmap(lambda p, policy=policy: rollout(env, p, policy.apply, policy.params, KEY[None]))
+        play = jax.vmap(
+            lambda p, policy=policy: rollout(env, p, apply=policy.apply, params=policy.params, keys=KEY[None])
+        )
         episodes = play(params)
         np.testing.assert_allclose(episodes.act[:, 0], recorded[:, column], rtol=1e-4)
         assert not episodes.merges.any()
