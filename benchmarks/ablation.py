@@ -23,8 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from harness import processor, report, versions
-
 from jaxcec.agents.act import prefer
+
 from jaxcec.agents.checkpoint import PRETRAINED, load_policy
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import AgentParams

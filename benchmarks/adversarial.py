@@ -28,10 +28,10 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 from harness import processor, report, versions
+from jaxcec.agents.act import act
 from rich.console import Console
 from rich.progress import Progress
 
-from jaxcec.agents.act import act
 from jaxcec.agents.checkpoint import PRETRAINED, load_policy
 from jaxcec.commands.runtime import use_compilation_cache
 from jaxcec.env import Arrivals, Background, CECEnv, Dags, EnvParams, Network, build_instance

@@ -18,8 +18,8 @@ from typing import Any
 import jax
 import numpy as np
 from harness import processor, report, versions
-
 from jaxcec.agents.act import act
+
 from jaxcec.agents.checkpoint import PRETRAINED, load_policy
 from jaxcec.commands.runtime import use_compilation_cache
 from jaxcec.evaluation import Contender, episode_keys, paired_difference, rollout

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
 from jaxcec.agents.act import act
+
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import init_params
 from jaxcec.agents.features import encode

@@ -15,9 +15,9 @@ from pathlib import Path
 import jax
 import numpy as np
 from harness import Row, processor, report, versions
+from jaxcec.agents.act import act
 from rich.progress import Progress
 
-from jaxcec.agents.act import act
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.training import init_runner, train_chunk, warm_up
 from jaxcec.evaluation import episode_keys, rollout

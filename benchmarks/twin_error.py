@@ -31,8 +31,8 @@ import numpy as np
 from flax import struct
 from harness import Row, print_table, processor, versions
 from jax.flatten_util import ravel_pytree
-
 from jaxcec.agents.act import Choice, choose, prefer, promise
+
 from jaxcec.agents.checkpoint import PRETRAINED, load_policy
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import AgentParams

@@ -65,12 +65,14 @@ def _of_rule(policy: Callable[[Observation, chex.PRNGKey], Action]) -> Apply:
 
 @functools.cache
 def _of_planner(env: CECEnv, config: PlanConfig, prefer: Prefer) -> Apply:
-    return lambda _params, _observation, world, key: plan(env, config, prefer, as_now, world, key)
+    return lambda _params, _observation, world, key: plan(
+        env, world, key, config=config, prefer=prefer, forecast=as_now
+    )
 
 
 @functools.cache
 def _of_random_plans(env: CECEnv, config: PlanConfig) -> Apply:
-    return lambda _params, _observation, world, key: best_of_random(env, config, world, key)
+    return lambda _params, _observation, world, key: best_of_random(env, world, key, config=config)
 
 
 def baseline_contenders(env: CECEnv) -> list[Contender]:
