@@ -1,5 +1,6 @@
-"""Seeds and learning rates side by side: a training that is one function can be vmapped whole."""
+"""Seeds and learning rates in parallel: training is one function, so `jax.vmap` batches all of it."""
 
+import chex
 import jax
 import jax.numpy as jnp
 from ppo import train
@@ -7,8 +8,8 @@ from ppo import train
 SEEDS, RATES, ITERATIONS = 2, jnp.array([1e-4, 1e-3]), 10
 
 
-def train_all(keys, rates):
-    """(rates, seeds, ITERATIONS) s, the ACT of every learner."""
+def train_all(keys: chex.PRNGKey, rates: chex.Array) -> chex.Array:
+    """Train every seed at every rate; returns the ACT, s, of each iteration, (rates, seeds, ITERATIONS)."""
     of_seeds = jax.vmap(lambda key, rate: train(key, rate, ITERATIONS), in_axes=(0, None))
     return jax.vmap(of_seeds, in_axes=(None, 0))(keys, rates)
 
