@@ -272,7 +272,7 @@ TINY = Scenario(
 )
 TRAINING = AgentConfig(hidden=(16, 16), replay_size=64, batch_size=16, evolution=2, evolution_pairs=2)
 ENVS = 4
-CHUNK = 3
+CHUNK = 2
 
 
 @pytest.fixture(scope="module")
