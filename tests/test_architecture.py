@@ -71,7 +71,7 @@ def import_graph() -> nx.DiGraph:
     graph = nx.DiGraph()
     graph.add_nodes_from(FILES)
     for module in FILES:
-        for name in imports_of(module):
+        for name in sorted(imports_of(module)):
             target = name if name in FILES else name.rpartition(".")[0]
             if target in FILES:
                 graph.add_edge(module, target)
