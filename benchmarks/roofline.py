@@ -48,7 +48,7 @@ def device_rates() -> tuple[float, float]:
 def row(what: str, num_envs: int, bandwidth: float, arithmetic: float) -> dict[str, Any]:
     """Return one row of the table: cost, roofline and measured speed of a program."""
     chunk, state = make_program(Case(what, num_envs), 1, None)
-    cost = chunk.lower(state, jax.random.key(0)).compile().cost_analysis()
+    cost = chunk.lower(state, jax.random.key(0)).compile().cost_analysis() or {}
     bytes_, operations = cost["bytes accessed"] / num_envs, cost["flops"] / num_envs
     steps = max(2**16 // num_envs, 4)
     chunk, state = make_program(Case(what, num_envs), steps, None)
