@@ -1,9 +1,9 @@
-"""Seconds and memory that loading a trace of the full size takes: 14,295,731 rows, made up, in a temporary folder.
+"""Time and memory needed to load a trace of full size: 14,295,731 generated rows in a temporary folder.
 
     python benchmarks/full_trace.py --runs 3
 
-The file is written in the format of the official `batch_task.csv`, of jobs like those of the hour that ships with the
-package. Each run is a process of its own, so that its peak memory is what it needs and no other's.
+The file has the format of the official `batch_task.csv`; its jobs resemble those of the hour that ships with the
+package. Each run is a separate process, so that the peak memory is that of one run.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness import processor, versions
+from harness import Row, processor, versions
 
 from jaxcec.scenarios.alibaba import load_batch_tasks
 from jaxcec.scenarios.job_table import JobTable, alibaba_hour
 
-ROWS = 14_295_731  # of the official file
+ROWS = 14_295_731  # in the official file
 _SPAN = 691_200  # s, eight days
-_SHUFFLED = 1000  # jobs whose rows are written in no order
+_SHUFFLED = 1000  # jobs whose rows are shuffled together
 
 
 def write_trace(path: Path, rows: int, seed: int = 0) -> None:
     """Write a file in the format of `batch_task.csv`.
 
-    Of its jobs 59 in a hundred are DAGs, so that there are 3.4 rows to a job as in the official file, 33 a single task
-    and 8 independent tasks, one of whose names recurs; one DAG in a hundred still runs, and one task in a hundred
-    began before the trace.
+    Of every hundred jobs 59 are DAGs, which gives 3.4 rows per job as in the official file, 33 have a single task and 8
+    are independent tasks, half of which share one name. One DAG in a hundred is still running, and one task in a
+    hundred began before the trace.
     """
     rng = random.Random(seed)
     jobs, names = _templates(alibaba_hour()), 0
@@ -52,7 +52,7 @@ def write_trace(path: Path, rows: int, seed: int = 0) -> None:
 
 
 def _templates(table: JobTable) -> list[list[tuple[str, int, str]]]:
-    """Name, duration and plan of each task of each job."""
+    """Return the name, duration and planned resources of each task of each job."""
     jobs = []
     for job in range(len(table)):
         first = table.tasks[job]
@@ -67,6 +67,7 @@ def _templates(table: JobTable) -> list[list[tuple[str, int, str]]]:
 
 
 def _job(rng: random.Random, name: str, jobs: list[list[tuple[str, int, str]]]) -> Iterator[str]:
+    """Yield the rows of one job, drawn from the kinds that `write_trace` names."""
     kind, start = rng.random(), rng.randrange(1, _SPAN)
     if kind < 0.33:
         tasks = [("M1", rng.randrange(60), "100.00,0.30")]
@@ -82,26 +83,34 @@ def _job(rng: random.Random, name: str, jobs: list[list[tuple[str, int, str]]]) 
         yield f"{task},{instances},{name},{kind_of_task},{status},{began},{start + duration},{plan}\n"
 
 
-def measure(path: Path) -> dict[str, object]:
-    """Load a trace in a process of its own."""
+def measure(path: Path) -> Row:
+    """Load a trace in a separate process and return its figures."""
     done = subprocess.run([sys.executable, __file__, "--load", str(path)], check=True, capture_output=True, text=True)
     return json.loads(done.stdout)
 
 
-def _load(path: Path) -> dict[str, object]:
+def _load(path: Path) -> Row:
+    """Load a trace and return the time, s, the peak memory, GB, and the size of the table."""
     start, busy = time.perf_counter(), time.process_time()
     table, report = load_batch_tasks(path)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    took = {"seconds": seconds, "cpu_seconds": time.process_time() - busy, "peak_gb": peak / 1e9}
-    return took | {"rows": report.rows, "jobs": len(table), "tasks": report.kept_tasks}
+    return {
+        "seconds": seconds,
+        "cpu_seconds": time.process_time() - busy,
+        "peak_gb": peak / 1e9,
+        "rows": report.rows,
+        "jobs": len(table),
+        "tasks": report.kept_tasks,
+    }
 
 
 def main() -> None:
+    """Write the trace, measure its loading and print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--runs", type=int, default=1)
-    parser.add_argument("--load", type=Path, help="load this file and print what it took; what each run does")
+    parser.add_argument("--load", type=Path, help="load this file in this process and print the figures")
     arguments = parser.parse_args()
     if arguments.load:
         print(json.dumps(_load(arguments.load)))

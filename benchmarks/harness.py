@@ -1,7 +1,7 @@
-"""What the benchmarks share: one process per run, a table, a JSON file.
+"""Shared by the benchmarks: runs in separate processes, a table, a JSON file.
 
-Repeats inside one process agree to a per cent while processes differ by a factor, so a row is the median and the worst
-of several processes, one after the other.
+Repeats within one process agree to a per cent, but processes differ by a factor. A row is therefore the median and the
+worst of several processes that run one after the other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 
 def processor() -> str:
-    """The CPU's name and how many cores this process may use."""
+    """Return the name of the CPU and the number of cores that this process may use."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -34,12 +34,12 @@ def processor() -> str:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Versions of Python and of installed packages."""
+    """Return the versions of Python and of installed packages."""
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 def run_alone(script: str, case: Row) -> Row:
-    """One case in a process of its own: `script --case JSON`, which prints a JSON object as its last line."""
+    """Run `script --case JSON` in a separate process; its last line of output must be a JSON object, the figures."""
     command = [sys.executable, script, "--case", json.dumps(case)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -48,13 +48,13 @@ def run_alone(script: str, case: Row) -> Row:
 
 
 def summarise(case: Row, runs: list[Row]) -> Row:
-    """Median of every figure, and the worst speed."""
+    """Return the case with the median of every figure and the worst speed over its runs."""
     medians = {name: statistics.median(run[name] for run in runs) for name in runs[0] if name != "device"}
     return case | medians | {"worst": min(run["decisions_per_s"] for run in runs), "processes": len(runs)}
 
 
 def measured(script: str, cases: Iterable[Row], processes: int) -> Iterator[tuple[Row, Row]]:
-    """A row for each case, and its last run. A slow minute hits all cases alike: they take turns."""
+    """Yield a row for each case, and its last run. The cases take turns, so that a slow minute affects all alike."""
     listed = list(cases)
     runs: list[list[Row]] = [[] for _ in listed]
     order = [index for _ in range(processes) for index in range(len(listed))]
@@ -65,7 +65,7 @@ def measured(script: str, cases: Iterable[Row], processes: int) -> Iterator[tupl
 
 
 def print_table(title: str, rows: list[Row], columns: dict[str, str]) -> None:
-    """Print rows, with the format of each of the columns."""
+    """Print rows as a table; `columns` maps the key of a figure to its format."""
     table = Table(*columns, title=title)
     for row in rows:
         table.add_row(*(format(row.get(name, ""), spec if name in row else "") for name, spec in columns.items()))
@@ -73,13 +73,13 @@ def print_table(title: str, rows: list[Row], columns: dict[str, str]) -> None:
 
 
 def report(setting: Row, rows: list[Row], columns: dict[str, str], file: str | None) -> None:
-    """Print a table; write the figures if a file is named.
+    """Print a table, and write the figures if a file is given.
 
     Args:
         setting: device and versions.
-        rows: of `summarise`.
-        columns: key of a row to its format.
-        file: for JSON.
+        rows: figures by name, one row of the table each.
+        columns: format of each column by the name of its figure.
+        file: JSON file to write the setting and all figures to.
     """
     print_table(f"{setting['device']}, {setting['versions']}", rows, columns)
     if file:

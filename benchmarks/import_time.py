@@ -1,9 +1,9 @@
-"""Seconds that a module takes to import beyond JAX itself, each time in a process of its own.
+"""Time to import a module in addition to JAX itself, measured in separate processes.
 
     python benchmarks/import_time.py
     python benchmarks/import_time.py jaxcec.commands.train --processes 5
 
-`python -X importtime -c "import jaxcec.env"` says what they are spent on.
+`python -X importtime -c "import jaxcec.env"` shows where the time goes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ print(middle - begin, time.perf_counter() - middle)
 
 
 def seconds(module: str) -> tuple[float, float]:
-    """Of JAX, and of the module after it, in a fresh process that sees the installed package alone."""
+    """Return the import times, s, of JAX and of the module after it, in a fresh process outside the repository."""
     command = [sys.executable, "-c", CODE.format(module=module)]
     with tempfile.TemporaryDirectory() as elsewhere:
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=elsewhere)
@@ -39,7 +39,7 @@ def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", default=["jaxcec.env", "jaxcec.commands.train"])
-    parser.add_argument("--processes", type=int, default=11, help="for each module, after one that warms the disk")
+    parser.add_argument("--processes", type=int, default=11, help="runs of each module, after one that warms the disk")
     arguments = parser.parse_args()
     rows = []
     for module in arguments.modules:

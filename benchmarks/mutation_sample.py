@@ -4,7 +4,7 @@
     cr-filter-operators session.sqlite benchmarks/mutation.toml
     python benchmarks/mutation_sample.py session.sqlite --count 300 --seed 0
 
-In random order, so that a run cut short has tested a random sample as well.
+The order is random, so that an interrupted run has tested a random sample too.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from cosmic_ray.work_item import WorkItem
 
 
 def _place(item: WorkItem) -> tuple[str, ...]:
-    """What names a mutant in every session; its id is drawn anew."""
+    """Identify a mutant across sessions; its id differs in each."""
     return tuple(f"{m.module_path} {m.operator_name} {m.operator_args} {m.occurrence}" for m in item.mutations)
 
 
 class SampleFilter(FilterApp):
-    """Drops all but the sample, those that other filters skip first."""
+    """Drops all pending mutants but a random sample, and the mutants that other filters have skipped."""
 
     def description(self) -> str:
-        """Said by --help."""
+        """Return the text of --help."""
         return __doc__
 
     def add_args(self, parser: argparse.ArgumentParser) -> None:
-        """What is asked for on the command line."""
+        """Add the command line arguments."""
         parser.add_argument("--count", type=int, default=300, help="mutants to keep")
         parser.add_argument("--seed", type=int, default=0)
 
     def filter(self, work_db: WorkDB, args: argparse.Namespace) -> None:
-        """Replace the session's mutants by the sample."""
+        """Replace the mutants of the session by the sample."""
         pending = sorted(work_db.pending_work_items, key=_place)
         kept = random.Random(args.seed).sample(pending, min(args.count, len(pending)))
         work_db.clear()
@@ -44,7 +44,7 @@ class SampleFilter(FilterApp):
 
 
 def main() -> None:
-    """Run as the filter that it is."""
+    """Run the filter."""
     SampleFilter().main()
 
 

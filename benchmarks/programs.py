@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -49,7 +48,7 @@ class Case:
         return Scenario(**sizes)
 
 
-Chunk = Callable[[Any, jax.Array], Any]
+Chunk = jax.stages.Wrapped  # (state, key) -> state
 
 
 def make_program(case: Case, steps: int, mesh: Mesh | None) -> tuple[Chunk, Any]:

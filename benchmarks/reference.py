@@ -1,12 +1,12 @@
-"""Decisions per second of a compiled scalar loop on one core: what the array simulator is to be held against on a CPU.
+"""Decisions per second of a compiled scalar loop on one core: the reference for the array simulator on a CPU.
 
     python benchmarks/reference.py --episodes 2000 --processes 3
     python benchmarks/reference.py --check
 
-The model of docs/model.md once more, one decision after the other, float32 as the arrays are: breakpoints in sorted
-lists that hold the live ones only, lists instead of masks, links without traffic never looked at, and EFT does not ask
+The loop is a second implementation of docs/model.md, one decision after the other and in float32 like the arrays.
+Sorted lists hold only the live breakpoints, lists replace masks, links without traffic are never visited, and EFT skips
 a node that could not finish earlier even if it were idle. `--check` plays the same episodes in both simulators.
-Compilation is timed apart. Needs numba: `pip install -e ".[bench]"`.
+Compilation is timed separately. Needs numba: `pip install -e ".[bench]"`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from scalar.records import make_bank, make_state
 
 
 def measure(what: str, episodes: int) -> dict[str, Any]:
-    """One process's figure, on the array benchmark's scenario."""
+    """Measure one rule in this process, on the scenario of the array benchmark."""
     from jaxcec.scenarios import Scenario, make_env
 
     env, params = make_env(Scenario(), "train")
@@ -38,7 +38,7 @@ def measure(what: str, episodes: int) -> dict[str, Any]:
 
 
 def agreement(scenario: Any, rule: str, count: int = 32) -> float:
-    """Share of episodes whose ACT is the same, to 1e-4, in the array simulator and here."""
+    """Return the share of episodes whose ACT agrees to 1e-4 between the array and the scalar simulator."""
     import jax
 
     from jaxcec.evaluation import Contender, episode_keys, rollout
@@ -57,13 +57,13 @@ def agreement(scenario: Any, rule: str, count: int = 32) -> float:
 
 
 def check() -> None:
-    """Play the same episodes in both simulators."""
+    """Play the same episodes in both simulators and require that their ACTs agree."""
     from jaxcec.scenarios import Scenario
 
     for rule in ("le", "eft"):
         share = agreement(Scenario(), rule)
         print(f"{rule}: ACT agrees in {share:.0%} of the episodes")
-        # float32 orders a tie of finishes one way or the other, and what follows is another episode
+        # float32 may order a tie of finish times either way, after which the episodes differ.
         assert share >= 0.9, f"{rule}: {share:.0%} of the episodes agree; at least 90 % must"
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=2000)
     parser.add_argument("--processes", type=int, default=3)
     parser.add_argument("--json", help="file for the figures")
-    parser.add_argument("--check", action="store_true", help="hold this simulator against the arrays instead")
+    parser.add_argument("--check", action="store_true", help="compare this simulator with the array simulator instead")
     parser.add_argument("--case", help="measure one case, as JSON, in this process")
     arguments = parser.parse_args()
     if arguments.check:

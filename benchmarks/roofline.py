@@ -1,11 +1,11 @@
-"""How far the compiled step is from what the device could do: bytes and operations per decision against its rates.
+"""Share of the device's roofline that the compiled step reaches: bytes and operations per decision against its rates.
 
     python benchmarks/roofline.py --num-envs 256 4096 16384
 
-Bytes and operations are XLA's own count (cost analysis) of one compiled step. The device's rates are measured here, by
-copying 256 MiB and by multiplying matrices of 2048 x 2048. The roofline is the decisions/s at which the slower of the
-two would be busy all the time; the share is what the measured step reaches of it. XLA counts what every fusion reads,
-caches or not: where data stay in a cache the share can exceed what memory alone would allow.
+Bytes and operations are XLA's count (cost analysis) for one compiled step. The device's rates are measured by copying
+256 MiB and by multiplying matrices of 2048 x 2048. The roofline is the decisions/s at which the slower of the two would
+be busy all the time; the share is the measured speed divided by it. XLA counts the bytes that every fusion reads
+whether or not they are cached: if data stay in a cache, the share can exceed the bound of memory alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REPEATS = 20
 
 
 def seconds(function: Callable[..., Any], *arguments: Any) -> float:
-    """Least time of one call, after a first one."""
+    """Return the least time, s, of a call after the first one."""
     jax.block_until_ready(function(*arguments))
     times = []
     for _ in range(REPEATS):
@@ -36,9 +36,9 @@ def seconds(function: Callable[..., Any], *arguments: Any) -> float:
 
 
 def device_rates() -> tuple[float, float]:
-    """Bytes/s read and written by a copy, and operations/s of a float32 matrix product."""
+    """Measure the bytes/s read and written by a copy and the operations/s of a float32 matrix product."""
     block = jnp.zeros(2**26, jnp.float32)  # 256 MiB
-    # In place and within one call, so that no new pages are touched.
+    # In place and within one call, so that no new pages are allocated.
     repeated = jax.jit(lambda x: jax.lax.fori_loop(0, 4, lambda i, y: y + 1.0, x))
     matrix = jnp.ones((2048, 2048), jnp.float32)
     product = jax.jit(lambda x: x @ x)
@@ -46,9 +46,9 @@ def device_rates() -> tuple[float, float]:
 
 
 def row(what: str, num_envs: int, bandwidth: float, arithmetic: float) -> dict[str, Any]:
-    """One line of the table."""
+    """Return one row of the table: cost, roofline and measured speed of a program."""
     chunk, state = make_program(Case(what, num_envs), 1, None)
-    cost = chunk.lower(state, jax.random.key(0)).compile().cost_analysis()
+    cost = chunk.lower(state, jax.random.key(0)).compile().cost_analysis() or {}
     bytes_, operations = cost["bytes accessed"] / num_envs, cost["flops"] / num_envs
     steps = max(2**16 // num_envs, 4)
     chunk, state = make_program(Case(what, num_envs), steps, None)

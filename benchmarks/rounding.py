@@ -1,4 +1,4 @@
-"""What float32 loses on long horizons: the simulator's finishes against those of the float64 oracle.
+"""Rounding error of float32 on long horizons: the simulator's finish times against those of the float64 oracle.
 
 python benchmarks/rounding.py --out docs/figures/rounding.png
 """
@@ -24,7 +24,7 @@ RELEASES = [10.0**k for k in range(1, 8)]  # s
 
 
 def error(release: float) -> float:
-    """Largest difference in s of any finish of an episode that begins at a release, s."""
+    """Return the largest error, s, of any finish time in an episode whose services are released at `release`, s."""
     instance = late(release)
     env, params = build_instance(**instance)
     key, oracle, worst, hosts = jax.random.key(0), Oracle(instance), 0.0, 0
@@ -38,9 +38,9 @@ def error(release: float) -> float:
 
 
 def main() -> None:
-    """Measure, print, draw."""
+    """Measure the errors, print a table and draw the figure if a file is given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="PNG to draw in")
+    parser.add_argument("--out", type=Path, help="PNG file to write the figure to")
     out = parser.parse_args().out
     errors = [error(release) for release in RELEASES]
     spacing = np.spacing(np.array(RELEASES, np.float32)).astype(float)
@@ -52,7 +52,7 @@ def main() -> None:
 
     figure, axes = plt.subplots(figsize=(5.0, 3.2), layout="constrained")
     axes.loglog(RELEASES, errors, "o-", label="largest error of a finish")
-    axes.loglog(RELEASES, spacing, "k--", label="distance of two float32")
+    axes.loglog(RELEASES, spacing, "k--", label="spacing of float32")
     axes.set(xlabel="time in the episode (s)", ylabel="s")
     axes.legend()
     figure.savefig(out, dpi=150)

@@ -1,14 +1,14 @@
-"""Decisions per second of the environment alone, with an agent, and of full training, over sizes.
+"""Decisions per second of the environment alone, with an agent, and of full training, at several sizes.
 
     python benchmarks/throughput.py --quick
     python benchmarks/throughput.py --devices all --json benchmarks/results/DEVICE.json
     python benchmarks/throughput.py --what eft train --num-envs 4096
 
-What is measured: `random`, `le` and `eft`, the environment under a rule, auto-reset included; `actor`, the same under
-the actor network; `lookahead`, with the candidates tried in the learned twin; `plan`, with candidates simulated ahead
-under the actor and a forecast of load; `train`, full DTDRLMO training. What a rule does not read of the observation
-is not computed. Compilation is timed apart. Without `--num-envs`, the sizes of batch go from 1 to 65,536, and the
-sizes of services, timelines and topologies vary one at a time.
+The programs: `random`, `le` and `eft`, the environment under a rule with auto-reset; `actor`, the environment under the
+actor network; `lookahead`, with the candidates tried in the learned twin; `plan`, with candidates simulated ahead under
+the actor and a forecast of load; `train`, full DTDRLMO training. Parts of the observation that a rule does not read are
+not computed. Compilation is timed separately. Without `--num-envs`, batch sizes go from 1 to 65,536, and the sizes of
+services, timelines and topologies vary one at a time.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ import argparse
 import json
 import resource
 import time
-from typing import Any
 
-from harness import measured, processor, report, versions
+from harness import Row, measured, processor, report, versions
 
-WHATS = ("random", "le", "eft", "actor", "lookahead", "plan", "train")  # not from programs: that would load JAX
+WHATS = ("random", "le", "eft", "actor", "lookahead", "plan", "train")  # not imported from programs, which loads JAX
 BATCHES = (1, 16, 256, 4096, 16384, 65536)
 SIZES = (
     [{"num_services": m} for m in (10, 40)]
@@ -30,12 +29,12 @@ SIZES = (
     + [{"num_nodes": v} for v in (16, 32, 64)]
     + [{"num_services": 40, "max_microservices": 100}]
 )
-SECONDS = 3.0  # at least, of each run
-CHUNK = 65_536  # decisions in one compiled loop, at least
+SECONDS = 3.0  # least duration of each run
+CHUNK = 65_536  # least number of decisions in one compiled loop
 
 
-def measure(case: dict[str, Any]) -> dict[str, Any]:
-    """One process's figures."""
+def measure(case: Row) -> Row:
+    """Measure one case in this process."""
     import jax
     from programs import Case, make_program
 
@@ -44,7 +43,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     settings = Case(**case)
     mesh = choose_mesh(settings.devices)
     if mesh is not None and settings.num_envs % mesh.size:
-        mesh = None  # too few environments to share
+        mesh = None  # too few environments for all devices
     steps = min(max(CHUNK // settings.num_envs, 4), 1024)
     chunk, state = make_program(settings, steps, mesh)
     state_bytes = sum(x.nbytes for x in jax.tree.leaves(getattr(state, "env_state", state)) if hasattr(x, "nbytes"))
@@ -66,20 +65,26 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def cases(whats: list[str], batches: list[int] | None, devices: str, quick: bool) -> list[dict[str, Any]]:
-    """What to measure: all sizes of batch, and one size at a time for the rules whose cost it moves."""
-    base = [{"what": what, "num_envs": n} for what in whats for n in batches or ([4096] if quick else BATCHES)]
-    varied = [] if batches or quick else [{"what": w, "num_envs": 4096} | s for s in SIZES for w in ("random", "eft")]
-    return [case | {"devices": devices} for case in base + [case for case in varied if case["what"] in whats]]
+def cases(whats: list[str], batches: list[int] | None, devices: str, quick: bool) -> list[Row]:
+    """List the cases: all batch sizes, and one other size at a time for the rules whose cost depends on it."""
+    base: list[Row] = [
+        {"what": what, "num_envs": n} for what in whats for n in batches or ([4096] if quick else BATCHES)
+    ]
+    varied: list[Row] = [
+        {"what": w, "num_envs": 4096, **size} for size in SIZES for w in ("random", "eft") if w in whats
+    ]
+    return [case | {"devices": devices} for case in base + ([] if batches or quick else varied)]
 
 
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--what", nargs="+", choices=WHATS, default=list(WHATS))
-    parser.add_argument("--num-envs", nargs="+", type=int, help="sizes of batch; by default a range, and other sizes")
     parser.add_argument(
-        "--devices", default="all", help="that share the environments: a number (CPU: of cores), or all"
+        "--num-envs", nargs="+", type=int, help="batch sizes; by default a range of them, and other sizes"
+    )
+    parser.add_argument(
+        "--devices", default="all", help="devices that share the environments: a number (CPU: of cores), or all"
     )
     parser.add_argument("--processes", type=int, help="runs of each case; by default 3, with --quick 2")
     parser.add_argument("--quick", action="store_true", help="4096 environments alone: under 5 minutes on 2 cores")

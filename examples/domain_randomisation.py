@@ -1,8 +1,10 @@
-"""A different world in every environment: numbers of `EnvParams` are leaves, and may have an axis of their own."""
+"""A different world in every environment: the numbers of `EnvParams` are leaves, which `jax.vmap` can batch."""
 
+import chex
 import jax
 import jax.numpy as jnp
 
+from jaxcec.env import EnvParams, EnvState, Observation
 from jaxcec.policies import earliest_finish
 from jaxcec.scenarios import Scenario, make_env
 
@@ -10,8 +12,8 @@ ENVS, DECISIONS = 32, 300
 env, params = make_env(Scenario(num_services=5), "train")
 
 
-def draw(key):
-    """One world: up to four times as many arrivals or as few, links at a quarter to all of their bandwidth."""
+def draw(key: chex.PRNGKey) -> tuple[chex.Array, chex.Array, EnvParams]:
+    """Draw a world: a quarter to four times the arrival rate, and a quarter to all of the links' bandwidth."""
     key_rate, key_bandwidth = jax.random.split(key)
     rate = params.arrival_rate * 4.0 ** jax.random.uniform(key_rate, minval=-1.0)
     share = jax.random.uniform(key_bandwidth, minval=0.25)
@@ -21,13 +23,15 @@ def draw(key):
     return rate, share, params.replace(arrival_rate=rate, network=network)
 
 
-def play(key):
-    """ACT in s of the episodes that end under the earliest finish, with what was drawn."""
+def play(key: chex.PRNGKey) -> tuple[chex.Array, ...]:
+    """Return the world drawn, the mean ACT, s, of the episodes that end under earliest finish, and their number."""
     key_world, key_reset, key_run = jax.random.split(key, 3)
     rate, share, world = draw(key_world)
     observation, state = env.reset(key_reset, world)
 
-    def step(carry, key):
+    def step(
+        carry: tuple[Observation, EnvState], key: chex.PRNGKey
+    ) -> tuple[tuple[Observation, EnvState], tuple[chex.Array, chex.Array]]:
         observation, state = carry
         observation, state, _, terminated, _, info = env.step(key, state, earliest_finish(observation, key), world)
         return (observation, state), (info["act"], terminated)

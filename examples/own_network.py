@@ -1,4 +1,4 @@
-"""An own topology and own services, as plain lists, and what some rules make of them."""
+"""A custom topology and custom services given as plain lists, and the schedules of three rules."""
 
 import jax
 

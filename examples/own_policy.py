@@ -1,4 +1,4 @@
-"""Own policies in eval.py's table, without touching the package:
+"""Custom policies in the table of eval.py, without changing the package:
 
 python eval.py --dataset synthetic --policies eft greedy --policy examples.own_policy:least_backlog
 """
@@ -11,12 +11,12 @@ from jaxcec.policies import at_full_rate
 
 
 def least_backlog(observation: Observation, key: chex.PRNGKey) -> Action:
-    """The node whose reservations end first, wherever the input lies."""
+    """Choose the node whose reservations end first, regardless of where the input is."""
     return at_full_rate(jnp.argmin(observation.nodes.backlog))
 
 
 def patient(observation: Observation, key: chex.PRNGKey) -> Action:
-    """The earliest finish, but a flow that is in no hurry takes half of the bandwidth."""
+    """Choose the earliest finish; a flow whose input would wait anyway takes half of the bandwidth."""
     nodes = observation.nodes
     node = jnp.argmin(nodes.finish)
     in_no_hurry = nodes.wait[node] > 2.0 * nodes.transfer[node]

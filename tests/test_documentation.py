@@ -1,4 +1,4 @@
-"""What README and docs tell a reader to run: Python blocks run, commands have the flags they are given."""
+"""Code in README and docs: Python blocks run, and commands exist and accept the flags they are shown with."""
 
 import argparse
 import ast
@@ -16,20 +16,20 @@ import pytest
 from jaxcec.commands import evaluate, train
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES += sorted((ROOT / "jaxcec").rglob("README.md"))
 LANGUAGES = {"python", "sh", "text", "yaml", "bibtex"}
 OPTIONAL = {"altair", "brax", "envelope", "gymnasium", "gymnax", "matplotlib", "polars", "rejax", "stable_baselines3"}
-# What a reader is to fill in.
-FILLED = {"ALGORITHM": "ddpg", "SEED": "1", "DATASET": "alibaba"}
-PROGRAMS = {"apt-get", "pip", "pytest", "ruff", "mypy", "tox", "mkdocs", "."}
+# Values for the placeholders that a reader replaces.
+PLACEHOLDERS = {"ALGORITHM": "ddpg", "SEED": "1", "DATASET": "alibaba"}
+PROGRAMS = {"apt-get", "pip", "pre-commit", "pytest", "ruff", "mypy", "tox", "mkdocs", "."}
 PROGRAMS |= {"cosmic-ray", "cr-filter-operators", "cr-http-workers", "cr-report"}
 MAINS = {"train": train, "eval": evaluate}
 CHEAP = ("--config smoke", "--schedule", "import_time.py", "--help")
 
 
 def blocks(language: str) -> list:
-    """Parameters: every block of a language, named by page and line."""
+    """Return every block of a language as a test parameter, named by page and line."""
     found = []
     for page in PAGES:
         text = page.read_text()
@@ -40,7 +40,7 @@ def blocks(language: str) -> list:
 
 
 def commands() -> list:
-    """Parameters: every command in a block of shell lines, and every one in the text that begins with python."""
+    """Return every command in a shell block, and every one in the text that begins with python, as a test parameter."""
     found = {}
     for block in blocks("sh"):
         for line in re.sub(r"\\\n\s*", "", block.values[0]).splitlines():
@@ -52,7 +52,7 @@ def commands() -> list:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_block_says_its_language(page):
+def test_every_block_names_its_language(page):
     fences = re.findall(r"^```(.*)$", page.read_text(), re.MULTILINE)
     assert set(fences[::2]) <= LANGUAGES
     assert set(fences[1::2]) <= {""}
@@ -66,14 +66,17 @@ def test_python_blocks_run(block, tmp_path, monkeypatch):
         for name in {name.partition(".")[0] for name in names} & OPTIONAL:
             pytest.importorskip(name, exc_type=ImportError)
     if not hasattr(jax, "device_put_replicated"):
-        monkeypatch.setattr(jax, "device_put_replicated", None, raising=False)  # for one block alone
+        monkeypatch.setattr(jax, "device_put_replicated", None, raising=False)  # restored after the block
     monkeypatch.chdir(tmp_path)
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # JAX as a reader has it
+    with (
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+    ):  # the defaults that a reader has
         exec(block, {"__name__": "__main__"})
 
 
 class Parsed(BaseException):
-    """Stops a program once it has read its command line."""
+    """Stops a program once it has parsed its command line."""
 
 
 def stop(*_, **__):
@@ -81,7 +84,7 @@ def stop(*_, **__):
 
 
 def parse_python(words: list[str], monkeypatch) -> None:
-    """Let a script or module of ours read its command line, and no more; the current folder is empty."""
+    """Let a script or module of the repository parse its command line and stop; the current folder is empty."""
     script, arguments = words[0], words[1:]
     if script == "-m" and arguments[0] in ("jaxcec.train", "jaxcec.eval"):
         script, arguments = f"{arguments[0].removeprefix('jaxcec.')}.py", arguments[1:]
@@ -90,7 +93,7 @@ def parse_python(words: list[str], monkeypatch) -> None:
     assert (ROOT / script).is_file()
     if script in ("train.py", "eval.py"):
         main = MAINS[script.removesuffix(".py")]
-        for name in (word for word in arguments if word.endswith(".yaml")):  # of a run that the reader has
+        for name in (word for word in arguments if word.endswith(".yaml")):  # stands in for a run of the reader
             Path(name).parent.mkdir(parents=True)
             shutil.copy(ROOT / "configs" / "smoke.yaml", name)
         monkeypatch.setattr(main, "use_compilation_cache", stop)
@@ -111,9 +114,9 @@ def parse_python(words: list[str], monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_commands_have_the_flags_they_are_given(command, tmp_path, monkeypatch):
+def test_commands_accept_their_flags(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = [FILLED.get(word, word) for word in shlex.split(command)]
+    words = [PLACEHOLDERS.get(word, word) for word in shlex.split(command)]
     if words[0] == "python":
         parse_python(words[1:], monkeypatch)
     elif words[0].startswith("jaxcec-"):

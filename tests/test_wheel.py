@@ -1,4 +1,4 @@
-"""What is shipped: the files of sdist and wheel, and the wheel at work outside of the repository."""
+"""The files in the sdist and the wheel, and the installed wheel in use outside the repository."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("jaxcec", "configs", "pyproject.toml", "README.md", "LICENSE")
-BESIDE_THE_CODE = {
+DATA_FILES = {
     "py.typed",
     *(f"configs/{name}.yaml" for name in ("default", "paper", "smoke")),
     *(f"agents/pretrained/{name}.msgpack" for name in ("ddpg", "dtdrlmo", "dtdrlmo-plan")),
@@ -28,7 +28,7 @@ BESIDE_THE_CODE = {
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory):
-    """Folder with an sdist, and the wheel built from that sdist; built from a copy, so that none of it stays here."""
+    """Folder with an sdist and the wheel built from it; built from a copy, so that the repository stays clean."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     for name in SOURCES:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -40,26 +40,26 @@ def dist(tmp_path_factory):
     return out
 
 
-def code():
-    """Every module of the tree, as the wheel names it."""
+def code_files():
+    """Paths of all modules of the repository, as the wheel names them."""
     return {str(path.relative_to(ROOT)) for path in (ROOT / "jaxcec").rglob("*.py")}
 
 
-def test_the_wheel_holds_the_package_and_its_files_and_nothing_else(dist):
+def test_wheel_contains_exactly_the_package_and_its_data(dist):
     with zipfile.ZipFile(next(dist.glob("*.whl"))) as archive:
         shipped = {name for name in archive.namelist() if not name.startswith("jaxcec-")}
-    assert shipped == code() | {f"jaxcec/{name}" for name in BESIDE_THE_CODE}
+    assert shipped == code_files() | {f"jaxcec/{name}" for name in DATA_FILES}
 
 
-def test_the_sdist_holds_what_a_wheel_is_built_from(dist):
+def test_sdist_contains_the_sources_of_the_wheel(dist):
     with tarfile.open(next(dist.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert names >= code() | {"pyproject.toml", "README.md", "LICENSE", "configs/default.yaml"}
+    assert names >= code_files() | {"pyproject.toml", "README.md", "LICENSE", "configs/default.yaml"}
 
 
 @pytest.mark.slow
-def test_the_wheel_works_outside_of_the_repository(dist, tmp_path):
-    """In a fresh virtual environment, with the core dependencies alone, from an empty folder."""
+def test_wheel_works_outside_the_repository(dist, tmp_path):
+    """The wheel runs in a fresh virtual environment with the core dependencies only, from an empty folder."""
     venv.create(tmp_path / "venv", with_pip=True)
     programs, empty = tmp_path / "venv" / "bin", tmp_path / "empty"
     empty.mkdir()

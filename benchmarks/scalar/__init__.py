@@ -1,1 +1,1 @@
-"""The model of docs/model.md as a scalar program compiled by numba: what the arrays are held against on a CPU."""
+"""The model of docs/model.md as a scalar program compiled by numba: the reference for the array simulator on a CPU."""

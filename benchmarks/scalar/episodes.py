@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scalar.records import NEVER, ONE, ZERO, Bank, Decision, Episode, Episodes, Placement
+from scalar.records import NEVER, ONE, ZERO, Bank, Decision, Episode, Episodes, Float, Placement, State
 from scalar.timelines import clear, compiled, earliest_start, reserve
 
 RULES = ("random", "le", "eft")
@@ -12,16 +12,16 @@ RANDOM, LE, EFT = range(3)
 
 
 @compiled
-def offered_share(bank, episode, resource, elapsed):
-    """What other tenants leave of a link, or of host h as resource E + h."""
+def offered_share(bank: Bank, episode: Episode, resource: int, elapsed: int) -> Float:
+    """Return the share of a link, or of host h as resource E + h, that other tenants leave."""
     frame = episode.phase[resource] + elapsed
     frames = bank.offered.shape[1]
     return bank.offered[episode.trace[resource], frame if frame < frames else frame - frames]
 
 
 @compiled
-def begin(bank, episodes, n, state):
-    """Nothing is reserved and every service waits for its first microservice."""
+def begin(bank: Bank, episodes: Episodes, n: int, state: State) -> Episode:
+    """Begin episode n: nothing is reserved and every service waits for its first microservice."""
     topology, arrivals = episodes.topology[n], episodes.arrivals[n]
     dag, release = bank.dag[arrivals], bank.release[arrivals]
     clear(state.links)
@@ -45,8 +45,8 @@ def begin(bank, episodes, n, state):
 
 
 @compiled
-def current_decision(bank, episode, state):
-    """The undecided microservice of least ready time; ties: the lowest service, which knows its lowest microservice."""
+def current_decision(bank: Bank, episode: Episode, state: State) -> Decision:
+    """Return the undecided microservice that is ready first; ties go to the lowest service, then microservice."""
     service = 0
     for i in range(1, state.next_ready.size):
         if state.next_ready[i] < state.next_ready[service]:
@@ -57,8 +57,8 @@ def current_decision(bank, episode, state):
 
 
 @compiled
-def locate_inputs(bank, episode, state, decision):
-    """The input lies in equal shares where the predecessors ran, an entry's at the source."""
+def locate_inputs(bank: Bank, episode: Episode, state: State, decision: Decision) -> None:
+    """Divide the input equally among the nodes where the predecessors ran; that of an entry is at the source."""
     inputs = state.inputs
     inputs[:] = ZERO
     task = decision.dag * bank.load.shape[1] + decision.microservice
@@ -73,8 +73,8 @@ def locate_inputs(bank, episode, state, decision):
 
 
 @compiled
-def request_coflow(bank, episode, state, decision, target):
-    """Ask for the coflow that brings the input to a node, at full rate; returns the effective bottleneck G in s."""
+def request_coflow(bank: Bank, episode: Episode, state: State, decision: Decision, target: int) -> Float:
+    """Request the coflow that moves the input to a node at full rate; returns the effective bottleneck G, s."""
     request, traffic, count, bottleneck = state.coflow, state.traffic, 0, ZERO
     num_nodes = state.inputs.size
     for node in range(num_nodes):
@@ -101,8 +101,8 @@ def request_coflow(bank, episode, state, decision, target):
 
 
 @compiled
-def place(bank, episode, state, decision, host, deadline):
-    """Flow and execution on a host as the timelines have it; it never finishes where it could not before a deadline."""
+def place(bank: Bank, episode: Episode, state: State, decision: Decision, host: int, deadline: Float) -> Placement:
+    """Find the earliest flow and execution on a host; `finish` is infinite if an idle host would miss the deadline."""
     node, now = host % state.inputs.size, decision.time
     transfer = request_coflow(bank, episode, state, decision, node)
     offered = episode.speed[host] * offered_share(bank, episode, episode.bandwidth.size + host, decision.elapsed)
@@ -119,8 +119,8 @@ def place(bank, episode, state, decision, host, deadline):
 
 
 @compiled
-def place_by_rule(rule, bank, episode, state, decision):
-    """Where the rule wants the microservice at hand."""
+def place_by_rule(rule: int, bank: Bank, episode: Episode, state: State, decision: Decision) -> Placement:
+    """Place the current microservice as the rule does."""
     num_nodes = state.inputs.size
     if rule == RANDOM:
         return place(bank, episode, state, decision, np.random.randint(num_nodes), NEVER)
@@ -136,8 +136,8 @@ def place_by_rule(rule, bank, episode, state, decision):
 
 
 @compiled
-def commit(bank, episode, state, decision, placement):
-    """Book a placement and find the service's next microservice."""
+def commit(bank: Bank, episode: Episode, state: State, decision: Decision, placement: Placement) -> None:
+    """Reserve a placement and find the service's next microservice."""
     i, j, now = decision.service, decision.microservice, decision.time
     node = placement.host % state.inputs.size
     reserve(state.links, 0, state.coflow, node, placement.flow_start, placement.data_ready, now)
@@ -156,8 +156,8 @@ def commit(bank, episode, state, decision, placement):
 
 
 @compiled
-def play(rule, bank, state, episodes, seed):
-    """Play episodes under a rule; returns each one's ACT in s, and the decisions of all."""
+def play(rule: int, bank: Bank, state: State, episodes: Episodes, seed: int) -> tuple[np.ndarray, int]:
+    """Play episodes under a rule; returns the ACT of each, s, and the number of decisions in all of them."""
     np.random.seed(seed)
     act, decisions = np.empty(episodes.topology.size, np.float32), 0
     for n in range(act.size):
@@ -173,13 +173,13 @@ def play(rule, bank, state, episodes, seed):
 
 
 def make_episodes(topology: np.ndarray, arrivals: np.ndarray, offset: np.ndarray, num_frames: int) -> Episodes:
-    """Episodes of these rows of the banks, offsets being into the flattened background."""
+    """Make episodes of these rows of the banks; offsets are positions in the flattened background."""
     trace, phase = np.divmod(offset, num_frames)
     return Episodes(topology, arrivals, trace.astype(np.uint16), phase.astype(np.uint16))
 
 
 def draw_episodes(rng: np.random.Generator, count: int, bank: Bank) -> Episodes:
-    """Rows drawn uniformly, as a reset draws them."""
+    """Draw rows of the banks uniformly, as a reset does."""
     resources = bank.bandwidth.shape[1] + bank.speed.shape[1]
     topology, arrivals = (rng.integers(0, len(rows), count) for rows in (bank.bandwidth, bank.dag))
     offset = rng.integers(0, bank.offered.size, (count, resources))

@@ -1,17 +1,17 @@
-"""Step functions of what resources have free, as sorted lists that hold the live breakpoints only."""
+"""Free shares of resources over time, as sorted lists that hold the live breakpoints only."""
 
 from __future__ import annotations
 
 import numba
 
-from scalar.records import ONE, TOLERANCE, ZERO
+from scalar.records import ONE, TOLERANCE, ZERO, Float, Requests, Timelines
 
 compiled = numba.njit(error_model="numpy", forceinline=True)
 
 
 @compiled
-def clear(timelines):
-    """Everything is free from time 0 on."""
+def clear(timelines: Timelines) -> None:
+    """Free every resource from time 0 on."""
     for row in range(timelines.count.size):
         timelines.count[row] = 1
         timelines.times[row, 0] = ZERO
@@ -19,8 +19,10 @@ def clear(timelines):
 
 
 @compiled
-def earliest_start(timelines, row, requests, asked, not_before, duration):
-    """Earliest start from which request `asked` fits for the whole of a duration; gaps are filled."""
+def earliest_start(
+    timelines: Timelines, row: int, requests: Requests, asked: int, not_before: Float, duration: Float
+) -> Float:
+    """Return the earliest time, s, from which request `asked` fits for the whole duration; gaps are filled."""
     if not duration > ZERO:
         return not_before
     last = timelines.count[row] - 1
@@ -28,7 +30,7 @@ def earliest_start(timelines, row, requests, asked, not_before, duration):
     while k < last and timelines.times[row, k + 1] <= not_before:
         k += 1
     start = not_before
-    # past the last breakpoint everything is free
+    # Past the last breakpoint everything is free.
     while k < last and timelines.times[row, k] < start + duration:
         slot = timelines.slot[row, k]
         for i in range(requests.count[asked]):
@@ -40,8 +42,10 @@ def earliest_start(timelines, row, requests, asked, not_before, duration):
 
 
 @compiled
-def reserve(timelines, row, requests, asked, start, end, now):
-    """Take request `asked` off what is free in [start, end)."""
+def reserve(
+    timelines: Timelines, row: int, requests: Requests, asked: int, start: Float, end: Float, now: Float
+) -> None:
+    """Subtract request `asked` from the free shares in [start, end)."""
     if not end > start:
         return
     drop_past(timelines, row, now)
@@ -54,8 +58,8 @@ def reserve(timelines, row, requests, asked, start, end, now):
 
 
 @compiled
-def drop_past(timelines, row, now):
-    """Turn the slots of segments that are over into unused ones; the segment that holds now begins now."""
+def drop_past(timelines: Timelines, row: int, now: Float) -> None:
+    """Release the slots of segments that have ended; the segment that contains `now` then begins at `now`."""
     count, times, slot = timelines.count[row], timelines.times, timelines.slot
     over = 0
     while over + 1 < count and times[row, over + 1] <= now:
@@ -69,8 +73,8 @@ def drop_past(timelines, row, now):
 
 
 @compiled
-def split(timelines, row, instant):
-    """Let a segment begin at an instant; returns its position."""
+def split(timelines: Timelines, row: int, instant: Float) -> int:
+    """Make a segment begin at an instant, s; returns the segment's position."""
     count, times, slot = timelines.count[row], timelines.times, timelines.slot
     k = count
     while times[row, k - 1] > instant:
@@ -88,8 +92,8 @@ def split(timelines, row, instant):
 
 
 @compiled
-def merge_last(timelines, row):
-    """Merge the segments before the last breakpoint where there are more than the array simulator holds."""
+def merge_last(timelines: Timelines, row: int) -> None:
+    """Merge the segments before the last breakpoint if there are more of them than the array simulator holds."""
     count, times, slot, free = timelines.count[row], timelines.times, timelines.slot, timelines.free
     most = times.shape[1] - 2
     if count <= most:

@@ -1,4 +1,4 @@
-"""What the search for adversarial instances simulates is what it writes down."""
+"""The search for adversarial instances simulates the same instances that it writes."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def drawn_genes(search, rng: np.random.Generator) -> dict:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_genes_stand_for_the_instance_that_is_written(search, seed):
+def test_genes_and_written_instance_agree(search, seed):
     rng = np.random.default_rng(seed)
     genes, links = drawn_genes(search, rng), search.draw_links(rng)
     crosses = routes([(a, b, 1.0) for a, b in links], search.V, search.E)[0]
@@ -35,7 +35,7 @@ def test_genes_stand_for_the_instance_that_is_written(search, seed):
     jax.tree.map(lambda x, y: np.testing.assert_equal(x.dtype, y.dtype), params, built)
 
 
-def test_a_change_is_of_one_number_and_in_time_of_every_quantity(search):
+def test_each_change_moves_one_number_and_all_quantities_change_eventually(search):
     genes = drawn_genes(search, np.random.default_rng(0))
     new = jax.jit(jax.vmap(search.changed, in_axes=(0, None)))(jax.random.split(jax.random.key(0), 200), genes)
     differ = {name: np.reshape(new[name] != genes[name][None], (200, -1)).sum(axis=1) for name in genes}

@@ -1,4 +1,4 @@
-"""The yardsticks of the twins' error, on worlds and orders that are known."""
+"""The error measures of the twins, on worlds and rankings with known answers."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def twin_error(monkeypatch):
 
 
 def drawn(rng: np.random.Generator, count: int) -> tuple[Features, RelaxedAction]:
-    """Features of three nodes and two links, and a node chosen at random."""
+    """Draw features of three nodes and two links, and a node at random."""
     shapes = {"nodes": (3, 4), "links": (2, 2), "context": (5,)}
     features = Features(**{name: jnp.float32(rng.normal(size=(count, *shape))) for name, shape in shapes.items()})
     ones = jnp.ones((count, 3))
@@ -43,7 +43,7 @@ def test_the_linear_model_recovers_a_linear_world(twin_error):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-3), model(*unseen), world(*unseen))
 
 
-def test_windows_stay_within_an_episode(twin_error):
+def test_windows_do_not_cross_episodes(twin_error):
     features, action = jax.tree.map(lambda x: x.reshape(2, 6, *x.shape[1:]), drawn(np.random.default_rng(0), 12))
     active = jnp.arange(6)[None] < jnp.array([[6], [3]])
     before, after, actions = twin_error.windows(features, action, active, 2)
@@ -62,5 +62,5 @@ def test_windows_stay_within_an_episode(twin_error):
         ([5.0, 5.0, 5.0, 5.0], [1.0, 2.0, 3.0, 4.0], 0.0),
     ],
 )
-def test_spearman_of_known_orders(twin_error, one, other, correlation):
+def test_spearman_of_known_rankings(twin_error, one, other, correlation):
     np.testing.assert_allclose(twin_error.spearman(np.array([one]), np.array([other])), [correlation], atol=1e-6)
