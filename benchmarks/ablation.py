@@ -23,16 +23,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from harness import processor, report, versions
-from jaxcec.agents.act import prefer
 
-from jaxcec.agents.checkpoint import PRETRAINED, load_policy
-from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.ddpg import AgentParams
-from jaxcec.agents.forecast import FRAMES, foresee
+from jaxcec.agents import PRETRAINED, TrainedPolicy, load_policy
+from jaxcec.agents.ddpg import DDPG
+from jaxcec.agents.forecast import FRAMES, predict_load
 from jaxcec.commands.runtime import use_compilation_cache
 from jaxcec.env import CECEnv, EnvParams, EnvState, World, background, known_world, with_forecast
 from jaxcec.evaluation import Contender, Decide, Episodes, episode_keys, paired_difference, play, rollout
-from jaxcec.policies import BASELINES, Forecast, PlanConfig, as_now, plan
+from jaxcec.policies import BASELINES, Forecast, as_now, plan
 from jaxcec.scenarios import Scenario, make_env
 
 Know = Callable[[EnvState, EnvParams], World]
@@ -55,25 +53,24 @@ def true_future(state: EnvState, params: EnvParams) -> World:
 def planner(
     env: CECEnv,
     params: EnvParams,
-    config: AgentConfig,
-    agent: AgentParams,
+    policy: TrainedPolicy,
+    *,
     know: Know = known_world,
     forecast: Forecast = as_now,
     **changes: Any,
 ) -> Decide:
-    """A plan of the agent's in whatever is known."""
-    ahead = PlanConfig(config.candidates, config.plan_steps, config.plan_toll)
-    ahead = dataclasses.replace(ahead, **changes)
-    base = functools.partial(prefer, config, agent)
+    """Plan with the policy's actor as the base policy, in the world that `know` gives."""
+    ahead = dataclasses.replace(policy.config.plan, **{"samples": 1} | changes)
+    base = functools.partial(DDPG(policy.config).preference, policy.params)
     return jax.vmap(
         lambda _, state, key: plan(env, know(state, params), key, config=ahead, prefer=base, forecast=forecast)
     )
 
 
-def variants(env: CECEnv, params: EnvParams, config: AgentConfig, agent: AgentParams) -> dict[str, Decide]:
+def variants(env: CECEnv, params: EnvParams, policy: TrainedPolicy) -> dict[str, Decide]:
     """Every row of the table."""
-    make = functools.partial(planner, env, params, config, agent)
-    mean, sampled = (functools.partial(foresee, agent.forecast, drawn) for drawn in (False, True))
+    make = functools.partial(planner, env, params, policy)
+    mean, sampled = (functools.partial(predict_load, policy.params.forecast, sampled=drawn) for drawn in (False, True))
     return {
         "actor": make(candidates=1, steps=0),
         "plan, load as now": make(),
@@ -112,7 +109,7 @@ def main() -> None:
     use_compilation_cache()
     env, params = make_env(Scenario(dataset=arguments.dataset), arguments.split)
     keys = episode_keys(arguments.seed, arguments.episodes)
-    config, agent, run = load_policy(arguments.policy, jax.eval_shape(env.reset_env, keys[0], params)[0])
+    policy = load_policy(arguments.policy, jax.eval_shape(env.reset_env, keys[0], params)[0])
     rule = Contender.of_rule("eft", BASELINES["eft"])
     eft = np.asarray(rollout(env, params, apply=rule.apply, params=rule.params, keys=keys).act)
 
@@ -122,10 +119,10 @@ def main() -> None:
 
         return np.asarray(jax.jit(episodes)(keys).act)
 
-    acts = {name: played(f) for name, f in variants(env, params, config, agent).items()}
+    acts = {name: played(f) for name, f in variants(env, params, policy).items()}
     rows = [row(name, act, eft, acts["plan, forecast"]) for name, act in acts.items()]
     played_on = {name: getattr(arguments, name) for name in ("dataset", "split", "episodes", "seed")}
-    setting = {"device": processor(), "versions": versions("jax", "jaxcec"), "policy": run} | played_on
+    setting = {"device": processor(), "versions": versions("jax", "jaxcec"), "policy": policy.origin} | played_on
     columns = dict.fromkeys(list(rows[0])[2:], ".3f")
     report(setting, rows, {"variant": "", "act": ".1f"} | columns, arguments.json)
 

@@ -28,11 +28,10 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 from harness import processor, report, versions
-from jaxcec.agents.act import act
 from rich.console import Console
 from rich.progress import Progress
 
-from jaxcec.agents.checkpoint import PRETRAINED, load_policy
+from jaxcec.agents import PRETRAINED, load_policy
 from jaxcec.commands.runtime import use_compilation_cache
 from jaxcec.env import Arrivals, Background, CECEnv, Dags, EnvParams, Network, build_instance
 from jaxcec.env.routing import packed, routes
@@ -213,8 +212,7 @@ def contender(env: CECEnv, name: str, params: EnvParams) -> Contender:
     if name in BASELINES:
         return Contender.of_rule(name, BASELINES[name])
     observation = jax.eval_shape(env.reset_env, jax.random.key(0), params)[0]
-    config, weights, _ = load_policy(PRETRAINED / f"{name}.msgpack", observation)
-    return Contender(name, act(config, env), weights)
+    return load_policy(PRETRAINED / f"{name}.msgpack", observation).contender(env, name)
 
 
 def search(pair: str, seed: int, count: int, generations: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -18,9 +18,8 @@ from typing import Any
 import jax
 import numpy as np
 from harness import processor, report, versions
-from jaxcec.agents.act import act
 
-from jaxcec.agents.checkpoint import PRETRAINED, load_policy
+from jaxcec.agents import PRETRAINED, load_policy
 from jaxcec.commands.runtime import use_compilation_cache
 from jaxcec.evaluation import Contender, episode_keys, paired_difference, rollout
 from jaxcec.policies import BASELINES
@@ -55,8 +54,7 @@ def row(scenario: Scenario, episodes: int) -> dict[str, Any]:
     observation = jax.eval_shape(env.reset_env, keys[0], params)[0]
     contenders = [Contender.of_rule(name, BASELINES[name]) for name in RULES]
     for name in LEARNED:
-        config, agent, _ = load_policy(PRETRAINED / f"{name}.msgpack", observation)
-        contenders.append(Contender(name, act(config, env), agent))
+        contenders.append(load_policy(PRETRAINED / f"{name}.msgpack", observation).contender(env, name))
     acts = {c.name: np.asarray(rollout(env, params, apply=c.apply, params=c.params, keys=keys).act) for c in contenders}
     figures: dict[str, Any] = {"dataset": scenario.dataset, "setting": scenario.name, "eft": float(acts["eft"].mean())}
     for name in LEARNED:

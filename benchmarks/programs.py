@@ -9,13 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxcec.agents.act import act
 
-from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.ddpg import init_params
-from jaxcec.agents.features import encode
+from jaxcec.agents import AgentConfig, EvolutionConfig, Report, TrainedPolicy, encode, learner_for, train
 from jaxcec.agents.sharding import replicated
-from jaxcec.agents.training import init_runner, train_chunk, warm_up
 from jaxcec.env import Action, CECEnv, EnvParams, known_world
 from jaxcec.evaluation import Contender
 from jaxcec.policies import BASELINES
@@ -25,15 +21,15 @@ AGENTS = {
     "actor": AgentConfig(algorithm="ddpg"),
     "lookahead": AgentConfig(),
     "plan": AgentConfig(algorithm="dtdrlmo-plan"),
-    "train": AgentConfig(),
 }
+TRAINED = AgentConfig(evolution=EvolutionConfig(generations=0), warmup_steps=2)
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
     """One measurement: a rule, an agent or training, at a size."""
 
-    what: str  # a rule of BASELINES, or one of AGENTS
+    what: str  # a rule of BASELINES, one of AGENTS, or `train`
     num_envs: int = 4096
     num_services: int = 20  # M
     max_microservices: int = 50  # N
@@ -57,13 +53,6 @@ def make_program(case: Case, steps: int, mesh: Mesh | None) -> tuple[Chunk, Any]
     key = jax.random.key(0)
     if mesh is not None:
         params, key = replicated(mesh, (params, key))
-    if case.what == "train":
-        config = AGENTS["train"]
-        runner, _ = warm_up(env, params, config, init_runner(env, params, config, case.num_envs, key, mesh), 2, mesh)
-        return jax.jit(
-            lambda runner, _: train_chunk(env, params, config, runner, steps, mesh)[0], donate_argnums=0
-        ), runner
-
     laid_out = NamedSharding(mesh, PartitionSpec("env")) if mesh is not None else None
     state = jax.jit(jax.vmap(env.reset_env, in_axes=(0, None)), out_shardings=laid_out)(
         jax.random.split(key, case.num_envs), params
@@ -91,4 +80,41 @@ def _contender(what: str, env: CECEnv, params: EnvParams) -> Contender:
     if what in BASELINES:
         return Contender.of_rule(what, BASELINES[what])
     observation, _ = env.reset_env(jax.random.key(1), params)
-    return Contender(what, act(AGENTS[what], env), init_params(AGENTS[what], jax.random.key(2), encode(observation)))
+    params = learner_for(AGENTS[what]).init_params(jax.random.key(2), encode(observation))
+    return TrainedPolicy(AGENTS[what], params).contender(env, what)
+
+
+def training_speed(case: Case, steps: int, mesh: Mesh | None, *, seconds: float) -> dict[str, float]:
+    """Decisions/s of full training in chunks of `steps` decisions per environment, compilation apart."""
+    env, params = make_env(case.scenario(), "train")
+    key = jax.random.key(0)
+    if mesh is not None:
+        params, key = replicated(mesh, (params, key))
+    times: list[float] = []  # s, of each chunk
+    sizes: list[int] = []  # bytes of the environments' states
+
+    def callback(report: Report) -> bool:
+        if "decisions_per_s" in report.metrics:
+            times.append(steps * case.num_envs / float(report.metrics["decisions_per_s"] or 0.0))
+        states = jax.tree.leaves(report.state.runner.env_state)
+        sizes[:] = [sum(x.nbytes for x in states)]
+        return sum(times[1:]) > seconds
+
+    train(
+        env,
+        params,
+        TRAINED,
+        num_envs=case.num_envs,
+        total_decisions=2**62,
+        key=key,
+        callback=callback,
+        validation_episodes=0,
+        report_every=steps,
+        mesh=mesh,
+    )
+    per_chunk = sum(times[1:]) / len(times[1:])
+    return {
+        "decisions_per_s": steps * case.num_envs / per_chunk,
+        "compile_s": times[0] - per_chunk,
+        "bytes_per_env": sizes[0] / case.num_envs,
+    }

@@ -2,7 +2,7 @@
 
     python benchmarks/soak.py --minutes 60 --out soak.json
 
-Chunks of full DTDRLMO training at 4096 environments, every tenth followed by 64 validation episodes. Reported are
+Full DTDRLMO training at 4096 environments in chunks, every eighth followed by 64 validation episodes. Reported are
 resident memory and decisions/s of the first and of the last tenth of the time, after two minutes of warming up.
 """
 
@@ -15,16 +15,12 @@ from pathlib import Path
 import jax
 import numpy as np
 from harness import Row, processor, report, versions
-from jaxcec.agents.act import act
 from rich.progress import Progress
 
-from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.training import init_runner, train_chunk, warm_up
-from jaxcec.evaluation import episode_keys, rollout
+from jaxcec.agents import AgentConfig, EvolutionConfig, Report, train
 from jaxcec.scenarios import Scenario, make_env
 
 CHUNK = 8  # decisions in every environment
-VALIDATE_EVERY = 10  # chunks
 WARMING = 120.0  # s
 
 
@@ -35,27 +31,31 @@ def resident() -> float:
 
 
 def soak(minutes: float, num_envs: int) -> list[Row]:
-    """One row a chunk: seconds since the start, MiB, decisions/s of training."""
+    """One row per chunk: seconds since the start, MiB, decisions/s of training."""
     env, params = make_env(Scenario(dataset="both", reward="expected-act"), "train")
-    config = AgentConfig(evolution=0)
-    runner, _ = warm_up(
-        env, params, config, init_runner(env, params, config, num_envs, jax.random.key(0)), config.warmup_steps
-    )
-    rows, begin = [], time.perf_counter()
+    rows: list[Row] = []
+    begin = time.perf_counter()
     with Progress() as progress:
         task = progress.add_task("soaking", total=60.0 * minutes)
-        while (now := time.perf_counter() - begin) < 60.0 * minutes:
-            runner, metrics = train_chunk(env, params, config, runner, CHUNK)
-            finite = np.asarray(metrics["finite"])  # waits until it is done
-            speed = CHUNK * num_envs / (time.perf_counter() - begin - now)
-            assert finite.all()
-            rows.append({"s": now, "mib": resident(), "decisions_per_s": speed})
-            if len(rows) % VALIDATE_EVERY == 0:
-                keys = episode_keys(len(rows), 64)
-                episodes = rollout(env, params, apply=act(config, env), params=runner.agent.policy, keys=keys)
-                episodes.act.block_until_ready()
+
+        def callback(report: Report) -> bool:
+            now = time.perf_counter() - begin
+            if "decisions_per_s" in report.metrics:
+                rows.append({"s": now, "mib": resident(), "decisions_per_s": report.metrics["decisions_per_s"]})
             progress.update(task, completed=now)
-    assert int(runner.step) == config.warmup_steps + CHUNK * len(rows)
+            return now > 60.0 * minutes
+
+        config = AgentConfig(evolution=EvolutionConfig(generations=0))
+        train(
+            env,
+            params,
+            config,
+            num_envs=num_envs,
+            total_decisions=2**62,
+            key=jax.random.key(0),
+            callback=callback,
+            report_every=CHUNK,
+        )
     return rows
 
 

@@ -36,7 +36,7 @@ CHUNK = 65_536  # least number of decisions in one compiled loop
 def measure(case: Row) -> Row:
     """Measure one case in this process."""
     import jax
-    from programs import Case, make_program
+    from programs import Case, make_program, training_speed
 
     from jaxcec.commands.runtime import choose_mesh
 
@@ -45,8 +45,12 @@ def measure(case: Row) -> Row:
     if mesh is not None and settings.num_envs % mesh.size:
         mesh = None  # too few environments for all devices
     steps = min(max(CHUNK // settings.num_envs, 4), 1024)
+    process = {"device": jax.devices()[0].device_kind}
+    if settings.what == "train":
+        figures = training_speed(settings, steps, mesh, seconds=SECONDS)
+        return figures | {"peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6} | process
     chunk, state = make_program(settings, steps, mesh)
-    state_bytes = sum(x.nbytes for x in jax.tree.leaves(getattr(state, "env_state", state)) if hasattr(x, "nbytes"))
+    state_bytes = sum(x.nbytes for x in jax.tree.leaves(state) if hasattr(x, "nbytes"))
     keys = iter(jax.random.split(jax.random.key(3), 10_000))
     begin = time.perf_counter()
     compiled = chunk.lower(state, next(keys)).compile()
@@ -61,8 +65,7 @@ def measure(case: Row) -> Row:
         "compile_s": compile_s,
         "bytes_per_env": state_bytes / settings.num_envs,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
-        "device": jax.devices()[0].device_kind,
-    }
+    } | process
 
 
 def cases(whats: list[str], batches: list[int] | None, devices: str, quick: bool) -> list[Row]:

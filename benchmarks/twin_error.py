@@ -18,6 +18,7 @@ times are summed. The plans have the actor as their base, and differ in the load
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Callable
 from functools import partial
@@ -31,18 +32,17 @@ import numpy as np
 from flax import struct
 from harness import Row, print_table, processor, versions
 from jax.flatten_util import ravel_pytree
-from jaxcec.agents.act import Choice, choose, prefer, promise
 
-from jaxcec.agents.checkpoint import PRETRAINED, load_policy
-from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.ddpg import AgentParams
-from jaxcec.agents.features import Features, encode
-from jaxcec.agents.forecast import FRAMES, LoadForecast, foresee
-from jaxcec.agents.networks import Actor, RelaxedAction, flat_input, relax
+from jaxcec.agents import PRETRAINED, AgentConfig, AgentParams, Choice, Features, encode, load_policy
+from jaxcec.agents.ddpg import DDPG
+from jaxcec.agents.dtdrlmo import DTDRLMO
+from jaxcec.agents.forecast import FRAMES, LoadForecast, predict_load
+from jaxcec.agents.networks import flat_features
 from jaxcec.agents.twin import predict
+from jaxcec.agents.types import RelaxedAction
 from jaxcec.env import HISTORY, CECEnv, EnvParams, EnvState, expected_completions, known_world
 from jaxcec.evaluation import bootstrap_mean, episode_keys
-from jaxcec.policies import Forecast, PlanConfig, as_now
+from jaxcec.policies import Forecast, as_now
 from jaxcec.policies.planning import simulate
 from jaxcec.scenarios import Scenario, make_env
 
@@ -76,7 +76,7 @@ class Player(struct.PyTreeNode):
     def decide(self, state: EnvState) -> Choice:
         """The actor's decision."""
         observation = self.env.observe(KEY, state, None, self.env_params)
-        return choose(self.config, self.params.replace(twin=None), observation, KEY, explore=False)
+        return DDPG(self.config).act(self.params, observation, KEY, explore=False)
 
     def follow(self, _: Any, state: EnvState) -> EnvState:
         """The state after the actor's decision, as the body of a loop."""
@@ -98,7 +98,7 @@ def trajectories(player: Player, keys: chex.PRNGKey) -> tuple[Features, RelaxedA
     return jax.vmap(lambda key: jax.lax.scan(step, player.begin(key), length=most)[1])(keys)
 
 
-def windows(features: Features, action: RelaxedAction, active: chex.Array, horizon: int) -> tuple:
+def windows(features: Features, action: RelaxedAction, active: chex.Array, *, horizon: int) -> tuple:
     """Features before and after every `horizon` decisions of one episode, (n, ...), and the list of those actions."""
     episode, first = np.nonzero(np.asarray(active)[:, horizon:])
 
@@ -112,10 +112,10 @@ def fit_linear(before: Features, after: Features, action: RelaxedAction) -> Mode
     """Ridge regression of the change of all features on the features, the chosen node and 1, over (n, ...)."""
 
     def inputs(features: Features, action: RelaxedAction) -> chex.Array:
-        return flat_input(features, action.nodes, jnp.ones((action.nodes.shape[0], 1)))
+        return flat_features(features, action.nodes, jnp.ones((action.nodes.shape[0], 1)))
 
     known, change = (
-        np.asarray(x, np.float64) for x in (inputs(before, action), flat_input(after) - flat_input(before))
+        np.asarray(x, np.float64) for x in (inputs(before, action), flat_features(after) - flat_features(before))
     )
     # The penalty as further equations: each weight is 0.
     known = np.concatenate([known, np.sqrt(RIDGE) * np.eye(known.shape[1])])
@@ -129,7 +129,7 @@ def transition_rows(models: dict[str, Model], played: tuple) -> list[Row]:
     """The error of each part of the features for each model and horizon."""
     rows = []
     for horizon in HORIZONS:
-        before, after, actions = windows(*played, horizon)
+        before, after, actions = windows(*played, horizon=horizon)
         for name, model in models.items():
             foreseen = before
             for action in actions:
@@ -156,7 +156,8 @@ def forecast_rows(forecast: chex.ArrayTree, load: np.ndarray) -> list[Row]:
 
 def truth(player: Player, state: EnvState) -> chex.Array:
     """(V,) what truly happens after each node is chosen; the higher the better."""
-    preference = prefer(player.config, player.params, player.env.observe(KEY, state, None, player.env_params))
+    observation = player.env.observe(KEY, state, None, player.env_params)
+    preference = DDPG(player.config).preference(player.params, observation)
 
     def of(node: chex.Array) -> chex.Array:
         after = player.env.step_env(KEY, state, preference.action(node), player.env_params)[1]
@@ -171,19 +172,24 @@ def scores(player: Player, forecast: chex.ArrayTree | None, state: EnvState) -> 
     env, config, params = player.env, player.config, player.params
     observation, nodes = env.observe(KEY, state, None, player.env_params), jnp.arange(env.config.num_nodes)
     features = encode(observation)
-    output = Actor(config).apply(params.actor, features)
-    promised = partial(promise, config, params, params.twin, features, relax(config, output))
-    ahead = PlanConfig(nodes.size, config.plan_steps, config.plan_toll)
+    learner = DTDRLMO(config)
+    output = learner.networks.actor(params.actor, features)
+    predicted = partial(learner.predicted_return, params, features, learner.networks.relaxed(output))
+    ahead = dataclasses.replace(config.plan, candidates=nodes.size)
 
     def planned(forecast: Forecast) -> chex.Array:
         world = known_world(state, player.env_params)
-        base = partial(prefer, config, params)
+        base = partial(learner.preference, params)
         tried = simulate(env, world, KEY, config=ahead, prefer=base, forecast=forecast)
         return jnp.zeros(nodes.size).at[tried.nodes].set(-tried.costs)
 
-    found = {"eft": -observation.nodes.finish, "actor": output.nodes, "learned twin": jax.vmap(promised)(nodes)[1]}
+    found = {"eft": -observation.nodes.finish, "actor": output.nodes, "learned twin": jax.vmap(predicted)(nodes)[1]}
     found["plan, load as now"] = planned(as_now)
-    return found if forecast is None else found | {"plan, forecast": planned(partial(foresee, forecast, False))}
+    return (
+        found
+        if forecast is None
+        else found | {"plan, forecast": planned(partial(predict_load, forecast, sampled=False))}
+    )
 
 
 @jax.jit
@@ -215,18 +221,19 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     env, env_params = make_env(Scenario(dataset=arguments.dataset), "test")
     keys = episode_keys(arguments.seed, arguments.episodes)
     observation = jax.eval_shape(env.reset_env, keys[0], env_params)[0]
-    config, params, run = load_policy(arguments.policy, observation)
+    policy = load_policy(arguments.policy, observation)
+    config, params = policy.config, policy.params
     if params.twin is None:
         raise SystemExit(f"{arguments.policy}: {config.algorithm} has no learned twin; name a dtdrlmo policy")
     planner = arguments.plan_policy and load_policy(arguments.plan_policy, observation)
-    forecast = planner[1].forecast if planner else None
+    forecast = planner.params.forecast if planner else None
 
     player = Player(env, config, env_params, params)
     train = player.replace(env_params=make_env(Scenario(dataset=arguments.dataset), "train")[1])
-    before, after, [action] = windows(*trajectories(train, episode_keys(arguments.seed, FITTED)), 1)
+    before, after, [action] = windows(*trajectories(train, episode_keys(arguments.seed, FITTED)), horizon=1)
     played = trajectories(player, keys)
     models: dict[str, Model] = {
-        "twin": lambda features, action: predict(config, params.twin, features, action)[0],
+        "twin": lambda features, action: predict(DTDRLMO(config).networks, params.twin, features, action)[0],
         "linear": fit_linear(before, after, action),
         "nothing changes": lambda features, _: features,
     }
@@ -237,7 +244,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     found, true = judged(player, forecast, keys[decisions[:, 0]], decisions[:, 1])
     agreement = {name: bootstrap_mean(spearman(np.asarray(x), np.asarray(true))) for name, x in found.items()}
     tables["ranks"] = [{"scores": name} | interval._asdict() for name, interval in agreement.items()]
-    return {"policy": run, "plan_policy": planner and planner[2], "tables": tables}
+    return {"policy": policy.origin, "plan_policy": planner and planner.origin, "tables": tables}
 
 
 def main() -> None:

@@ -6,41 +6,43 @@ Williams, Simple statistical gradient-following algorithms for connectionist rei
 
 from __future__ import annotations
 
+from typing import Any
+
+import chex
 import jax
 import jax.numpy as jnp
 
-from jaxcec.agents import LEARNERS, AgentConfig, AgentParams, AgentState, EvolutionConfig, NodeLearner, train
+from jaxcec.agents import LEARNERS, AgentConfig, AgentParams, AgentState, EvolutionConfig, NodeLearner, Report, train
+from jaxcec.agents.features import Features
 from jaxcec.agents.learner import gradient_step, optimiser, weighted_mean
-from jaxcec.agents.networks import actor_output, networks
-from jaxcec.agents.replay import newest
+from jaxcec.agents.replay import Replay, newest
 from jaxcec.scenarios import Scenario, make_env
-
-STEPS = 16  # decisions in every environment between updates
 
 
 class Reinforce(NodeLearner):
     """Monte-Carlo policy gradient on the scores of the nodes."""
 
-    def steps_per_update(self, config):
-        return STEPS
+    steps_per_update = 16  # decisions in every environment between updates
 
-    def replay_size(self, config, num_envs):
-        return STEPS * num_envs
+    def replay_size(self, num_envs: int) -> int:
+        return self.steps_per_update * num_envs
 
-    def init_params(self, config, key, features):
-        return AgentParams(actor=networks(config).actor.init(key, config, features))
+    def init_params(self, key: chex.PRNGKey, features: Features) -> AgentParams:
+        return AgentParams(actor=self.networks.init_actor(key, features))
 
-    def init(self, config, params):
-        state = optimiser(config.actor_learning_rate).init(params.actor)
+    def init(self, params: AgentParams) -> AgentState:
+        state = optimiser(self.config.actor_learning_rate).init(params.actor)
         return AgentState(params=params, target=AgentParams(), optimisers={"actor": state})
 
-    def scores(self, config, params, features):
-        return actor_output(config, params.actor, features).nodes
+    def scores(self, params: AgentParams, features: Features) -> chex.Array:
+        return self.networks.actor(params.actor, features).nodes
 
-    def update(self, config, agent, replay, next_features, key):
-        steps = newest(replay, STEPS)  # (STEPS, num_envs, ...)
+    def update(
+        self, agent: AgentState, replay: Replay, next_features: Features, key: chex.PRNGKey
+    ) -> tuple[AgentState, dict[str, Any]]:
+        steps = newest(replay, self.steps_per_update)  # (16, num_envs, ...)
 
-        def backward(later, step):
+        def backward(later: chex.Array, step: tuple[chex.Array, chex.Array]) -> tuple[chex.Array, chex.Array]:
             reward, discount = step
             total = reward + discount * later
             return total, total
@@ -48,34 +50,36 @@ class Reinforce(NodeLearner):
         start = jnp.zeros_like(steps.reward[0])
         returns = jax.lax.scan(backward, start, (steps.reward, steps.discount), reverse=True)[1]
 
-        def loss(actor):
-            log_probs = jax.nn.log_softmax(actor_output(config, actor, steps.features).nodes)
+        def loss(actor: chex.ArrayTree) -> tuple[chex.Array, dict[str, Any]]:
+            log_probs = jax.nn.log_softmax(self.networks.actor(actor, steps.features).nodes)
             chosen = jnp.take_along_axis(log_probs, steps.node[..., None], axis=-1)[..., 0]
             value = -weighted_mean((returns - returns.mean()) * chosen, steps.weight)
             return value, {"actor_loss": value}
 
         actor, state, metrics = gradient_step(
-            loss, agent.params.actor, agent.optimisers["actor"], config.actor_learning_rate
+            loss, agent.params.actor, agent.optimisers["actor"], self.config.actor_learning_rate
         )
         return agent.replace(params=agent.params.replace(actor=actor), optimisers={"actor": state}), metrics
 
 
-LEARNERS["reinforce"] = Reinforce()
+LEARNERS["reinforce"] = Reinforce
 
 
-def main(total_decisions: int = 60_000) -> list[float]:
-    """Train on small services; the mean ACT of the validation episodes, s, as training goes on."""
+def main(total_decisions: int = 100_000) -> list[float]:
+    """Train on small services from untrained prices; mean ACT of the validation episodes, s, as training goes on."""
     env, params = make_env(Scenario(num_services=3, max_microservices=6, reward="expected-act"), "train")
     config = AgentConfig(
         algorithm="reinforce",
+        network="flat",
         actor_learning_rate=1e-3,
         warmup_steps=2,
         evolution=EvolutionConfig(generations=0),
     )
-    acts = []
+    acts: list[float] = []
 
-    def callback(report):
-        acts.extend(report.metrics[name] for name in ("validation_act",) if name in report.metrics)
+    def callback(report: Report) -> None:
+        if "validation_act" in report.metrics:
+            acts.append(float(report.metrics["validation_act"] or 0.0))
 
     key = jax.random.key(0)
     train(env, params, config, num_envs=64, total_decisions=total_decisions, key=key, callback=callback)

@@ -19,7 +19,7 @@ ALLOWED = {
     "scenarios": {"env"},
     "policies": {"env"},
     "evaluation": {"env", "policies", "files"},
-    "agents": {"env", "policies", "evaluation", "files"},
+    "agents": {"env", "policies", "evaluation", "files", "mapping"},
     "adapters": {"env", "make", "registered_envs"},
     "experiments": {"env", "policies", "scenarios", "evaluation", "files"},
 }

@@ -23,8 +23,7 @@ def _static(default: Any) -> Any:
     return struct.field(pytree_node=False, default=default)
 
 
-@struct.dataclass
-class EvolutionConfig:
+class EvolutionConfig(struct.PyTreeNode):
     """The evolution strategy that sets the first prices (`agents.evolution`)."""
 
     generations: int = _static(50)  # before gradients are used; 0 starts from the prices of a rule
@@ -36,8 +35,7 @@ class EvolutionConfig:
         check_least("agent.evolution", self, generations=0, pairs=1, spread=1)
 
 
-@struct.dataclass
-class TwinConfig:
+class TwinConfig(struct.PyTreeNode):
     """The learned digital twin of dtdrlmo (Algorithm 1) and how decisions use it (Algorithm 2, lines 9 and 10)."""
 
     learning_rate: float = 1e-3
@@ -52,8 +50,7 @@ class TwinConfig:
         check_share("agent.twin", self, "score", "reward")
 
 
-@struct.dataclass
-class PPOConfig:
+class PPOConfig(struct.PyTreeNode):
     """Settings of PPO alone."""
 
     rollout_steps: int = _static(16)  # decisions in every environment between updates, and minibatches per epoch
@@ -68,8 +65,7 @@ class PPOConfig:
         check_share("agent.ppo", self, "gae_lambda")
 
 
-@struct.dataclass
-class AgentConfig:
+class AgentConfig(struct.PyTreeNode):
     """The learner, its networks, and how it is trained.
 
     Raises:

@@ -22,8 +22,7 @@ from jax.sharding import Mesh
 
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.features import encode
-from jaxcec.agents.layers import PRICES, Prices
-from jaxcec.agents.per_node import priced
+from jaxcec.agents.networks import PRICES, Prices, priced
 from jaxcec.agents.sharding import constrain_leading_axis
 from jaxcec.agents.types import AgentState
 from jaxcec.env import Action, CECEnv, EnvParams, EnvState, any_undecided

@@ -13,8 +13,7 @@ import optax
 
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.features import Features, encode
-from jaxcec.agents.layers import full_flow
-from jaxcec.agents.networks import q_value
+from jaxcec.agents.networks import Networks, full_flow
 from jaxcec.agents.replay import Replay, sample
 from jaxcec.agents.types import AgentState, Choice, Metrics, RelaxedAction, Transition
 from jaxcec.env import Action, CECEnv, EnvParams, Observation, World
@@ -22,33 +21,35 @@ from jaxcec.env import Action, CECEnv, EnvParams, Observation, World
 _GRADIENT_NORM = 10.0  # gradients are clipped to it
 
 Act = Callable[[Any, Observation, World, chex.PRNGKey], Action]  # (params, observation, known world, key)
-Learn = Callable[[AgentConfig, AgentState, Transition, Transition], tuple[AgentState, Metrics]]  # see `DDPG.learn`
+Loss = Callable[[chex.ArrayTree], tuple[chex.Array, Metrics]]
 
 
 class Learner(abc.ABC):
-    """One learning algorithm: `init`, `act`, `update`. It holds nothing; settings and parameters come with each call.
+    """One learning algorithm with its settings: `init`, `act`, `update`. Parameters and buffers are arguments.
 
     A learner of one's own is a subclass with an entry in `jaxcec.agents.LEARNERS`; training, validation, checkpoints
     and evaluation then work with it.
+
+    Raises:
+        ValueError: the settings do not suit the algorithm.
     """
 
-    def check(self, config: AgentConfig) -> None:  # noqa: B027  # most algorithms accept all settings
-        """Raise ValueError for settings that do not suit the algorithm."""
+    reward_share: chex.Numeric = 0.0  # share of `Choice.twin_reward` in the training reward
+    steps_per_update: int = 1  # decisions in every environment before each update
 
-    def steps_per_update(self, config: AgentConfig) -> int:
-        """Decisions in every environment before each call of `update`."""
-        return 1
+    def __init__(self, config: AgentConfig):
+        self.config, self.networks = config, Networks(config)
 
-    def replay_size(self, config: AgentConfig, num_envs: int) -> int:
+    def replay_size(self, num_envs: int) -> int:
         """Transitions that the replay buffer holds."""
-        return config.replay_size
+        return self.config.replay_size
 
     @abc.abstractmethod
-    def init_params(self, config: AgentConfig, key: chex.PRNGKey, features: Features) -> Any:
+    def init_params(self, key: chex.PRNGKey, features: Features) -> Any:
         """New parameters for features of these shapes."""
 
     @abc.abstractmethod
-    def init(self, config: AgentConfig, params: Any) -> AgentState:
+    def init(self, params: Any) -> AgentState:
         """The learner's state at the beginning: parameters, targets, optimisers (Algorithm 2, lines 1-3)."""
 
     def fit_to_banks(self, params: Any, env_params: EnvParams, key: chex.PRNGKey) -> Any:
@@ -56,19 +57,16 @@ class Learner(abc.ABC):
         return params
 
     @abc.abstractmethod
-    def act(
-        self, config: AgentConfig, params: Any, observation: Observation, key: chex.PRNGKey, *, explore: bool
-    ) -> Choice:
+    def act(self, params: Any, observation: Observation, key: chex.PRNGKey, *, explore: bool) -> Choice:
         """Choose for one unbatched observation, with exploration noise or without."""
 
     @abc.abstractmethod
     def update(
-        self, config: AgentConfig, agent: AgentState, replay: Replay, next_features: Features, key: chex.PRNGKey
+        self, agent: AgentState, replay: Replay, next_features: Features, key: chex.PRNGKey
     ) -> tuple[AgentState, Metrics]:
         """Learn from the replay buffer.
 
         Args:
-            config: the settings.
             agent: the learner's state.
             replay: all stored steps; the newest `steps_per_update` of every environment are new.
             next_features: (num_envs, ...) of the states after the newest steps.
@@ -78,44 +76,96 @@ class Learner(abc.ABC):
             The new state, and the metrics of this update, () each.
         """
 
-    def reward_share(self, config: AgentConfig) -> chex.Numeric:
-        """Share of `Choice.twin_reward` in the training reward; the environment's reward has the rest."""
-        return 0.0
-
     def acting_params(self, agent: AgentState) -> Any:
         """The parameters to act with after training."""
         return agent.params
 
-    def policy(self, config: AgentConfig, env: CECEnv) -> Act:
+    def policy(self, env: CECEnv) -> Act:
         """The trained policy as a function of parameters, observation, known world, and key."""
-        del env
-        return lambda params, observation, _, key: self.act(config, params, observation, key, explore=False).action
+        return lambda params, observation, _, key: self.act(params, observation, key, explore=False).action
+
+    def choice(
+        self, features: Features, action: RelaxedAction, node: chex.Array, *, twin_reward: chex.Numeric = 0.0
+    ) -> Choice:
+        """The choice of a () node, with its eta and eps of a (V,) action, and the twin's reward, s."""
+        node, bandwidth, hold = node.astype(jnp.int32), action.bandwidth[node], action.hold[node]
+        executed = Action(host=node, bandwidth=bandwidth, hold=hold * self.config.max_hold)
+        return Choice(executed, features, node, bandwidth, hold, jnp.float32(twin_reward))
+
+    def explore(self, scores: chex.Array, action: RelaxedAction, key: chex.PRNGKey) -> tuple[chex.Array, RelaxedAction]:
+        """Gumbel noise on the (V,) scores of the nodes, and with `learn_flow` sometimes a random eta or eps.
+
+        Eta and eps are drawn from their whole range: with noise around the actor's values the critic would extrapolate
+        over the rest of the range, the actor would follow it there, and holds would drift to their bound.
+        """
+        key_nodes, key_bandwidth, key_hold = jax.random.split(key, 3)
+
+        def sometimes_uniform(value: chex.Array, key: chex.PRNGKey) -> chex.Array:
+            key_when, key_value = jax.random.split(key)
+            drawn = jax.random.uniform(key_value, value.shape)
+            return jnp.where(jax.random.bernoulli(key_when, self.config.flow_exploration), drawn, value)
+
+        scores = scores + self.config.exploration * jax.random.gumbel(key_nodes, scores.shape)
+        if not self.config.learn_flow:
+            return scores, action
+        bandwidth = sometimes_uniform(action.bandwidth, key_bandwidth)
+        return scores, action.replace(bandwidth=bandwidth, hold=sometimes_uniform(action.hold, key_hold))
+
+    def bellman_error(self, critic: chex.ArrayTree, batch: Transition, bootstrap: chex.Array) -> chex.Array:
+        """() mean square error of Q of the executed actions, given the (batch,) values of the next states.
+
+        Truncated transitions have no weight.
+        """
+        target = jax.lax.stop_gradient(batch.reward + batch.discount * bootstrap)
+        value = self.networks.q(critic, batch.features, executed_action(batch))
+        return weighted_mean(jnp.square(target - value), batch.weight)
+
+
+class ReplayLearner(Learner):
+    """An algorithm that makes `updates_per_step` updates, each on newly drawn transitions, after every decision."""
+
+    @abc.abstractmethod
+    def learn(self, agent: AgentState, batch: Transition, single: Transition) -> tuple[AgentState, Metrics]:
+        """One update, on transitions over `return_steps` decisions and on others over one decision."""
+
+    def update(
+        self, agent: AgentState, replay: Replay, next_features: Features, key: chex.PRNGKey
+    ) -> tuple[AgentState, Metrics]:
+        """All updates; the metrics are means over them."""
+
+        def one_update(agent: AgentState, key: chex.PRNGKey) -> tuple[AgentState, Metrics]:
+            batch, single = (
+                sample(replay, key_batch, size=self.config.batch_size, steps=steps)
+                for key_batch, steps in zip(jax.random.split(key), (self.config.return_steps, 1), strict=True)
+            )
+            return self.learn(agent, batch, single)
+
+        agent, metrics = jax.lax.scan(one_update, agent, jax.random.split(key, self.config.updates_per_step))
+        return agent, jax.tree.map(jnp.mean, metrics)
 
 
 class NodeLearner(Learner):
     """An algorithm that scores the nodes and chooses among them, at full bandwidth and without a hold."""
 
-    @abc.abstractmethod
-    def scores(self, config: AgentConfig, params: Any, features: Features) -> chex.Array:
-        """Scores of the nodes, (..., V): logits of the policy that exploration samples from."""
-
-    def check(self, config: AgentConfig) -> None:
-        """Eta and eps cannot be learned."""
+    def __init__(self, config: AgentConfig):
+        super().__init__(config)
         if config.learn_flow:
             raise ValueError(
                 f"agent.learn_flow: got True; must be False for {config.algorithm}, which chooses nodes alone"
             )
 
-    def act(
-        self, config: AgentConfig, params: Any, observation: Observation, key: chex.PRNGKey, *, explore: bool
-    ) -> Choice:
+    @abc.abstractmethod
+    def scores(self, params: Any, features: Features) -> chex.Array:
+        """Scores of the nodes, (..., V): logits of the policy that exploration samples from."""
+
+    def act(self, params: Any, observation: Observation, key: chex.PRNGKey, *, explore: bool) -> Choice:
         """The node of the highest score."""
         features = encode(observation)
-        scores = self.scores(config, params, features)
+        scores = self.scores(params, features)
         action = full_flow(jax.nn.softmax(scores))
         if explore:
-            scores, action = with_exploration(config, scores, action, key)
-        return choice_of(config, features, action, node=jnp.argmax(scores), twin_reward=jnp.float32(0.0))
+            scores, action = self.explore(scores, action, key)
+        return self.choice(features, action, jnp.argmax(scores))
 
 
 def optimiser(learning_rate: chex.Numeric) -> optax.GradientTransformation:
@@ -124,10 +174,7 @@ def optimiser(learning_rate: chex.Numeric) -> optax.GradientTransformation:
 
 
 def gradient_step(
-    loss: Callable[[chex.ArrayTree], tuple[chex.Array, Metrics]],
-    params: chex.ArrayTree,
-    state: optax.OptState,
-    learning_rate: chex.Numeric,
+    loss: Loss, params: chex.ArrayTree, state: optax.OptState, learning_rate: chex.Numeric
 ) -> tuple[chex.ArrayTree, optax.OptState, Metrics]:
     """One step of `optimiser` down a loss that also returns metrics."""
     grads, metrics = jax.grad(loss, has_aux=True)(params)
@@ -140,77 +187,12 @@ def weighted_mean(x: chex.Array, weight: chex.Array) -> chex.Array:
     return jnp.sum(weight * x) / jnp.maximum(jnp.sum(weight), 1.0)
 
 
-def with_exploration(
-    config: AgentConfig, scores: chex.Array, action: RelaxedAction, key: chex.PRNGKey
-) -> tuple[chex.Array, RelaxedAction]:
-    """Gumbel noise on the (V,) scores of the nodes, and with `learn_flow` sometimes a random eta or eps.
-
-    Eta and eps are drawn from their whole range: with noise around the actor's values the critic would extrapolate over
-    the rest of the range, the actor would follow it there, and holds would drift to their bound.
-    """
-    key_nodes, key_bandwidth, key_hold = jax.random.split(key, 3)
-
-    def sometimes_uniform(value: chex.Array, key: chex.PRNGKey) -> chex.Array:
-        key_when, key_value = jax.random.split(key)
-        drawn = jax.random.uniform(key_value, value.shape)
-        return jnp.where(jax.random.bernoulli(key_when, config.flow_exploration), drawn, value)
-
-    scores = scores + config.exploration * jax.random.gumbel(key_nodes, scores.shape)
-    if not config.learn_flow:
-        return scores, action
-    return scores, action.replace(
-        bandwidth=sometimes_uniform(action.bandwidth, key_bandwidth), hold=sometimes_uniform(action.hold, key_hold)
-    )
-
-
-def choice_of(
-    config: AgentConfig, features: Features, action: RelaxedAction, *, node: chex.Array, twin_reward: chex.Array
-) -> Choice:
-    """The choice of a node with its eta and eps.
-
-    Args:
-        config: the settings, for `max_hold`.
-        features: of the state.
-        action: (V,) with eta and eps of every node.
-        node: () the chosen one.
-        twin_reward: () s, Eq. 17; 0 without a learned twin.
-    """
-    bandwidth, hold = action.bandwidth[node], action.hold[node]
-    executed = Action(host=node.astype(jnp.int32), bandwidth=bandwidth, hold=hold * config.max_hold)
-    return Choice(executed, features, node.astype(jnp.int32), bandwidth, hold, twin_reward)
-
-
-def update_from_replay(
-    config: AgentConfig, agent: AgentState, replay: Replay, key: chex.PRNGKey, learn: Learn
-) -> tuple[AgentState, Metrics]:
-    """`updates_per_step` updates, each on newly drawn transitions; the metrics are means over them."""
-
-    def one_update(agent: AgentState, key: chex.PRNGKey) -> tuple[AgentState, Metrics]:
-        batch, single = (
-            sample(replay, key_batch, size=config.batch_size, steps=steps)
-            for key_batch, steps in zip(jax.random.split(key), (config.return_steps, 1), strict=True)
-        )
-        return learn(config, agent, batch, single)
-
-    agent, metrics = jax.lax.scan(one_update, agent, jax.random.split(key, config.updates_per_step))
-    return agent, jax.tree.map(jnp.mean, metrics)
-
-
-def executed_action(batch: Transition, num_nodes: int) -> RelaxedAction:
+def executed_action(batch: Transition) -> RelaxedAction:
     """Executed decisions in relaxed form: all weight on the chosen node."""
+    num_nodes = batch.features.nodes.shape[-2]
     shape = (*batch.node.shape, num_nodes)
     return RelaxedAction(
         nodes=jax.nn.one_hot(batch.node, num_nodes),
         bandwidth=jnp.broadcast_to(batch.bandwidth[..., None], shape),
         hold=jnp.broadcast_to(batch.hold[..., None], shape),
     )
-
-
-def bellman_error(config: AgentConfig, critic: chex.ArrayTree, batch: Transition, bootstrap: chex.Array) -> chex.Array:
-    """() mean square error of Q of the executed actions, given the (batch,) values of the next states.
-
-    Truncated transitions have no weight.
-    """
-    target = jax.lax.stop_gradient(batch.reward + batch.discount * bootstrap)
-    value = q_value(config, critic, batch.features, executed_action(batch, batch.features.nodes.shape[-2]))
-    return weighted_mean(jnp.square(target - value), batch.weight)

@@ -13,12 +13,12 @@ from jaxcec.agents.learner import Act, Learner
 from jaxcec.agents.ppo import PPO
 from jaxcec.env import CECEnv
 
-LEARNERS: dict[str, Learner] = {  # by the name that `AgentConfig.algorithm` gives; others may be added
-    "dtdrlmo-plan": DTDRLMOPlan(),
-    "dtdrlmo": DTDRLMO(),
-    "ddpg": DDPG(),
-    "ppo": PPO(),
-    "dqn": DQN(),
+LEARNERS: dict[str, type[Learner]] = {  # by the name that `AgentConfig.algorithm` gives; others may be added
+    "dtdrlmo-plan": DTDRLMOPlan,
+    "dtdrlmo": DTDRLMO,
+    "ddpg": DDPG,
+    "ppo": PPO,
+    "dqn": DQN,
 }
 
 
@@ -30,12 +30,10 @@ def learner_for(config: AgentConfig) -> Learner:
     """
     if config.algorithm not in LEARNERS:
         raise ValueError(f"agent.algorithm: got {config.algorithm!r}; must be one of {', '.join(LEARNERS)}")
-    learner = LEARNERS[config.algorithm]
-    learner.check(config)
-    return learner
+    return LEARNERS[config.algorithm](config)
 
 
 @functools.cache  # one function per config and environment, so that its compiled programs are found again
 def policy_function(config: AgentConfig, env: CECEnv) -> Act:
     """A trained policy as a function of its parameters, for plain (hashable) settings."""
-    return learner_for(config).policy(config, env)
+    return learner_for(config).policy(env)

@@ -1,10 +1,14 @@
-"""Actor, critic, value and transition model in two forms, `per_node` and `flat`, and how they are evaluated.
+"""Actor, critic, value and transition model, each in two forms.
 
-The discrete choice of a node is relaxed to a point of the simplex: see `types.RelaxedAction` and docs/learning.md.
+`per-node` shares one scorer among all nodes: it depends neither on their order nor on their number, and its scores are
+minus the priced costs of each node plus a small network's correction. `flat` reads all features as one vector, as the
+paper's networks do, and learns each node separately. The discrete choice of a node is relaxed to a point of the
+simplex: see `types.RelaxedAction` and docs/learning.md.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import chex
@@ -12,75 +16,265 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxcec.agents import flat, per_node
 from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.features import COSTS, Features
-from jaxcec.agents.layers import PRICES, Prices, full_flow
+from jaxcec.agents.features import COSTS, Features, costs, load_context, mean_link
 from jaxcec.agents.types import ActorOutput, RelaxedAction
 
+PRICES = "prices"  # name of the submodule `Prices` in every network that has one
+_FULL_BANDWIDTH = 4.0  # initial logit of eta (0.98)
+_NO_HOLD = -6.0  # initial logit of eps / max_hold (0.0025)
 _LEAST_DELAY_PRICE = 0.2
+_FIRST_PRICES = dict.fromkeys(COSTS, 0.0) | {"behind": 1.0, "ahead": 0.5}
 
 
-class Networks(NamedTuple):
-    """One form of all networks. Modules hold nothing: the settings come with each call."""
+class MLP(nn.Module):
+    """Hidden layers with ReLU, then a linear layer."""
 
-    actor: nn.Module  # (config, features) -> ActorOutput
-    critic: nn.Module  # (config, features, action) -> (...) scaled return
-    value: nn.Module  # (config, features) -> (...) scaled return
-    transition: nn.Module  # (config, features, action) -> change of the features
+    hidden: tuple[int, ...]
+    outputs: int
+    last_scale: float = 1.0  # scale of the last layer's initial weights
+
+    @nn.compact
+    def __call__(self, x: chex.Array) -> chex.Array:
+        for units in self.hidden:
+            x = nn.relu(nn.Dense(units)(x))
+        init = nn.initializers.variance_scaling(self.last_scale, "fan_in", "truncated_normal")
+        return nn.Dense(self.outputs, kernel_init=init)(x)
 
 
-NETWORKS = {
-    "per-node": Networks(per_node.Actor(), per_node.Critic(), per_node.Value(), per_node.TransitionModel()),
-    "flat": Networks(flat.Actor(), flat.Critic(), flat.Value(), flat.TransitionModel()),
+class RowMLP(nn.Module):
+    """One MLP applied to every row together with a vector that all rows share.
+
+    The shared vector's part of the first layer is computed once.
+    """
+
+    hidden: tuple[int, ...]
+    outputs: int
+    last_scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, rows: chex.Array, shared: chex.Array) -> chex.Array:
+        common = nn.Dense(self.hidden[0], use_bias=False)(shared)
+        x = nn.relu(nn.Dense(self.hidden[0])(rows) + common[..., None, :])
+        return MLP(self.hidden[1:], self.outputs, self.last_scale)(x)
+
+
+class Prices(nn.Module):
+    """The price of each of COSTS, (..., 6), s per s.
+
+    Prices are linear in `load_context`, so they can rise with the load. They begin as the constants of a rule that
+    needs no learning: the earliest finish, plus half of the critical path that follows.
+    """
+
+    @nn.compact
+    def __call__(self, features: Features) -> chex.Array:
+        first = nn.initializers.constant(jnp.array([_FIRST_PRICES[name] for name in COSTS]))
+        return nn.Dense(len(COSTS), kernel_init=nn.initializers.zeros, bias_init=first)(load_context(features))
+
+
+class PerNodeActor(nn.Module):
+    """mu of Eq. 18. Scores are values in units of `entropy`: what a softmax with that weight on its entropy prefers."""
+
+    @nn.compact
+    def __call__(self, config: AgentConfig, features: Features) -> ActorOutput:
+        out = RowMLP(config.hidden, 3, last_scale=0.01)(features.nodes, _shared(features))
+        cost = priced(config, Prices(name=PRICES)(features), features)
+        out = out.at[..., 0].add(-cost * inverse_entropy(config))
+        return _actor_output(out)
+
+
+class PerNodeCritic(nn.Module):
+    """Q of Eq. 22, linear in the distribution over nodes: the expected value of the choice."""
+
+    @nn.compact
+    def __call__(self, config: AgentConfig, features: Features, action: RelaxedAction) -> chex.Array:
+        rows = jnp.concatenate([features.nodes, jnp.stack([action.bandwidth, action.hold], axis=-1)], axis=-1)
+        values = RowMLP(config.hidden, 1, last_scale=0.01)(rows, _shared(features))[..., 0]
+        values = values - priced(config, Prices(name=PRICES)(features), features)
+        values = values + MLP(config.hidden, 1)(_shared(features))
+        return jnp.sum(action.nodes * values, axis=-1)
+
+
+class PerNodeValue(nn.Module):
+    """V of a state, (...) scaled reward."""
+
+    @nn.compact
+    def __call__(self, config: AgentConfig, features: Features) -> chex.Array:
+        return MLP(config.hidden, 1)(_shared(features))[..., 0]
+
+
+class PerNodeTransition(nn.Module):
+    """f_s of Eq. 16: the change of the features until the next decision."""
+
+    @nn.compact
+    def __call__(self, config: AgentConfig, features: Features, action: RelaxedAction) -> Features:
+        hidden = config.hidden
+        parts = [features.context, features.nodes.mean(-2), chosen_row(features, action), *expected_flow(action)]
+        summary = jnp.concatenate(parts, axis=-1)
+        nodes = jnp.concatenate([features.nodes, action.nodes[..., None]], axis=-1)
+        return Features(
+            nodes=RowMLP(hidden, features.nodes.shape[-1], last_scale=0.01)(nodes, summary),
+            links=RowMLP(hidden[:1], features.links.shape[-1], last_scale=0.01)(features.links, summary),
+            context=MLP(hidden, features.context.shape[-1], last_scale=0.01)(summary),
+        )
+
+
+class FlatActor(nn.Module):
+    """mu of Eq. 18."""
+
+    @nn.compact
+    def __call__(self, config: AgentConfig, features: Features) -> ActorOutput:
+        num_nodes = features.nodes.shape[-2]
+        out = MLP(config.hidden, 3 * num_nodes, last_scale=0.01)(flat_features(features))
+        return _actor_output(out.reshape((*out.shape[:-1], num_nodes, 3)))
+
+
+class FlatCritic(nn.Module):
+    """Q of Eq. 22."""
+
+    @nn.compact
+    def __call__(self, config: AgentConfig, features: Features, action: RelaxedAction) -> chex.Array:
+        return MLP(config.hidden, 1)(flat_features(features, action.nodes, *expected_flow(action)))[..., 0]
+
+
+class FlatValue(nn.Module):
+    """V of a state, (...) scaled reward."""
+
+    @nn.compact
+    def __call__(self, config: AgentConfig, features: Features) -> chex.Array:
+        return MLP(config.hidden, 1)(flat_features(features))[..., 0]
+
+
+class FlatTransition(nn.Module):
+    """f_s of Eq. 16: the change of the features until the next decision."""
+
+    @nn.compact
+    def __call__(self, config: AgentConfig, features: Features, action: RelaxedAction) -> Features:
+        leaves, structure = jax.tree.flatten(features)
+        shapes = [leaf.shape[features.context.ndim - 1 :] for leaf in leaves]
+        sizes = [math.prod(shape) for shape in shapes]
+        inputs = flat_features(features, action.nodes, *expected_flow(action))
+        out = MLP(config.hidden, sum(sizes), last_scale=0.01)(inputs)
+        parts = jnp.split(out, [sizes[0], sizes[0] + sizes[1]], axis=-1)
+        return jax.tree.unflatten(structure, [p.reshape(x.shape) for p, x in zip(parts, leaves, strict=True)])
+
+
+class Form(NamedTuple):
+    """One form of all networks. The modules hold nothing: the settings come with each call."""
+
+    actor: nn.Module
+    critic: nn.Module
+    value: nn.Module
+    transition: nn.Module
+
+
+FORMS = {
+    "per-node": Form(PerNodeActor(), PerNodeCritic(), PerNodeValue(), PerNodeTransition()),
+    "flat": Form(FlatActor(), FlatCritic(), FlatValue(), FlatTransition()),
 }
 
 
-def networks(config: AgentConfig) -> Networks:
-    """The form of networks that the settings name."""
-    return NETWORKS[config.network]
+class Networks:
+    """The networks of some settings, as functions of their parameters. All inputs may have leading batch axes."""
+
+    def __init__(self, config: AgentConfig):
+        self.config, self.form = config, FORMS[config.network]
+
+    def init_actor(self, key: chex.PRNGKey, features: Features) -> chex.ArrayTree:
+        """New parameters for features of these shapes, as with all that follow."""
+        return self.form.actor.init(key, self.config, features)
+
+    def init_critic(self, key: chex.PRNGKey, features: Features) -> chex.ArrayTree:
+        """Of Q."""
+        return self.form.critic.init(key, self.config, features, uniform_action(features))
+
+    def init_value(self, key: chex.PRNGKey, features: Features) -> chex.ArrayTree:
+        """Of V."""
+        return self.form.value.init(key, self.config, features)
+
+    def init_transition(self, key: chex.PRNGKey, features: Features) -> chex.ArrayTree:
+        """Of the transition model."""
+        return self.form.transition.init(key, self.config, features, uniform_action(features))
+
+    def actor(self, actor: chex.ArrayTree, features: Features) -> ActorOutput:
+        """Scores, eta and eps of every node before noise, softmax and sigmoid."""
+        return self.form.actor.apply(actor, self.config, features)
+
+    def relaxed(self, output: ActorOutput) -> RelaxedAction:
+        """The relaxed action of an actor's output."""
+        if not self.config.learn_flow:
+            return full_flow(jax.nn.softmax(output.nodes))
+        bandwidth, hold = jax.nn.sigmoid(output.bandwidth), jax.nn.sigmoid(output.hold)
+        return RelaxedAction(nodes=jax.nn.softmax(output.nodes), bandwidth=bandwidth, hold=hold)
+
+    def act(self, actor: chex.ArrayTree, features: Features) -> RelaxedAction:
+        """The actor's relaxed action."""
+        return self.relaxed(self.actor(actor, features))
+
+    def q(self, critic: chex.ArrayTree, features: Features, action: RelaxedAction) -> chex.Array:
+        """Q of a relaxed action, (...) scaled reward."""
+        return self.form.critic.apply(critic, self.config, features, action)
+
+    def q_of_nodes(self, critic: chex.ArrayTree, features: Features) -> chex.Array:
+        """Q of every node at full bandwidth and without a hold, (..., V) scaled reward."""
+        shape = features.nodes.shape[:-1]
+
+        def value(choice: chex.Array) -> chex.Array:
+            return self.q(critic, features, full_flow(jnp.broadcast_to(choice, shape)))
+
+        # The per-node critic's scorer does not depend on the choice: vmap evaluates it once for all of them.
+        return jax.vmap(value, out_axes=-1)(jnp.eye(shape[-1]))
+
+    def value(self, critic: chex.ArrayTree, features: Features) -> chex.Array:
+        """V of a state, (...) scaled reward."""
+        return self.form.value.apply(critic, self.config, features)
+
+    def change(self, transition: chex.ArrayTree, features: Features, action: RelaxedAction) -> Features:
+        """Change of the features until the next decision, as the transition model predicts it."""
+        return self.form.transition.apply(transition, self.config, features, action)
 
 
-def actor_output(config: AgentConfig, actor: chex.ArrayTree, features: Features) -> ActorOutput:
-    """Scores, eta and eps of every node before noise, softmax and sigmoid."""
-    return networks(config).actor.apply(actor, config, features)
+def uniform_action(features: Features) -> RelaxedAction:
+    """An action for initialising the networks of one unbatched state."""
+    num_nodes = features.nodes.shape[-2]
+    return RelaxedAction(*(jnp.full(num_nodes, 1.0 / num_nodes) for _ in range(3)))
 
 
-def q_value(config: AgentConfig, critic: chex.ArrayTree, features: Features, action: RelaxedAction) -> chex.Array:
-    """Q of a relaxed action, (...) scaled reward."""
-    return networks(config).critic.apply(critic, config, features, action)
+def full_flow(nodes: chex.Array) -> RelaxedAction:
+    """A choice of nodes, (..., V), at full bandwidth and without a hold."""
+    ones = jnp.ones_like(nodes)
+    return RelaxedAction(nodes=nodes, bandwidth=ones, hold=0.0 * ones)
 
 
-def state_value(config: AgentConfig, critic: chex.ArrayTree, features: Features) -> chex.Array:
-    """V of a state, (...) scaled reward."""
-    return networks(config).value.apply(critic, config, features)
+def expected_flow(action: RelaxedAction) -> tuple[chex.Array, chex.Array]:
+    """Expected eta and eps of a relaxed choice, (..., 1) each."""
+    bandwidth = jnp.sum(action.nodes * action.bandwidth, axis=-1, keepdims=True)
+    return bandwidth, jnp.sum(action.nodes * action.hold, axis=-1, keepdims=True)
 
 
-def q_of_nodes(config: AgentConfig, critic: chex.ArrayTree, features: Features) -> chex.Array:
-    """Q of every node at full bandwidth and without a hold, (..., V) scaled reward."""
-    shape = features.nodes.shape[:-1]
-
-    def value(choice: chex.Array) -> chex.Array:
-        return q_value(config, critic, features, full_flow(jnp.broadcast_to(choice, shape)))
-
-    # The per-node critic's scorer does not depend on the choice: vmap evaluates it once for all of them.
-    return jax.vmap(value, out_axes=-1)(jnp.eye(shape[-1]))
+def chosen_row(features: Features, action: RelaxedAction) -> chex.Array:
+    """(..., F): the features of the chosen node, averaged over a relaxed choice."""
+    return jnp.sum(action.nodes[..., None] * features.nodes, axis=-2)
 
 
-def relax(config: AgentConfig, output: ActorOutput) -> RelaxedAction:
-    """The relaxed action of an actor's output."""
-    if not config.learn_flow:
-        return full_flow(jax.nn.softmax(output.nodes))
-    return RelaxedAction(
-        nodes=jax.nn.softmax(output.nodes),
-        bandwidth=jax.nn.sigmoid(output.bandwidth),
-        hold=jax.nn.sigmoid(output.hold),
-    )
+def flat_features(features: Features, *extra: chex.Array) -> chex.Array:
+    """(..., F): all features, and further (..., n) inputs, in one vector."""
+    batch = features.context.shape[:-1]
+    parts = [features.nodes.reshape((*batch, -1)), features.links.reshape((*batch, -1)), features.context, *extra]
+    return jnp.concatenate(parts, axis=-1)
 
 
-def relaxed_action(config: AgentConfig, actor: chex.ArrayTree, features: Features) -> RelaxedAction:
-    """The actor's relaxed action."""
-    return relax(config, actor_output(config, actor, features))
+def priced(config: AgentConfig, prices: chex.Array, features: Features) -> chex.Array:
+    """Cost of each node at given prices, (..., V) in scaled reward."""
+    return config.reward_scale * jnp.sum(prices[..., None, :] * costs(features), axis=-1)
+
+
+def inverse_entropy(config: AgentConfig) -> chex.Array:
+    """() f32, 1 / `entropy`: values times it are in units of `entropy`.
+
+    XLA replaces a division by a constant with this product. Written out, a traced setting gives the same bits.
+    """
+    return 1.0 / jnp.asarray(config.entropy, jnp.float32)
 
 
 def traffic_price(actor: chex.ArrayTree, features: Features) -> chex.Array:
@@ -90,3 +284,12 @@ def traffic_price(actor: chex.ArrayTree, features: Features) -> chex.Array:
     prices = Prices().apply({"params": actor["params"][PRICES]}, features)
     traffic, delay = (prices[..., COSTS.index(name)] for name in ("traffic", "behind"))
     return jnp.maximum(traffic, 0.0) / jnp.maximum(delay, _LEAST_DELAY_PRICE)
+
+
+def _shared(features: Features) -> chex.Array:
+    """(..., F): what a scorer sees in addition to a node's row: context, means over nodes and over links."""
+    return jnp.concatenate([features.context, features.nodes.mean(-2), mean_link(features)], axis=-1)
+
+
+def _actor_output(out: chex.Array) -> ActorOutput:
+    return ActorOutput(out[..., 0], out[..., 1] + _FULL_BANDWIDTH, out[..., 2] + _NO_HOLD)

@@ -32,7 +32,7 @@ from jaxcec.agents.types import AgentState, Choice, Metrics, Step
 from jaxcec.env import CECEnv, EnvParams, EnvState
 from jaxcec.evaluation.rollout import rollout
 
-VALIDATIONS = 8  # in a run, after the first
+CHUNKS = 64  # of a run
 CHUNKS_BETWEEN_VALIDATIONS = 8
 VALIDATION_EPISODES = 64
 
@@ -86,6 +86,7 @@ def train(
     key: chex.PRNGKey,
     callback: Callback | None = None,
     validation_episodes: int = VALIDATION_EPISODES,
+    report_every: int | None = None,
     resume: TrainState | None = None,
     mesh: Mesh | None = None,
 ) -> TrainedPolicy:
@@ -99,7 +100,8 @@ def train(
         total_decisions: over all environments, rounded up to whole chunks.
         key: draws networks, exploration, and the episodes of training and validation.
         callback: called with a `Report` after each generation and each chunk; a true value stops the run.
-        validation_episodes: played without exploration, the same ones each time; 0 skips validation.
+        validation_episodes: played without exploration after every eighth chunk, the same ones each time; 0 for none.
+        report_every: decisions in each environment per chunk, rounded down to whole updates; by default a 64th of all.
         resume: the state of an earlier run with the same arguments, to continue from.
         mesh: the devices that share the environments; None for one device.
 
@@ -112,7 +114,10 @@ def train(
     """
     _check(config, num_envs=num_envs, total_decisions=total_decisions, mesh=mesh)
     keys = validation_keys(key, validation_episodes) if validation_episodes else None
-    run = _Run(env, params, config, num_envs=num_envs, steps=-(-total_decisions // num_envs), keys=keys, mesh=mesh)
+    steps = -(-total_decisions // num_envs)
+    per_update = learner_for(config).steps_per_update
+    chunk = per_update * max(1, (report_every or steps // CHUNKS) // per_update)
+    run = _Run(env, params, config, num_envs=num_envs, steps=steps, chunk=chunk, keys=keys, mesh=mesh)
     state = init_state(env, params, config, key, num_envs=num_envs, mesh=mesh) if resume is None else resume
     for report in run.reports(state):
         state = report.state
@@ -152,7 +157,7 @@ def train_jittable(
         (evolution, key), _ = jax.lax.scan(generation, start, length=config.evolution.generations)
         runner = runner.replace(agent=with_found_prices(runner.agent, evolution), evolution=evolution, key=key)
     runner, _ = warm_up(env, params, config, runner, steps=config.warmup_steps)
-    per_update = learner.steps_per_update(config)
+    per_update = learner.steps_per_update
     steps = max(-(-total_decisions // num_envs) - config.warmup_steps, 0)
     runner, metrics = train_chunk(env, params, config, runner, steps=-(-steps // per_update) * per_update)
     return learner.acting_params(runner.agent), metrics
@@ -222,6 +227,7 @@ class _Run:
     _: dataclasses.KW_ONLY
     num_envs: int
     steps: int  # decisions in each environment
+    chunk: int  # of them, between two reports
     keys: chex.PRNGKey | None  # of the validation episodes
     mesh: Mesh | None
 
@@ -257,15 +263,13 @@ class _Run:
 
     def _chunks(self, state: TrainState) -> Iterator[Report]:
         """Chunks of one length, because each length is compiled; the last one may exceed the run's length a little."""
-        iteration = learner_for(self.config).steps_per_update(self.config)
-        chunk = iteration * max(1, self.steps // (VALIDATIONS * CHUNKS_BETWEEN_VALIDATIONS * iteration))
-        done = int(state.runner.step)
+        done, chunk = int(state.runner.step), self.chunk
         while done < self.steps:
             begin = time.perf_counter()
             runner, metrics = train_chunk(self.env, self.params, self.config, state.runner, steps=chunk, mesh=self.mesh)
             metrics = jax.device_get(metrics)
             seconds = time.perf_counter() - begin
-            _check_finite(metrics["finite"], done, iteration)
+            _check_finite(metrics["finite"], done, learner_for(self.config).steps_per_update)
             done += chunk
             row = summarise(metrics) | {"decisions_per_s": chunk * self.num_envs / seconds}
             due = (done // chunk) % CHUNKS_BETWEEN_VALIDATIONS == 0 or done >= self.steps
@@ -332,12 +336,12 @@ def init_runner(
     features = encode(jax.tree.map(lambda x: x[0], observation))
     number = jnp.float32(0.0)
     example = Step(features, jnp.int32(0), number, number, number, number, number)
-    agent_params = learner.fit_to_banks(learner.init_params(config, key_agent, features), params, key_forecast)
-    agent = learner.init(config, agent_params)
+    agent_params = learner.fit_to_banks(learner.init_params(key_agent, features), params, key_forecast)
+    agent = learner.init(agent_params)
     runner = RunnerState(
         agent=agent,
         evolution=begin(agent) if config.evolution.generations > 0 else None,
-        replay=replay.create(example, num_envs, learner.replay_size(config, num_envs)),
+        replay=replay.create(example, num_envs, learner.replay_size(num_envs)),
         env_state=env_state,
         key=key_run,
         horizon=jax.random.randint(key_horizon, (num_envs,), 1, _longest_horizon(env)),
@@ -362,7 +366,7 @@ def collect(
         # The observation is computed here and not carried: at the end of a step XLA would compute the links' table
         # twice, once to keep it and once within the search for a start, for every node.
         observation = env.observe(key, state, None, params)
-        return learner.act(config, runner.agent.params, observation, key, explore=True)
+        return learner.act(runner.agent.params, observation, key, explore=True)
 
     choice = jax.vmap(decide)(runner.env_state, jax.random.split(key_act, num_envs))
     shared = jax.tree.map(lambda _: None, params).replace(max_steps_in_episode=0)
@@ -372,7 +376,7 @@ def collect(
         choice.action,
         params.replace(max_steps_in_episode=jnp.minimum(params.max_steps_in_episode, runner.horizon)),
     )
-    share = learner.reward_share(config)
+    share = learner.reward_share
     step = Step(
         features=choice.features,
         node=choice.node,
@@ -407,11 +411,11 @@ def update_step(
     If a parameter or a metric is not finite afterwards, the agent stays as it was, and the metric `finite` is 0.
     """
     learner = learner_for(config)
-    steps = learner.steps_per_update(config)
+    steps = learner.steps_per_update
     after, metrics = jax.lax.scan(partial(collect, env, params, config), runner, None, length=steps)
     key, key_update = jax.random.split(after.key)
     next_features = jax.vmap(lambda state: encode(env.observe(key, state, None, params)))(after.env_state)
-    agent, losses = learner.update(config, runner.agent, after.replay, next_features, key_update)
+    agent, losses = learner.update(runner.agent, after.replay, next_features, key_update)
     metrics |= losses
     numbers = [x for x in jax.tree.leaves((agent, metrics)) if jnp.issubdtype(x.dtype, jnp.inexact)]
     finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in numbers]))
@@ -449,7 +453,7 @@ def train_chunk(
     Raises:
         ValueError: the steps are not whole iterations.
     """
-    per_update = learner_for(config).steps_per_update(config)
+    per_update = learner_for(config).steps_per_update
     iterations, rest = divmod(steps, per_update)
     if rest:
         raise ValueError(f"steps: got {steps}; must be a multiple of {per_update}, the decisions of one iteration")

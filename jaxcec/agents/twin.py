@@ -11,10 +11,9 @@ import jax.numpy as jnp
 
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.features import Features, node_speed
-from jaxcec.agents.layers import MLP, chosen_row, expected_flow
-from jaxcec.agents.learner import weighted_mean
-from jaxcec.agents.networks import networks
-from jaxcec.agents.types import Metrics, RelaxedAction
+from jaxcec.agents.learner import executed_action, weighted_mean
+from jaxcec.agents.networks import MLP, Networks, chosen_row, expected_flow, uniform_action
+from jaxcec.agents.types import Metrics, RelaxedAction, Transition
 from jaxcec.env import Observation
 
 
@@ -40,65 +39,43 @@ class TwinParams(NamedTuple):
     reward: chex.ArrayTree
 
 
-def init_twin(config: AgentConfig, key: chex.PRNGKey, features: Features, action: RelaxedAction) -> TwinParams:
-    """Parameters for inputs of these shapes."""
+def init_twin(networks: Networks, key: chex.PRNGKey, features: Features) -> TwinParams:
+    """New parameters for features of these shapes."""
     key_transition, key_reward = jax.random.split(key)
-    return TwinParams(
-        networks(config).transition.init(key_transition, config, features, action),
-        RewardModel().init(key_reward, config, features, action, features),
-    )
+    reward = RewardModel().init(key_reward, networks.config, features, uniform_action(features), features)
+    return TwinParams(networks.init_transition(key_transition, features), reward)
 
 
 def predict(
-    config: AgentConfig, params: TwinParams, features: Features, action: RelaxedAction
+    networks: Networks, params: TwinParams, features: Features, action: RelaxedAction
 ) -> tuple[Features, chex.Array]:
     """Predicted next features and scaled reward. There may be leading batch axes."""
-    change = networks(config).transition.apply(params.transition, config, features, action)
-    next_features = jax.tree.map(jnp.add, features, change)
-    return next_features, RewardModel().apply(params.reward, config, features, action, next_features)
+    next_features = jax.tree.map(jnp.add, features, networks.change(params.transition, features, action))
+    return next_features, RewardModel().apply(params.reward, networks.config, features, action, next_features)
 
 
-def twin_loss(
-    config: AgentConfig,
-    params: TwinParams,
-    *,
-    features: Features,
-    action: RelaxedAction,
-    reward: chex.Array,
-    next_features: Features,
-    weight: chex.Array,
-) -> tuple[chex.Array, Metrics]:
-    """Eq. 16 over a batch, plus the square error of the reward model.
+def twin_loss(networks: Networks, params: TwinParams, batch: Transition) -> tuple[chex.Array, Metrics]:
+    """Eq. 16 over a batch of transitions over one decision, plus the square error of the reward model.
 
-    Args:
-        config: the settings.
-        params: of both models.
-        features: (batch, ...) s_t.
-        action: (batch, V) as executed.
-        reward: (batch,) scaled.
-        next_features: (batch, ...) s_{t+1}.
-        weight: (batch,) 0 where s_{t+1} belongs to another episode.
+    Transitions whose next state is unknown, or belongs to another episode, have no weight.
 
     Returns:
         The () loss, and as metrics `twin_error`, the mean square error of Eq. 16 as a share of that of 'nothing
         changes', and `twin_reward_error`, the mean square error of the reward model.
     """
-    change = networks(config).transition.apply(params.transition, config, features, action)
-    target = jax.tree.map(jnp.subtract, next_features, features)
+    action = executed_action(batch)
+    weight = batch.weight * (batch.discount > 0.0).astype(jnp.float32)
+    change = networks.change(params.transition, batch.features, action)
+    target = jax.tree.map(jnp.subtract, batch.next_features, batch.features)
     error = _mean_square(jax.tree.map(jnp.subtract, target, change), weight)
-    estimate = RewardModel().apply(params.reward, config, features, action, next_features)
-    reward_error = weighted_mean(jnp.square(estimate - reward), weight)
+    estimate = RewardModel().apply(params.reward, networks.config, batch.features, action, batch.next_features)
+    reward_error = weighted_mean(jnp.square(estimate - batch.reward), weight)
     share = error / jnp.maximum(_mean_square(target, weight), 1e-8)
     return error + reward_error, {"twin_error": share, "twin_reward_error": reward_error}
 
 
 def completion_reward(
-    observation: Observation,
-    node: chex.Array,
-    *,
-    bandwidth: chex.Array,
-    hold: chex.Array,
-    next_features: Features,
+    observation: Observation, node: chex.Array, *, bandwidth: chex.Array, hold: chex.Array, next_features: Features
 ) -> chex.Array:
     """Eq. 17 for the current microservice: -(C / P(s'_node) + W + D / s_link), s.
 

@@ -36,10 +36,10 @@ class ActorOutput(NamedTuple):
 class AgentParams(struct.PyTreeNode):
     """The parameters that choosing an action needs. A network that an algorithm does not have is None."""
 
-    actor: chex.ArrayTree | None = None
-    critic: chex.ArrayTree | None = None  # Q, or the value of a state (PPO)
-    twin: chex.ArrayTree | None = None  # `twin.TwinParams`, the learned models
-    forecast: chex.ArrayTree | None = None  # of other tenants' load, for planning
+    actor: Any = None
+    critic: Any = None  # Q, or the value of a state (PPO)
+    twin: Any = None  # `twin.TwinParams`, the learned models
+    forecast: Any = None  # of other tenants' load, for planning
 
 
 class AgentState(struct.PyTreeNode):

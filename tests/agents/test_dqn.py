@@ -15,22 +15,22 @@ from helpers.transitions import (
 )
 
 from jaxcec.agents import learner_for
-from jaxcec.agents.dqn import q_logits, q_loss
-from jaxcec.agents.layers import full_flow
-from jaxcec.agents.networks import q_of_nodes, q_value
+from jaxcec.agents.networks import Networks, full_flow
 
 DQN = AGENT.replace(algorithm="dqn", learn_flow=False)
-learn = jax.jit(learner_for(DQN).learn)
+LEARNER = learner_for(DQN)
+learn = jax.jit(LEARNER.learn)
 
 
 @pytest.mark.parametrize("network", ["per-node", "flat"])
 def test_the_values_of_nodes_are_the_critic_s_of_each_choice(network):
     config = DQN.replace(network=network)
     features, critic = features_of(np.random.default_rng(5), 3), new_agent(config).params.critic
-    values = jax.jit(q_of_nodes)(config, critic, features)
+    networks = Networks(config)
+    values = jax.jit(networks.q_of_nodes)(critic, features)
     for node in range(V):
         choice = full_flow(jax.nn.one_hot(np.full(3, node), V))
-        np.testing.assert_allclose(values[:, node], q_value(config, critic, features, choice), rtol=1e-5)
+        np.testing.assert_allclose(values[:, node], networks.q(critic, features, choice), rtol=1e-5)
 
 
 def test_the_online_critic_chooses_and_the_target_evaluates():
@@ -43,7 +43,7 @@ def test_the_online_critic_chooses_and_the_target_evaluates():
     )
     now, later = features.nodes[..., 0], after.nodes[..., 0]
     errors = [1.0 + 0.9 * 3.0 * later[0].min() + 2.0 * now[0, 3], 2.0 + 2.0 * now[1, 1]]
-    loss, _ = jax.jit(q_loss)(DQN, online, target, batch)
+    loss, _ = jax.jit(LEARNER.loss)(online, target, batch)
     np.testing.assert_allclose(loss, np.mean(np.square(errors)), rtol=1e-5)
 
 
@@ -56,9 +56,9 @@ def test_dqn_learns_the_values_of_a_known_world():
         features, node = features_of(rng, BATCH), rng.integers(0, V, BATCH)
         reward = features.nodes[np.arange(BATCH), node, 0]
         batch = transition_of(features, node, reward, next_features=features, discount=0.5, weight=1.0)
-        agent, _ = learn(DQN, agent, batch, batch)
+        agent, _ = learn(agent, batch, batch)
     features = features_of(rng, 500)
-    logits = np.asarray(jax.jit(q_logits)(DQN, agent.params.critic, features))
+    logits = np.asarray(jax.jit(LEARNER.scores)(agent.params, features))
     assert regret(features, logits.argmax(axis=-1)) < 0.03
     expected = features.nodes[..., 0] + features.nodes[..., 0].max(axis=-1, keepdims=True)
     assert np.abs(DQN.entropy * logits - expected).mean() < 0.12

@@ -10,7 +10,7 @@ from helpers.episodes import SMALL
 
 from jaxcec.agents import AgentConfig, EvolutionConfig, encode, evolution, learner_for
 from jaxcec.agents.features import COSTS
-from jaxcec.agents.layers import PRICES
+from jaxcec.agents.networks import PRICES
 from jaxcec.scenarios.scenario import make_env
 
 KEY = jax.random.key(0)
@@ -23,7 +23,7 @@ def found():
     env, params = make_env(dataclasses.replace(SMALL, background="none"), "train")
     observation, _ = env.reset_env(KEY, params)
     learner = learner_for(CONFIG)
-    agent = learner.init(CONFIG, learner.init_params(CONFIG, KEY, encode(observation)))
+    agent = learner.init(learner.init_params(KEY, encode(observation)))
     start = evolution.begin(agent)
     wrong = start.mean.at[COSTS.index("behind")].set(-0.3)  # prefers later finishes
     start = start.replace(mean=wrong, average=wrong)

@@ -22,7 +22,7 @@ from jaxcec.agents import (
 )
 from jaxcec.agents.checkpoint import policy_algorithm
 from jaxcec.agents.evolution import begin, with_found_prices
-from jaxcec.agents.layers import PRICES
+from jaxcec.agents.networks import PRICES
 from jaxcec.commands import train as command
 from jaxcec.policies import PlanConfig
 from jaxcec.scenarios import Scenario, make_env
@@ -50,16 +50,16 @@ def test_a_policy_read_back_acts_the_same(algorithm, tmp_path):
     observation, _ = env.reset(KEY, env_params)
     config = AgentConfig(algorithm=algorithm, hidden=(8,), entropy=1.0)
     learner = learner_for(config)
-    policy = TrainedPolicy(config, learner.init_params(config, KEY, encode(observation)), "a test")
+    policy = TrainedPolicy(config, learner.init_params(KEY, encode(observation)), "a test")
     save_policy(tmp_path / "policy.msgpack", policy, env.config)
     read = load_policy(tmp_path / "policy.msgpack", observation)
     assert (read.config, read.origin) == (config, "a test")
-    choices = [learner.act(config, p.params, observation, KEY, explore=False) for p in (policy, read)]
+    choices = [learner.act(p.params, observation, KEY, explore=False) for p in (policy, read)]
     action, again = (choice.action for choice in choices)
     jax.tree.map(np.testing.assert_array_equal, again, action)
     assert action.bandwidth == 1.0 and action.hold == 0.0
     keys = jax.random.split(KEY, 30)
-    explored = [int(learner.act(config, policy.params, observation, key, explore=True).node) for key in keys]
+    explored = [int(learner.act(policy.params, observation, key, explore=True).node) for key in keys]
     assert len(set(explored)) > 1
 
 

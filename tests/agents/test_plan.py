@@ -10,9 +10,8 @@ import pytest
 from helpers.episodes import SMALL, STEPS, changed_later, random_actions
 
 from jaxcec.agents import AgentConfig, encode, forecast, learner_for
-from jaxcec.agents.dtdrlmo_plan import actor_preference
 from jaxcec.agents.features import COSTS
-from jaxcec.agents.layers import PRICES
+from jaxcec.agents.networks import PRICES
 from jaxcec.env import HISTORY, known_world
 from jaxcec.policies import PlanConfig
 from jaxcec.scenarios.load_processes import draw_background
@@ -60,7 +59,7 @@ def setting(fitted):
 
     observation, state = env.reset_env(KEY, params)
     states = jax.jit(lambda s: jax.lax.scan(step, s, actions)[1])(state)
-    agent = learner_for(PLANNER).init_params(PLANNER, KEY, encode(observation)).replace(forecast=fitted[0])
+    agent = learner_for(PLANNER).init_params(KEY, encode(observation)).replace(forecast=fitted[0])
     agent.actor["params"][PRICES]["Dense_0"]["bias"] = jnp.array([0.1, 0.0, 1.0, 0.5, 2.0, 0.3])
     return env, params, states, agent
 
@@ -69,7 +68,7 @@ def setting(fitted):
 def test_nothing_of_the_future_reaches_a_decision(setting, samples):
     env, params, states, agent = setting
     config = PLANNER.replace(plan=PlanConfig(steps=4, samples=samples))
-    decide = learner_for(config).policy(config, env)
+    decide = learner_for(config).policy(env)
 
     @jax.jit
     @jax.vmap
@@ -98,7 +97,7 @@ def test_a_plan_knows_the_current_load_and_predicts_the_rest(setting):
 def test_the_toll_is_traffic_at_the_actors_price_in_units_of_delay(setting):
     env, params, states, agent = setting
     seen = env.observe(KEY, jax.tree.map(lambda x: x[3], states), None, params)
-    preference = jax.jit(partial(actor_preference, PLANNER, agent))(seen)
+    preference = jax.jit(partial(learner_for(PLANNER).preference, agent))(seen)
     prices = dict(zip(COSTS, (0.1, 0.0, 1.0, 0.5, 2.0, 0.3), strict=True))
     np.testing.assert_allclose(preference.toll, prices["traffic"] / prices["behind"] * seen.nodes.traffic, rtol=1e-4)
     assert np.ptp(preference.toll) > 0.0

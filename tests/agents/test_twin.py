@@ -9,10 +9,12 @@ from helpers.transitions import AGENT, BATCH, KEY, V, features_of, new_agent, tr
 from jaxcec.agents import learner_for
 from jaxcec.agents.features import RATE, encode
 from jaxcec.agents.learner import executed_action
+from jaxcec.agents.networks import Networks
 from jaxcec.agents.twin import completion_reward, predict, twin_loss
 from jaxcec.agents.types import Transition
 from jaxcec.env import build_instance
 
+NETWORKS = Networks(AGENT)
 learn = jax.jit(learner_for(AGENT).learn)
 
 
@@ -51,25 +53,16 @@ def test_the_twin_learns_a_known_linear_transition():
     """On transitions that it was not trained on."""
     agent, rng = new_agent(), np.random.default_rng(2)
     unseen = linear_world(rng)
-    action = executed_action(unseen, V)
+    action = executed_action(unseen)
 
     @jax.jit
     def outcome(twin):
-        loss, _ = twin_loss(
-            AGENT,
-            twin,
-            features=unseen.features,
-            action=action,
-            reward=unseen.reward,
-            next_features=unseen.next_features,
-            weight=unseen.weight,
-        )
-        return loss, predict(AGENT, twin, unseen.features, action)
+        return twin_loss(NETWORKS, twin, unseen)[0], predict(NETWORKS, twin, unseen.features, action)
 
     before, _ = outcome(agent.params.twin)
     for _ in range(400):
         batch = linear_world(rng)
-        agent, _ = learn(AGENT, agent, batch, batch)
+        agent, _ = learn(agent, batch, batch)
     after, (next_features, reward) = outcome(agent.params.twin)
     assert agent.target.twin is None
     assert after < before / 10

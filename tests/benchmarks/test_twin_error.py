@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxcec.agents.features import Features
-from jaxcec.agents.networks import RelaxedAction, flat_input
+from jaxcec.agents.networks import flat_features
+from jaxcec.agents.types import RelaxedAction
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_the_linear_model_recovers_a_linear_world(twin_error):
     weights = jnp.float32(rng.normal(size=(21 + 3, 21)))
 
     def world(features: Features, action: RelaxedAction) -> Features:
-        change = flat_input(features, action.nodes) @ weights + 0.5
+        change = flat_features(features, action.nodes) @ weights + 0.5
         nodes, links, context = jnp.split(change, [12, 16], axis=-1)
         change = Features(nodes.reshape(-1, 3, 4), links.reshape(-1, 2, 2), context)
         return jax.tree.map(jnp.add, features, change)
@@ -46,7 +47,7 @@ def test_the_linear_model_recovers_a_linear_world(twin_error):
 def test_windows_do_not_cross_episodes(twin_error):
     features, action = jax.tree.map(lambda x: x.reshape(2, 6, *x.shape[1:]), drawn(np.random.default_rng(0), 12))
     active = jnp.arange(6)[None] < jnp.array([[6], [3]])
-    before, after, actions = twin_error.windows(features, action, active, 2)
+    before, after, actions = twin_error.windows(features, action, active, horizon=2)
     np.testing.assert_array_equal(before.context, jnp.concatenate([features.context[0, :4], features.context[1, :1]]))
     np.testing.assert_array_equal(after.context, jnp.concatenate([features.context[0, 2:], features.context[1, 2:3]]))
     np.testing.assert_array_equal(actions[1].nodes, jnp.concatenate([action.nodes[0, 1:5], action.nodes[1, 1:2]]))

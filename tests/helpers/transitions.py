@@ -67,7 +67,7 @@ def numbered(*numbers: int) -> Step:
 def new_agent(config: AgentConfig = AGENT) -> AgentState:
     """An untrained agent for `features_of`."""
     learner = learner_for(config)
-    init = jax.jit(lambda key, features: learner.init(config, learner.init_params(config, key, features)))
+    init = jax.jit(lambda key, features: learner.init(learner.init_params(key, features)))
     return init(KEY, features_of(np.random.default_rng(0)))
 
 
