@@ -19,7 +19,7 @@ ALLOWED = {
     "scenarios": {"env"},
     "policies": {"env"},
     "evaluation": {"env", "policies", "files"},
-    "agents": {"env", "policies", "evaluation", "files"},
+    "agents": {"env", "policies", "evaluation", "files", "mapping"},
     "adapters": {"env", "make", "registered_envs"},
     "experiments": {"env", "policies", "scenarios", "evaluation", "files"},
 }
@@ -27,8 +27,8 @@ ALLOWED = {
 EXTRAS = ["matplotlib", "polars", "gymnasium", "tyro", "orbax", "jaxcec.adapters"]
 MAX_LINES = 60  # of a function
 MAX_POSITIONAL = 7  # parameters of a function, `self` and `cls` excluded
-# `python -m jaxcec.train` needs a module outside `commands`.
-SHARED_NAMES = {"train.py"}
+# `python -m jaxcec.train` needs a module outside `commands`; `env` and `agents` each name their data in `types.py`.
+SHARED_NAMES = {"train.py", "types.py"}
 
 
 def module_name(file: Path) -> str:
