@@ -27,8 +27,8 @@ ALLOWED = {
 EXTRAS = ["matplotlib", "polars", "gymnasium", "tyro", "orbax", "jaxcec.adapters"]
 MAX_LINES = 60  # of a function
 MAX_POSITIONAL = 7  # parameters of a function, `self` and `cls` excluded
-# `python -m jaxcec.train` needs a module outside `commands`.
-SHARED_NAMES = {"train.py"}
+# `python -m jaxcec.train` needs a module outside `commands`; `env` and `agents` each name their data in `types.py`.
+SHARED_NAMES = {"train.py", "types.py"}
 
 
 def module_name(file: Path) -> str:
