@@ -65,7 +65,7 @@ class Reinforce(NodeLearner):
 LEARNERS["reinforce"] = Reinforce
 
 
-def main(total_decisions: int = 100_000) -> list[float]:
+def main(total_decisions: int = 60_000) -> list[float]:
     """Train on small services from untrained prices; mean ACT of the validation episodes, s, as training goes on."""
     env, params = make_env(Scenario(num_services=3, max_microservices=6, reward="expected-act"), "train")
     config = AgentConfig(

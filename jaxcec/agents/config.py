@@ -2,7 +2,7 @@
 
 A setting that is a number (a learning rate, a discount, an exploration scale) is a leaf of a pytree, so it may be an
 array: `vmap` then trains many settings in one compiled program. Sizes and choices are static, and each needs a program
-of its own.
+of its own; so is the target rate, which as a leaf would round differently.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class AgentConfig(struct.PyTreeNode):
     critic_learning_rate: float = 5e-4
     discount: float = 0.99  # gamma of Eq. 23, per decision
     return_steps: int = _static(32)  # decisions whose rewards are summed before the critic's value is used (Eq. 23)
-    target_rate: float = 0.005  # tau, share of the online network that enters the target network at each update
+    target_rate: float = _static(0.005)  # tau, share of the online network that enters the target at each update
     replay_size: int = _static(524_288)  # transitions
     batch_size: int = _static(2048)  # transitions per update
     updates_per_step: int = _static(2)  # updates of each network after one decision in every environment

@@ -41,6 +41,11 @@ def test_parallel_learners_differ_by_rate_and_seed():
     assert max(fast[1::2]) < 0.7 * min(slow[1::2])
 
 
+def test_reinforce_in_the_table_of_algorithms_learns():
+    [acts] = (numbers(line) for line in output_of("own_learner"))
+    assert len(acts) > 5 and min(acts) < 0.6 * acts[0]
+
+
 def test_policy_that_pays_for_energy_uses_less_of_it():
     earliest, frugal = map(numbers, output_of("own_reward"))
     assert frugal[2] < earliest[2] and frugal[0] > earliest[0]
