@@ -68,10 +68,7 @@ def test_python_blocks_run(block, tmp_path, monkeypatch):
     if not hasattr(jax, "device_put_replicated"):
         monkeypatch.setattr(jax, "device_put_replicated", None, raising=False)  # restored after the block
     monkeypatch.chdir(tmp_path)
-    with (
-        jax.numpy_dtype_promotion("standard"),
-        jax.numpy_rank_promotion("allow"),
-    ):  # the defaults that a reader has
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # the defaults that a reader has
         exec(block, {"__name__": "__main__"})
 
 

@@ -111,13 +111,7 @@ def _optimiser() -> optax.GradientTransformation:
 
 
 def _play(
-    env: CECEnv,
-    params: EnvParams,
-    config: AgentConfig,
-    *,
-    prices: chex.Array,
-    keys: chex.PRNGKey,
-    rates: chex.Array,
+    env: CECEnv, params: EnvParams, config: AgentConfig, *, prices: chex.Array, keys: chex.PRNGKey, rates: chex.Array
 ) -> chex.Array:
     """ACT of whole episodes in which the cheapest node is always chosen, (pairs, 2) s.
 

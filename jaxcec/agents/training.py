@@ -169,27 +169,14 @@ def validation_keys(key: chex.PRNGKey, episodes: int = VALIDATION_EPISODES) -> c
 
 
 def init_state(
-    env: CECEnv,
-    params: EnvParams,
-    config: AgentConfig,
-    key: chex.PRNGKey,
-    *,
-    num_envs: int,
-    mesh: Mesh | None = None,
+    env: CECEnv, params: EnvParams, config: AgentConfig, key: chex.PRNGKey, *, num_envs: int, mesh: Mesh | None = None
 ) -> TrainState:
     """The state of a run at its beginning."""
     runner = init_runner(env, params, config, key, num_envs=num_envs, mesh=mesh)
     return TrainState(runner, _acting_params(config, runner), jnp.float32(jnp.inf))
 
 
-def state_shapes(
-    env: CECEnv,
-    params: EnvParams,
-    config: AgentConfig,
-    *,
-    num_envs: int,
-    mesh: Mesh,
-) -> TrainState:
+def state_shapes(env: CECEnv, params: EnvParams, config: AgentConfig, *, num_envs: int, mesh: Mesh) -> TrainState:
     """Shapes and layout of a run's state, into which a checkpoint of any layout can be read."""
 
     def init(key: chex.PRNGKey) -> TrainState:
@@ -317,13 +304,7 @@ def _check_finite(finite: np.ndarray, done: int, iteration: int) -> None:
 
 @partial(jax.jit, static_argnames=("env", "num_envs", "mesh"))
 def init_runner(
-    env: CECEnv,
-    params: EnvParams,
-    config: AgentConfig,
-    key: chex.PRNGKey,
-    *,
-    num_envs: int,
-    mesh: Mesh | None = None,
+    env: CECEnv, params: EnvParams, config: AgentConfig, key: chex.PRNGKey, *, num_envs: int, mesh: Mesh | None = None
 ) -> RunnerState:
     """New agent, empty replay buffer, one new episode in every environment.
 
@@ -389,10 +370,7 @@ def collect(
         weight=jnp.where(truncated, 0.0, 1.0),
     )
     runner = runner.replace(
-        replay=replay.add(runner.replay, step),
-        env_state=env_state,
-        key=key,
-        step=runner.step + jnp.uint32(1),
+        replay=replay.add(runner.replay, step), env_state=env_state, key=key, step=runner.step + jnp.uint32(1)
     )
     ended = terminated.astype(jnp.float32)
     return runner, {

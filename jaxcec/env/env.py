@@ -185,9 +185,7 @@ class CECEnv:
         del params
         return Tree(
             Action(
-                host=Discrete(self.config.num_hosts),
-                bandwidth=Box(LEAST_BANDWIDTH, 1.0),
-                hold=Box(0.0, SAMPLED_HOLD),
+                host=Discrete(self.config.num_hosts), bandwidth=Box(LEAST_BANDWIDTH, 1.0), hold=Box(0.0, SAMPLED_HOLD)
             )
         )
 
@@ -293,8 +291,7 @@ def _reserve(
     )
     return state.replace(
         episode=state.episode.replace(
-            merges=state.episode.merges + link_merges + host_merges,
-            touched=state.episode.touched.at[host].max(active),
+            merges=state.episode.merges + link_merges + host_merges, touched=state.episode.touched.at[host].max(active)
         ),
         links=links,
         hosts=jax.tree.map(lambda rows, row: rows.at[host].set(row), state.hosts, host_timeline),

@@ -19,13 +19,7 @@ class Execution(struct.PyTreeNode):
 
 
 def place_execution(
-    host: Timeline,
-    ready: chex.Array,
-    *,
-    load: chex.Array,
-    speed: chex.Array,
-    demand: chex.Array,
-    capacity: chex.Array,
+    host: Timeline, ready: chex.Array, *, load: chex.Array, speed: chex.Array, demand: chex.Array, capacity: chex.Array
 ) -> Execution:
     """Earliest execution at the offered speed; nothing is reserved.
 

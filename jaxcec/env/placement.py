@@ -37,11 +37,7 @@ def current_situation(state: EnvState, params: EnvParams) -> Situation:
     num_links, num_hosts = network.bandwidth.shape[-1], network.speed.shape[-1]
     loads = background.load_at(params.background, episode.offset, decision.time)
     inputs = inputs_at_nodes(
-        decision.data,
-        preds=decision.preds,
-        hosts=decision.host,
-        source=decision.source,
-        num_nodes=num_hosts // 2,
+        decision.data, preds=decision.preds, hosts=decision.host, source=decision.source, num_nodes=num_hosts // 2
     )
     return Situation(
         decision=decision,

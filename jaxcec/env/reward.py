@@ -10,13 +10,7 @@ from jaxcec.env.types import EnvParams, EnvState, RewardKind
 
 
 def decision_reward(
-    kind: RewardKind,
-    decision: Decision,
-    *,
-    before: EnvState,
-    after: EnvState,
-    finish: chex.Array,
-    params: EnvParams,
+    kind: RewardKind, decision: Decision, *, before: EnvState, after: EnvState, finish: chex.Array, params: EnvParams
 ) -> chex.Array:
     """Reward of a decision; 0 unless it is active.
 
@@ -43,12 +37,7 @@ def decision_reward(
 
         def expected(state: EnvState, pending: chex.Array, ready: chex.Array) -> chex.Array:
             return expected_completion(
-                pending,
-                ready,
-                rank=rank,
-                speed=speed,
-                release=decision.release,
-                completion=state.episode.completion[i],
+                pending, ready, rank=rank, speed=speed, release=decision.release, completion=state.episode.completion[i]
             )
 
         reward = expected(before, decision.pending, decision.ready) - expected(after, after.pending[i], after.ready[i])

@@ -238,9 +238,7 @@ def resources(schedules: Sequence[Schedule]) -> list[str]:
     return [f"node {v}" for v in range(first.num_nodes)] + [name for name in devices + links if name in used]
 
 
-def _slotted(
-    intervals: list[tuple[float, float, Placed]],
-) -> Iterator[tuple[int, tuple[float, float, Placed]]]:
+def _slotted(intervals: list[tuple[float, float, Placed]]) -> Iterator[tuple[int, tuple[float, float, Placed]]]:
     """Each interval with the lowest slot that is free when it starts."""
     ends: list[float] = []
     for interval in sorted(intervals, key=lambda each: each[:2]):

@@ -40,11 +40,7 @@ class Point(NamedTuple):
     def of(cls, scenario: Scenario) -> Point:
         """The point of a scenario."""
         return cls(
-            scenario.dataset,
-            scenario.name,
-            scenario.num_services,
-            scenario.max_microservices,
-            scenario.bandwidth,
+            scenario.dataset, scenario.name, scenario.num_services, scenario.max_microservices, scenario.bandwidth
         )
 
 

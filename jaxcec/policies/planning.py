@@ -134,12 +134,7 @@ def best_of_random(env: CECEnv, world: World, key: chex.PRNGKey, *, config: Plan
 
     def cost(nodes: chex.Array) -> chex.Array:
         return _cost_of(
-            env,
-            world,
-            config=config,
-            first=untolled(nodes[0]),
-            follow=lambda _, node: untolled(node),
-            rows=nodes[1:],
+            env, world, config=config, first=untolled(nodes[0]), follow=lambda _, node: untolled(node), rows=nodes[1:]
         )
 
     return at_full_rate(plans[jnp.argmin(jax.vmap(cost)(plans)), 0])

@@ -90,12 +90,7 @@ def _detect(path: Path, first: list[str], layouts: Mapping[str, tuple[str, ...]]
 
 
 def _blocks(
-    path: Path,
-    layouts: Mapping[str, tuple[str, ...]],
-    *,
-    layout: str,
-    header: list[str] | None,
-    text: tuple[str, ...],
+    path: Path, layouts: Mapping[str, tuple[str, ...]], *, layout: str, header: list[str] | None, text: tuple[str, ...]
 ) -> Iterator[pl.DataFrame]:
     """Read the columns of a layout block by block; `header` is the first line if it is one."""
     columns, empty = layouts[layout], True

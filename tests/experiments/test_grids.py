@@ -66,8 +66,7 @@ def test_acts_are_loaded_bit_by_bit_as_they_were_saved(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [("a,b\n1,2\n", "must be"), (HEADER + "synthetic,calibrated,20,50,x,eft,0,1.0\n", "line 2")],
+    ("text", "message"), [("a,b\n1,2\n", "must be"), (HEADER + "synthetic,calibrated,20,50,x,eft,0,1.0\n", "line 2")]
 )
 def test_malformed_files_are_refused(tmp_path, text, message):
     (tmp_path / "sweep.csv").write_text(text)
