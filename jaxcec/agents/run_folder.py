@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxcec.agents.checkpoint import save_policy, save_state
+from jax.sharding import Mesh
+
+from jaxcec.agents.checkpoint import load_state, save_policy, save_state
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.sharding import any_process, is_main_process
 from jaxcec.agents.trained_policy import TrainedPolicy
-from jaxcec.agents.training import Report, TrainState
-from jaxcec.env import EnvConfig
+from jaxcec.agents.training import Report, TrainState, state_shapes
+from jaxcec.env import CECEnv, EnvConfig, EnvParams
 from jaxcec.evaluation.figures import training_curves
 from jaxcec.files import csv_text, write_aside
 
@@ -24,7 +26,8 @@ class RunFolder:
     """A callback of `train` that keeps a run in a folder.
 
     `metrics.csv` has a row for each chunk, `curves.png` draws it, `policy.msgpack` is the policy of the best
-    validation, and `checkpoints/` holds the newest three states of the run. Call `save` when training has returned.
+    validation, and `checkpoints/` holds the newest three states of the run. Call `save` when training has returned. To
+    continue a run, make the folder's object with `exist_ok` and give the state that `load` returns to `train`.
 
     Args:
         folder: made if necessary.
@@ -33,6 +36,10 @@ class RunFolder:
         origin: how the policy was trained, for people to read; the number of decisions is added to it.
         references: ACT of baselines on the validation episodes, s, drawn as level lines.
         save_every: s between checkpoints.
+        exist_ok: whether the folder may hold a run already, which is continued or replaced.
+
+    Raises:
+        ValueError: the folder holds a run.
     """
 
     def __init__(
@@ -44,6 +51,7 @@ class RunFolder:
         origin: str = "",
         references: Mapping[str, float] | None = None,
         save_every: float = 300.0,
+        exist_ok: bool = False,
     ):
         self.folder, self.config, self.sizes = Path(folder), config, sizes
         self.origin, self.references, self.save_every = origin, dict(references or {}), save_every
@@ -51,6 +59,8 @@ class RunFolder:
         self.warning = ""  # why there are no curves
         self._state: TrainState | None = None
         self._saved = time.monotonic()
+        if not exist_ok and any((self.folder / name).exists() for name in ("metrics.csv", "checkpoints")):
+            raise ValueError(f"folder: got {folder}, which holds a run; name another folder, or set exist_ok")
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, report: Report) -> None:
@@ -73,12 +83,33 @@ class RunFolder:
         """Decisions in each environment so far."""
         return 0 if self._state is None else int(self._state.runner.step)
 
-    def continue_from(self, state: TrainState) -> None:
-        """Keep the rows that an earlier run wrote up to a state; later ones will be written again."""
-        self._state = state
-        path = self.folder / "metrics.csv"
-        if path.is_file():
-            self.rows = [row for row in read_metrics(path) if row["step"] <= int(state.runner.step)]
+    def load(
+        self,
+        env: CECEnv,
+        params: EnvParams,
+        *,
+        num_envs: int,
+        mesh: Mesh | None = None,
+        report: Callable[[str], None] = print,
+    ) -> TrainState | None:
+        """The state of the newest complete checkpoint; None if there never was one.
+
+        Args:
+            env: the environment of the run.
+            params: its banks.
+            num_envs: of the run.
+            mesh: the devices that will share the environments, not necessarily those of before.
+            report: called with a message for each damaged checkpoint.
+
+        Raises:
+            ValueError: all checkpoints are damaged, or the newest does not fit the settings.
+        """
+        like = state_shapes(env, params, self.config, num_envs=num_envs, mesh=mesh)
+        self._state = load_state(self.folder / "checkpoints", like, report=report)
+        metrics = self.folder / "metrics.csv"
+        if self._state is not None and metrics.is_file():  # later rows will be written again
+            self.rows = [row for row in read_metrics(metrics) if row["step"] <= self.step]
+        return self._state
 
     def save(self) -> None:
         """Write a checkpoint of the newest state."""

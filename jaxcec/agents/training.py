@@ -26,7 +26,7 @@ from jaxcec.agents.evolution import Evolution, begin, evolve, with_found_prices
 from jaxcec.agents.features import encode
 from jaxcec.agents.learners import learner_for, policy_function
 from jaxcec.agents.replay import Replay
-from jaxcec.agents.sharding import ENV_AXIS, any_process, shapes_with_sharding, sharding_of
+from jaxcec.agents.sharding import ENV_AXIS, any_process, env_mesh, shapes_with_sharding, sharding_of
 from jaxcec.agents.trained_policy import TrainedPolicy
 from jaxcec.agents.types import AgentState, Choice, Metrics, Step
 from jaxcec.env import CECEnv, EnvParams, EnvState
@@ -176,13 +176,15 @@ def init_state(
     return TrainState(runner, _acting_params(config, runner), jnp.float32(jnp.inf))
 
 
-def state_shapes(env: CECEnv, params: EnvParams, config: AgentConfig, *, num_envs: int, mesh: Mesh) -> TrainState:
+def state_shapes(
+    env: CECEnv, params: EnvParams, config: AgentConfig, *, num_envs: int, mesh: Mesh | None = None
+) -> TrainState:
     """Shapes and layout of a run's state, into which a checkpoint of any layout can be read."""
 
     def init(key: chex.PRNGKey) -> TrainState:
         return init_state(env, params, config, key, num_envs=num_envs)
 
-    shapes = jax.eval_shape(init, jax.random.key(0))
+    shapes, mesh = jax.eval_shape(init, jax.random.key(0)), mesh or env_mesh(jax.devices()[:1])
     layout = sharding_of(mesh, shapes).replace(runner=runner_sharding(mesh, shapes.runner))
     return shapes_with_sharding(shapes, layout)
 

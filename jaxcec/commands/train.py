@@ -18,10 +18,9 @@ import tyro
 from jax.sharding import Mesh
 from rich.progress import TaskID
 
-from jaxcec.agents import NotFiniteError, Report, RunFolder, TrainState, train
-from jaxcec.agents.checkpoint import load_state
-from jaxcec.agents.sharding import env_mesh, is_main_process, replicated
-from jaxcec.agents.training import state_shapes, validation_keys
+from jaxcec.agents import NotFiniteError, Report, RunFolder, train
+from jaxcec.agents.sharding import is_main_process, replicated
+from jaxcec.agents.training import validation_keys
 from jaxcec.commands.console import command_line, console, load_and_report_jobs, progress_bar
 from jaxcec.commands.runtime import choose_mesh, join_processes, use_compilation_cache
 from jaxcec.commands.settings import TrainConfig, guarded, load_config, parse, save_config
@@ -106,11 +105,14 @@ def run(
     if mesh is not None:
         params, key = replicated(mesh, (params, key))
     with _locked(folder):
-        state = _load(config, folder, env, params, mesh) if resume else None
+        references = _references(env, params, validation_keys(key))
+        keeper = _keeper(config, folder, env, references=references, save_every=save_every)
+        state = None
+        if resume:
+            state = keeper.load(env, params, num_envs=config.num_envs, mesh=mesh, report=console.print)
+            console.print(f"resuming {folder} at {keeper.step * config.num_envs:,} decisions")
         if is_main_process():
             save_config(config, folder / "config.yaml")
-        references = _references(env, params, validation_keys(key))
-        keeper = _keeper(config, folder, env, references=references, save_every=save_every, state=state)
         with _Display(keeper, steps=-(-config.total_decisions // config.num_envs)) as display:
 
             def callback(report: Report) -> bool:
@@ -140,23 +142,21 @@ def run(
 
 
 def _keeper(
-    config: TrainConfig,
-    folder: Path,
-    env: CECEnv,
-    *,
-    references: dict[str, float],
-    save_every: float,
-    state: TrainState | None,
+    config: TrainConfig, folder: Path, env: CECEnv, *, references: dict[str, float], save_every: float
 ) -> RunFolder:
     """The callback that writes the run folder; the user is told what will be trained."""
     known = ", ".join(f"{name} {act:.1f} s" for name, act in references.items())
     scenario = f"{config.scenario.dataset}/{config.scenario.name}"
     console.print(f"{config.agent.algorithm} on {scenario}; validation ACT: {known}")
-    origin = f"train.py, {scenario}, seed {config.seed}"
-    keeper = RunFolder(folder, config.agent, env.config, origin=origin, references=references, save_every=save_every)
-    if state is not None:
-        keeper.continue_from(state)
-    return keeper
+    return RunFolder(
+        folder,
+        config.agent,
+        env.config,
+        origin=f"train.py, {scenario}, seed {config.seed}",
+        references=references,
+        save_every=save_every,
+        exist_ok=True,
+    )
 
 
 @contextlib.contextmanager
@@ -171,16 +171,6 @@ def _locked(folder: Path) -> Iterator[None]:
             yield
     except filelock.Timeout:
         raise ValueError(f"{folder}: another run is using it; wait for it, or name another folder") from None
-
-
-def _load(config: TrainConfig, folder: Path, env: CECEnv, params: EnvParams, mesh: Mesh | None) -> TrainState | None:
-    """The state to continue from; None if the run was stopped before its first checkpoint."""
-    mesh = mesh or env_mesh(jax.devices()[:1])
-    like = state_shapes(env, params, config.agent, num_envs=config.num_envs, mesh=mesh)
-    state = load_state(folder / "checkpoints", like, report=console.print)
-    decisions = int(state.runner.step) * config.num_envs if state else 0
-    console.print(f"resuming {folder} at {decisions:,} decisions")
-    return state
 
 
 def _references(env: CECEnv, params: EnvParams, keys: chex.PRNGKey) -> dict[str, float]:
@@ -206,6 +196,8 @@ class _Display:
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> _Display:
+        begun = self._keeper.step
+        self._tasks["training"] = self._progress.add_task("compiling", total=self._steps, completed=begun, status="")
         self._progress.start()
         return self
 
@@ -223,7 +215,7 @@ class _Display:
             return
         self.finished = report.done >= report.total
         status = _status(self._keeper)
-        self._progress.update(task, completed=report.done, status=status)
+        self._progress.update(task, description="training", completed=report.done, status=status)
         if "validation_act" in report.metrics and not console.is_terminal:
             console.print(f"{min(report.done / report.total, 1.0):4.0%}  {status}")
 

@@ -155,6 +155,27 @@ def test_a_run_that_was_stopped_continues_to_the_same_metrics():
     assert without_speed(first + rest) == without_speed(whole)
 
 
+def test_a_run_folder_continues_and_is_not_overwritten(tmp_path):
+    env, params = make_env(TINY, "train")
+    arguments = {"num_envs": ENVS, "total_decisions": 48, "key": KEY, "validation_episodes": 4}
+    whole = RunFolder(tmp_path / "whole", CONFIG, env.config)
+    train(env, params, CONFIG, callback=whole, **arguments)
+    first = RunFolder(tmp_path / "run", CONFIG, env.config)
+    train(env, params, CONFIG, callback=lambda report: first(report) or report.done == 7, **arguments)
+    first.save()
+    with pytest.raises(ValueError, match="which holds a run"):
+        RunFolder(tmp_path / "run", CONFIG, env.config)
+    rest = RunFolder(tmp_path / "run", CONFIG, env.config, exist_ok=True)
+    state = rest.load(env, params, num_envs=ENVS)
+    assert rest.step == 7
+    train(env, params, CONFIG, callback=rest, resume=state, **arguments)
+
+    def columns(rows):
+        return [{name: x for name, x in row.items() if name != SPEED and x is not None} for row in rows]
+
+    assert columns(rest.rows) == columns(whole.rows)
+
+
 def test_without_validation_the_last_policy_is_returned():
     last = []
 
