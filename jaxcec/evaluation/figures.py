@@ -40,7 +40,8 @@ def training_curves(rows: Sequence[Mapping[str, float]], path: Path, references:
         if name == "validation_act":
             for color, (reference, act) in zip(("C2", "C1", "C3"), references.items(), strict=False):
                 axis.axhline(act, color=color, linestyle="--", linewidth=1.0, label=reference)
-            axis.legend(fontsize=8)
+            if references:
+                axis.legend(fontsize=8)
     save_figure(figure, path)
 
 

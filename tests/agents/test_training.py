@@ -28,7 +28,7 @@ from jaxcec.scenarios import make_env
 EVOLUTION = EvolutionConfig(generations=2, pairs=2)
 CONFIG = AgentConfig(hidden=(16, 16), replay_size=64, batch_size=16, warmup_steps=2, evolution=EVOLUTION)
 ENVS = 4
-CHUNK = 3
+CHUNK = 1  # decisions per chunk in every test, so that one compiled program serves them all
 SPEED = "decisions_per_s"
 
 pytestmark = pytest.mark.usefixtures("lax_promotion")
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("lax_promotion")
 
 @pytest.fixture(scope="module")
 def short_run():
-    """Two runs of one seed and one of another, two chunks each.
+    """Two runs of one seed and one of another, three chunks each.
 
     Returns:
         Metrics of each run's chunks, the runners that were handed in, and how often the loop was traced in each chunk.
@@ -55,7 +55,7 @@ def short_run():
             runner = training.init_runner(env, params, CONFIG, jax.random.key(seed), num_envs=ENVS)
             runner, _ = training.warm_up(env, params, CONFIG, runner, steps=2)
             chunks = []
-            for _ in range(2):
+            for _ in range(3):
                 handed_in.append(runner)
                 # another learning rate is another number, and no other program
                 config = CONFIG.replace(critic_learning_rate=CONFIG.critic_learning_rate * (1 + len(chunks)))
@@ -94,7 +94,11 @@ def two_iterations(config: AgentConfig, step: int = 0):
     runner = training.init_runner(env, params, config, KEY, num_envs=ENVS)
     runner, _ = training.warm_up(env, params, config, runner.replace(step=jnp.uint32(step)), steps=2)
     before = jax.tree.map(jnp.copy, runner)  # the runner that is handed in is donated
-    return before, *training.train_chunk(env, params, config, runner, steps=2)
+    chunks = []
+    for _ in range(2):
+        runner, metrics = training.train_chunk(env, params, config, runner, steps=CHUNK)
+        chunks.append(metrics)
+    return before, runner, jax.tree.map(lambda *x: np.concatenate(x), *chunks)
 
 
 def test_the_counter_of_decisions_exceeds_31_bits():
@@ -207,7 +211,7 @@ def test_a_diverging_run_stops():
 
 
 def test_seeds_and_learning_rates_share_one_compiled_program():
-    """4 seeds x 3 learning rates: traced once, and each as if it ran alone."""
+    """4 seeds x 3 learning rates: traced once, and each as `train` trains it alone."""
     env, params = make_env(TINY, "train")
 
     @jax.jit
@@ -226,11 +230,9 @@ def test_seeds_and_learning_rates_share_one_compiled_program():
     losses = np.asarray(metrics["critic_loss"])[..., -1].reshape(3, 4)
     assert np.isfinite(losses).all() and len(np.unique(losses)) == 12
     config = CONFIG.replace(critic_learning_rate=2e-3, actor_learning_rate=2e-3)
-    alone, _ = jax.jit(train_jittable, static_argnames=("env", "num_envs", "total_decisions"))(
-        env, params, config, num_envs=ENVS, total_decisions=24, key=keys[2]
-    )
+    alone = run(config=config, decisions=24, key=keys[2], validation_episodes=0)
     one = jax.tree.map(lambda x: x[1, 2], policies)
-    chex.assert_trees_all_close(one, alone, rtol=1e-3, atol=1e-5)
+    chex.assert_trees_all_close(one, alone.params, rtol=1e-3, atol=1e-5)
 
 
 def test_a_run_from_lists_with_validation_checkpoint_and_curves(tmp_path):
