@@ -64,7 +64,7 @@ def test_a_policy_read_back_acts_the_same(algorithm, tmp_path):
 
 
 @pytest.mark.usefixtures("lax_promotion")
-@pytest.mark.parametrize("algorithm", ["dqn", "ppo"])
+@pytest.mark.parametrize("algorithm", [pytest.param("dqn", marks=pytest.mark.slow), "ppo"])
 def test_a_run_from_the_command_line(algorithm, tmp_path):
     """Shared by two devices; with prices from one generation."""
     agent = {"algorithm": algorithm, "hidden": [8, 8], "replay_size": 64, "batch_size": 16, "warmup_steps": 2}
