@@ -41,6 +41,10 @@ class Contender(NamedTuple):
     apply: Apply
     params: Any = None
 
+    def play(self, env: CECEnv, env_params: EnvParams, keys: chex.PRNGKey) -> Episodes:
+        """One episode per key to its end: see `rollout`."""
+        return rollout(env, env_params, apply=self.apply, params=self.params, keys=keys)
+
     @classmethod
     def of_rule(cls, name: str, policy: Policy) -> Contender:
         """A policy without parameters."""

@@ -46,6 +46,15 @@ def test_reinforce_in_the_table_of_algorithms_learns():
     assert len(acts) > 5 and min(acts) < 0.6 * acts[0]
 
 
+def test_training_from_lists_leaves_a_run_and_plays_next_to_eft():
+    lines = output_of("own_training")
+    assert [line.split(":")[0] for line in lines] == ["eft", "ddpg"]
+    eft, ddpg = (numbers(line)[0] for line in lines)
+    assert 0 < ddpg <= 1.2 * eft
+    made = {path.name for path in (ROOT / "runs" / "own").iterdir()}
+    assert {"metrics.csv", "curves.png", "policy.msgpack", "checkpoints"} <= made
+
+
 def test_policy_that_pays_for_energy_uses_less_of_it():
     earliest, frugal = map(numbers, output_of("own_reward"))
     assert frugal[2] < earliest[2] and frugal[0] > earliest[0]
