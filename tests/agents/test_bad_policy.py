@@ -22,6 +22,11 @@ BAD = {
         with_header({k: v for k, v in HEADER.items() if k != "num_resources"}),
         "trained for num_resources = None, but the scenario has 2",
     ),
+    "an older format": (
+        with_header(HEADER | {"format": "jaxcec-policy-1"}),
+        "written by another version of jaxcec .format 'jaxcec-policy-1'.; train again",
+    ),
+    "an older setting": (settings(plan_steps=10), "plan_steps: unknown key; did you mean plan.steps"),
     "half a unit": (settings(hidden=[0.5]), "hidden"),
     "units that are text": (settings(hidden=["64"]), "written by another version"),
     "units without end": (settings(hidden=[10**12]), "hidden must be at most 65536"),
