@@ -173,7 +173,8 @@ def init_state(
 ) -> TrainState:
     """The state of a run at its beginning."""
     runner = init_runner(env, params, config, key, num_envs=num_envs, mesh=mesh)
-    return TrainState(runner, _acting_params(config, runner), jnp.float32(jnp.inf))
+    # Computed from the runner, so that it is on the same devices, of all processes.
+    return TrainState(runner, _acting_params(config, runner), best_act=runner.step.astype(jnp.float32) + jnp.inf)
 
 
 def state_shapes(
@@ -276,7 +277,7 @@ class _Run:
         apply = policy_function(self.config, self.env)
         act = jnp.mean(rollout(self.env, self.params, apply=apply, params=params, keys=self.keys).act)
         row["validation_act"] = float(act)
-        improved = bool(act <= state.best_act)
+        improved = float(act) <= float(state.best_act)
         if improved:
             state = state.replace(best=jax.tree.map(jnp.copy, params), best_act=act)
         return Report("training", step, self.steps, row, state, improved)
