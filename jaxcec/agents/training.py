@@ -26,7 +26,7 @@ from jaxcec.agents.evolution import Evolution, begin, evolve, with_found_prices
 from jaxcec.agents.features import encode
 from jaxcec.agents.learners import learner_for, policy_function
 from jaxcec.agents.replay import Replay
-from jaxcec.agents.sharding import ENV_AXIS, any_process, env_mesh, shapes_with_sharding, sharding_of
+from jaxcec.agents.sharding import ENV_AXIS, any_process, env_mesh, replicated, shapes_with_sharding, sharding_of
 from jaxcec.agents.trained_policy import TrainedPolicy
 from jaxcec.agents.types import AgentState, Choice, Metrics, Step
 from jaxcec.env import CECEnv, EnvParams, EnvState
@@ -102,7 +102,7 @@ def train(
         callback: called with a `Report` after each generation and each chunk; a true value stops the run.
         validation_episodes: played without exploration after every eighth chunk, the same ones each time; 0 for none.
         report_every: decisions in each environment per chunk, rounded down to whole updates; by default a 64th of all.
-        resume: the state of an earlier run with the same arguments, to continue from.
+        resume: the state of an earlier run with the same arguments, to continue from. Its arrays are donated.
         mesh: the devices that share the environments; None for one device.
 
     Returns:
@@ -173,7 +173,10 @@ def init_state(
 ) -> TrainState:
     """The state of a run at its beginning."""
     runner = init_runner(env, params, config, key, num_envs=num_envs, mesh=mesh)
-    return TrainState(runner, _acting_params(config, runner), jnp.float32(jnp.inf))
+    best_act = jnp.float32(jnp.inf)
+    if mesh is not None:
+        best_act = replicated(mesh, best_act)  # several processes can only save arrays that all of them have
+    return TrainState(runner, _acting_params(config, runner), best_act)
 
 
 def state_shapes(
