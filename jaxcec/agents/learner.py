@@ -27,8 +27,8 @@ Loss = Callable[[chex.ArrayTree], tuple[chex.Array, Metrics]]
 class Learner(abc.ABC):
     """One learning algorithm with its settings: `init`, `act`, `update`. Parameters and buffers are arguments.
 
-    A learner of one's own is a subclass with an entry in `jaxcec.agents.LEARNERS`; training, validation, checkpoints
-    and evaluation then work with it.
+    To add an algorithm, enter a subclass in `jaxcec.agents.LEARNERS`; training, validation, checkpoints and evaluation
+    then work with it.
 
     Raises:
         ValueError: the settings do not suit the algorithm.

@@ -181,19 +181,19 @@ class Networks:
         self.config, self.form = config, FORMS[config.network]
 
     def init_actor(self, key: chex.PRNGKey, features: Features) -> chex.ArrayTree:
-        """New parameters for features of these shapes, as with all that follow."""
+        """New parameters of the actor, for features of these shapes."""
         return self.form.actor.init(key, self.config, features)
 
     def init_critic(self, key: chex.PRNGKey, features: Features) -> chex.ArrayTree:
-        """Of Q."""
+        """New parameters of Q."""
         return self.form.critic.init(key, self.config, features, uniform_action(features))
 
     def init_value(self, key: chex.PRNGKey, features: Features) -> chex.ArrayTree:
-        """Of V."""
+        """New parameters of V."""
         return self.form.value.init(key, self.config, features)
 
     def init_transition(self, key: chex.PRNGKey, features: Features) -> chex.ArrayTree:
-        """Of the transition model."""
+        """New parameters of the transition model."""
         return self.form.transition.init(key, self.config, features, uniform_action(features))
 
     def actor(self, actor: chex.ArrayTree, features: Features) -> ActorOutput:

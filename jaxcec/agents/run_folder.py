@@ -1,10 +1,10 @@
-"""The folder of a run: metrics.csv, curves.png, policy.msgpack and checkpoints/, written as training goes on."""
+"""The folder of a run: metrics.csv, curves.png, policy.msgpack and checkpoints/, written during training."""
 
 from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +119,11 @@ class RunFolder:
             save_state(self.folder / "checkpoints", self._state)
 
     def _show(self) -> None:
-        """Write metrics and curves, for people who look while training goes on."""
+        """Write metrics and curves, which can be read during training."""
         if not is_main_process():
             return
-        write_aside(self.folder / "metrics.csv", csv_text(_columns(self.rows), self.rows))
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        write_aside(self.folder / "metrics.csv", csv_text(columns, self.rows))
         if not self.rows:
             return
         try:
@@ -140,7 +141,3 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def _number(name: str, text: str) -> float:
     return int(text) if name in _COUNTS else float(text)
-
-
-def _columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row))

@@ -1,8 +1,7 @@
 """Training as one compiled loop: decide in every environment, store the steps, update the learner.
 
-`train` is the host's side: it runs the loop in chunks, validates between them, and reports to a callback.
-`train_jittable` is a whole run as one pure function. Both consist of `init_runner`, `evolve`, `warm_up` and
-`train_chunk`.
+`train` runs the loop in chunks, validates between them, and reports to a callback. `train_jittable` is a whole run as
+one pure function. Both consist of `init_runner`, `evolve`, `warm_up` and `train_chunk`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from jax.sharding import Mesh
 
 from jaxcec.agents import replay
 from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.evolution import Evolution, begin, evolve, with_found_prices
+from jaxcec.agents.evolution import Evolution, evolve, init_evolution, with_found_prices
 from jaxcec.agents.features import encode
 from jaxcec.agents.learners import learner_for, policy_function
 from jaxcec.agents.replay import Replay
@@ -313,7 +312,7 @@ def init_runner(
 ) -> RunnerState:
     """New agent, empty replay buffer, one new episode in every environment.
 
-    Every environment truncates its episodes at a horizon of its own. Otherwise all would be at the same point of their
+    Each environment truncates its episodes at its own random horizon. Otherwise all would be at the same point of their
     episodes, and a replay buffer that holds a few steps of thousands of environments would forget the other points.
     """
     learner = learner_for(config)
@@ -326,7 +325,7 @@ def init_runner(
     agent = learner.init(agent_params)
     runner = RunnerState(
         agent=agent,
-        evolution=begin(agent) if config.evolution.generations > 0 else None,
+        evolution=init_evolution(agent) if config.evolution.generations > 0 else None,
         replay=replay.create(example, num_envs, learner.replay_size(num_envs)),
         env_state=env_state,
         key=key_run,
@@ -446,12 +445,12 @@ def train_chunk(
 
 def runner_sharding(mesh: Mesh, runner: RunnerState) -> RunnerState:
     """The layout of each leaf of a runner (of arrays or shapes): environments divided, everything else replicated."""
-    divided = {"env_state": runner.env_state, "horizon": runner.horizon}
-    layout = sharding_of(mesh, runner).replace(
-        **{name: sharding_of(mesh, tree, ENV_AXIS) for name, tree in divided.items()}
+    layout = sharding_of(mesh, runner)
+    return layout.replace(
+        env_state=sharding_of(mesh, runner.env_state, ENV_AXIS),
+        horizon=sharding_of(mesh, runner.horizon, ENV_AXIS),
+        replay=layout.replay.replace(blocks=sharding_of(mesh, runner.replay.blocks, None, ENV_AXIS)),
     )
-    blocks = sharding_of(mesh, runner.replay.blocks, None, ENV_AXIS)
-    return layout.replace(replay=layout.replay.replace(blocks=blocks))
 
 
 def _constrained(mesh: Mesh | None, runner: RunnerState) -> RunnerState:

@@ -38,7 +38,7 @@ from jaxcec.files import check_empty_folder, csv_text, write_aside, write_json
 from jaxcec.policies import SearchConfig
 from jaxcec.scenarios import Scenario, make_env
 
-BATCH = 256  # episodes that are played side by side
+BATCH = 256  # episodes that are played together
 
 
 @dataclasses.dataclass(frozen=True)

@@ -127,7 +127,7 @@ def _play_points(
     search: SearchConfig,
     mesh: Mesh | None,
 ) -> Iterator[tuple[Point, dict[str, np.ndarray]]]:
-    """Play the points one after the other; each is yielded with the ACT of every policy."""
+    """Play the points in turn, and yield each with the ACT of every policy."""
     config, contenders = None, list[Contender]()
     with progress_bar() as progress:
         task = progress.add_task("sweeping", total=sum(map(_work, points)), status="")
