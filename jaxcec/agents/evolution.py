@@ -82,8 +82,8 @@ def evolve(
 ) -> tuple[Evolution, chex.Array]:
     """One generation.
 
-    Each pair has its own arrival rate, the scenario's times a number from 1 / `spread` to `spread`, so that prices learn
-    to depend on the load.
+    Each pair has its own arrival rate, the scenario's times a number from 1 / `spread` to `spread`. So prices learn to
+    depend on the load.
 
     Returns:
         The next distribution, and the () mean ACT of the episodes played, s.
