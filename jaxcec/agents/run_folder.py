@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,7 +37,7 @@ class RunFolder:
         origin: how the policy was trained, for people to read; the number of decisions is added to it.
         references: ACT of baselines on the validation episodes, s, drawn as level lines.
         save_every: s between checkpoints.
-        exist_ok: whether the folder may hold a run already, which is continued or replaced.
+        exist_ok: whether the folder may hold a run already. It is continued after `load`, and replaced without.
 
     Raises:
         ValueError: the folder holds a run.
@@ -65,6 +66,8 @@ class RunFolder:
 
     def __call__(self, report: Report) -> None:
         """Record a report; save if it is time to."""
+        if self._state is None and is_main_process():  # a new run, next to whose checkpoints no others may remain
+            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
         self._state = report.state
         if report.stage == "training":
             self.rows.append(report.metrics)

@@ -69,6 +69,7 @@ def run_sweep(
     Raises:
         ValueError: the folder contains a sweep with other settings, or something else.
     """
+    keys = shard_leading_axis(mesh, episode_keys(seed, episodes))
     points, jobs = grid(bases, sweep), load_and_report_jobs(bases[0])
     contenders, sources = contenders_for(choice, *make_env(points[0], "test", jobs), by_default=_is_fast)
     settings = {
@@ -83,7 +84,6 @@ def run_sweep(
     missing = [point for point in points if Point.of(point) not in acts]
     if len(missing) < len(points):
         console.print(f"{folder} has {len(points) - len(missing)} of {len(points)} points")
-    keys = shard_leading_axis(mesh, episode_keys(seed, episodes))
     search = dataclasses.replace(SEARCH, generations=generations)
     try:
         for point, played in _play_points(missing, jobs, choice=choice, keys=keys, search=search, mesh=mesh):

@@ -236,7 +236,7 @@ def test_seeds_and_learning_rates_share_one_compiled_program():
 
 
 def test_a_run_from_lists_with_validation_checkpoint_and_curves(tmp_path):
-    """What the notebook shows: an instance from lists, a run folder, and the policy beside EFT."""
+    """What the notebook shows: an instance from lists, a run folder, and the policy next to EFT."""
     pytest.importorskip("matplotlib")
     env, params = build_instance(**INSTANCE)
     config = AgentConfig(algorithm="ddpg", hidden=(16,), replay_size=256, batch_size=32, evolution=EVOLUTION)
