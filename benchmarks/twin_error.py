@@ -185,11 +185,9 @@ def scores(player: Player, forecast: chex.ArrayTree | None, state: EnvState) -> 
 
     found = {"eft": -observation.nodes.finish, "actor": output.nodes, "learned twin": jax.vmap(predicted)(nodes)[1]}
     found["plan, load as now"] = planned(as_now)
-    return (
-        found
-        if forecast is None
-        else found | {"plan, forecast": planned(partial(predict_load, forecast, sampled=False))}
-    )
+    if forecast is not None:
+        found["plan, forecast"] = planned(partial(predict_load, forecast, sampled=False))
+    return found
 
 
 @jax.jit

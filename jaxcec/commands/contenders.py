@@ -18,7 +18,7 @@ from jaxcec.env import Action, CECEnv, EnvParams, Observation
 from jaxcec.evaluation import Contender, baseline_contenders
 
 
-class Choice(NamedTuple):
+class PolicyChoice(NamedTuple):
     """The policies that a user asks for."""
 
     names: tuple[str, ...] = ()  # of policies; if there are none, the command decides
@@ -27,7 +27,7 @@ class Choice(NamedTuple):
 
 
 def contenders_for(
-    choice: Choice,
+    choice: PolicyChoice,
     env: CECEnv,
     env_params: EnvParams,
     *,

@@ -17,7 +17,7 @@ from rich.progress import Progress, TaskID
 
 from jaxcec.agents.sharding import shard_leading_axis
 from jaxcec.commands.console import console, load_and_report_jobs, progress_bar
-from jaxcec.commands.contenders import Choice, contenders_for
+from jaxcec.commands.contenders import PolicyChoice, contenders_for
 from jaxcec.commands.runtime import replicate_policies
 from jaxcec.evaluation import Contender, bootstrap_mean, episode_keys
 from jaxcec.experiments import (
@@ -48,7 +48,7 @@ def run_sweep(
     folder: Path,
     *,
     sweep: str,
-    choice: Choice,
+    choice: PolicyChoice,
     seed: int,
     episodes: int,
     generations: int,
@@ -122,7 +122,7 @@ def _play_points(
     points: Sequence[Scenario],
     jobs: JobTable | None,
     *,
-    choice: Choice,
+    choice: PolicyChoice,
     keys: jax.Array,
     search: SearchConfig,
     mesh: Mesh | None,
