@@ -66,7 +66,7 @@ LEARNERS["reinforce"] = Reinforce
 
 
 def main(total_decisions: int = 60_000) -> list[float]:
-    """Train on small services from untrained prices; mean ACT of the validation episodes, s, before and during training."""
+    """Train on small services from untrained prices; validation ACT, s, before and during training."""
     env, params = make_env(Scenario(num_services=3, max_microservices=6, reward="expected-act"), "train")
     config = AgentConfig(
         algorithm="reinforce",

@@ -1,4 +1,4 @@
-"""What every learning algorithm provides, and the pieces that several of them use."""
+"""The interface of learning algorithms, and the pieces that several of them use."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Learner(abc.ABC):
         """The learner's state at the beginning: parameters, targets, optimisers (Algorithm 2, lines 1-3)."""
 
     def fit_to_banks(self, params: Any, env_params: EnvParams, key: chex.PRNGKey) -> Any:
-        """The parameters with what can be fitted to the environment's banks before any decision."""
+        """Fit the parameters that depend on the environment's banks alone; by default there are none."""
         return params
 
     @abc.abstractmethod

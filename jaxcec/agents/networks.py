@@ -73,7 +73,7 @@ class Prices(nn.Module):
 
 
 class PerNodeActor(nn.Module):
-    """mu of Eq. 18. Scores are values in units of `entropy`: what a softmax with that weight on its entropy prefers."""
+    """mu of Eq. 18. Scores are values in units of `entropy`: their softmax maximises the value plus the weighted entropy."""
 
     @nn.compact
     def __call__(self, config: AgentConfig, features: Features) -> ActorOutput:
@@ -287,7 +287,7 @@ def traffic_price(actor: chex.ArrayTree, features: Features) -> chex.Array:
 
 
 def _shared(features: Features) -> chex.Array:
-    """(..., F): what a scorer sees in addition to a node's row: context, means over nodes and over links."""
+    """(..., F): inputs of a scorer in addition to a node's row: context, means over nodes and over links."""
     return jnp.concatenate([features.context, features.nodes.mean(-2), mean_link(features)], axis=-1)
 
 

@@ -49,7 +49,7 @@ class RunnerState(struct.PyTreeNode):
 
 
 class TrainState(struct.PyTreeNode):
-    """Everything that a run continues from: what a checkpoint holds."""
+    """Everything that a run continues from and a checkpoint holds."""
 
     runner: RunnerState
     best: Any  # parameters of the policy of the best validation; before the first one, the untrained policy
@@ -323,21 +323,18 @@ def init_runner(
     example = Step(features, jnp.int32(0), number, number, number, number, number)
     agent_params = learner.fit_to_banks(learner.init_params(key_agent, features), params, key_forecast)
     agent = learner.init(agent_params)
+    # Half of the most decisions that an episode can have, about a mean episode of synthetic services.
+    longest = max(env.config.num_services * env.config.max_microservices // 2, 2)
     runner = RunnerState(
         agent=agent,
         evolution=init_evolution(agent) if config.evolution.generations > 0 else None,
         replay=replay.create(example, num_envs, learner.replay_size(num_envs)),
         env_state=env_state,
         key=key_run,
-        horizon=jax.random.randint(key_horizon, (num_envs,), 1, _longest_horizon(env)),
+        horizon=jax.random.randint(key_horizon, (num_envs,), 1, longest),
         step=jnp.uint32(0),
     )
     return _constrained(mesh, runner)
-
-
-def _longest_horizon(env: CECEnv) -> int:
-    """Half of the most decisions an episode can have: about a mean episode of synthetic services."""
-    return max(env.config.num_services * env.config.max_microservices // 2, 2)
 
 
 def collect(
