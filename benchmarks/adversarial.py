@@ -9,8 +9,8 @@ edge of a DAG is changed, and the change is kept if the ratio of average complet
 chains are simulated together. A chain keeps its links, and only links with one shortest path between each two nodes are
 drawn, so that routes do not depend on the bandwidths that the search changes.
 
-Every number stays within the range that the scenario `calibrated` draws it from. There is no background load. `--write` replaces
-the instances that ship with the package by the worst ten of each pair, each from another chain.
+Every number stays within the range that the scenario `calibrated` draws it from. There is no background load.
+`--write` replaces the instances that ship with the package by the worst ten of each pair, each from another chain.
 """
 
 from __future__ import annotations

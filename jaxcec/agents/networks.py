@@ -73,7 +73,7 @@ class Prices(nn.Module):
 
 
 class PerNodeActor(nn.Module):
-    """mu of Eq. 18. Scores are values in units of `entropy`: their softmax maximises the value plus the weighted entropy."""
+    """mu of Eq. 18. Scores are values in units of `entropy`: their softmax maximises value plus weighted entropy."""
 
     @nn.compact
     def __call__(self, config: AgentConfig, features: Features) -> ActorOutput:
