@@ -1,11 +1,11 @@
-"""What each part of the digital twin earns: one checkpoint, played with more and more of the future known.
+"""The gain from each part of the digital twin: one checkpoint, played with more and more of the future known.
 
     python benchmarks/ablation.py --policy RUN/policy.msgpack --dataset synthetic
     python benchmarks/ablation.py --policy RUN/policy.msgpack --dataset alibaba --json FILE
 
 `actor` is the scorer alone; `plan, load as now` simulates the mechanism without a forecast, `plan, forecast` with the
-learned one, `sampled` with two drawn from it; `true load` and `true future` are the same planner told what nobody can
-know: other tenants' load to come, and the services to come as well. Episodes of the test split, paired. Needs a policy
+learned one, `sampled` with two drawn from it; `true load` and `true future` give the same planner what nobody can know:
+the future load of other tenants, and the future services as well. Episodes of the test split, paired. Needs a policy
 of dtdrlmo-plan, the shipped one by default.
 """
 
@@ -83,16 +83,16 @@ def variants(env: CECEnv, params: EnvParams, policy: TrainedPolicy) -> dict[str,
 
 def row(name: str, act: np.ndarray, eft: np.ndarray, best: np.ndarray) -> dict[str, Any]:
     """ACT over EFT's, and its difference to the plan with the learned forecast, with intervals."""
-    against, beside = paired_difference(act, eft), paired_difference(act, best)
+    to_eft, to_best = paired_difference(act, eft), paired_difference(act, best)
     return {
         "variant": name,
         "act": float(act.mean()),
-        "over_eft": 1.0 + against.mean,
-        "eft_low": 1.0 + against.low,
-        "eft_high": 1.0 + against.high,
-        "over_forecast": 1.0 + beside.mean,
-        "forecast_low": 1.0 + beside.low,
-        "forecast_high": 1.0 + beside.high,
+        "over_eft": 1.0 + to_eft.mean,
+        "eft_low": 1.0 + to_eft.low,
+        "eft_high": 1.0 + to_eft.high,
+        "over_forecast": 1.0 + to_best.mean,
+        "forecast_low": 1.0 + to_best.low,
+        "forecast_high": 1.0 + to_best.high,
     }
 
 

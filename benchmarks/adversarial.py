@@ -1,4 +1,4 @@
-"""Search for instances on which one policy does badly beside another, as PISA does, many chains of it at once.
+"""Search for instances on which one policy does badly compared with another: PISA, with many chains at once.
 
     python benchmarks/adversarial.py --write
     python benchmarks/adversarial.py --only eft-local --chains 32 --generations 40
@@ -6,11 +6,11 @@
 Simulated annealing over instances of 5 services of at most 8 microservices on 4 edge nodes (Coleman and Krishnamachari,
 'PISA: An Adversarial Approach to Comparing Task Graph Scheduling Algorithms', 2024): one number of an instance or one
 edge of a DAG is changed, and the change is kept if the ratio of average completion times grows, or else by chance. All
-chains are simulated side by side. A chain keeps its links, and only links with one shortest path between each two nodes
-are drawn, so that routes do not hang on the bandwidths that the search changes.
+chains are simulated together. A chain keeps its links, and only links with one shortest path between each two nodes are
+drawn, so that routes do not depend on the bandwidths that the search changes.
 
-Every number stays within what the scenario `calibrated` draws it from. There is no background load. `--write` replaces
-the instances that ship with the package by the worst ten of each pair, each from a chain of its own.
+Every number stays within the range that the scenario `calibrated` draws it from. There is no background load.
+`--write` replaces the instances that ship with the package by the worst ten of each pair, each from another chain.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ Links = tuple[chex.Array, chex.Array]  # of each chain: does a path cross a link
 
 
 class Chains(NamedTuple):
-    """All chains of annealing side by side."""
+    """All chains of annealing."""
 
     genes: Genes
     scores: chex.Array  # (I,) logarithms of the ratio
@@ -82,7 +82,7 @@ def draw_links(rng: np.random.Generator) -> list[tuple[int, int]]:
 
 
 def instance_params(genes: Genes, crosses: chex.Array, route: chex.Array) -> EnvParams:
-    """The instance that genes stand for, as `build_instance` makes it: one topology, one pattern, M DAGs."""
+    """The instance that genes encode, as `build_instance` makes it: one topology, one pattern, M DAGs."""
     value = {name: low + (high - low) * genes[name] for name, (_, low, high) in BOUNDS.items()}
     size = jnp.minimum(value["size"].astype(jnp.int32), N)
     there = jnp.arange(N)[None] < size[:, None]
@@ -122,7 +122,7 @@ def instance_params(genes: Genes, crosses: chex.Array, route: chex.Array) -> Env
 
 
 def changed(key: chex.PRNGKey, genes: Genes) -> Genes:
-    """Genes with one number changed: one kind of quantity and one of its numbers, drawn anew or moved by up to 0.1."""
+    """Genes with one number changed: one kind of quantity and one of its numbers, drawn again or moved by up to 0.1."""
     key_kind, *keys = jax.random.split(key, 1 + len(genes))
     kind = jax.random.randint(key_kind, (), 0, len(genes))
 
@@ -138,7 +138,7 @@ def changed(key: chex.PRNGKey, genes: Genes) -> Genes:
 
 
 class Game(NamedTuple):
-    """Who is to do badly and who well: what is compiled once for a pair."""
+    """A pair: the policy that is to do badly and the one that is to do well. It is compiled once."""
 
     env: CECEnv
     applies: tuple[Apply, Apply]
@@ -174,7 +174,7 @@ all_params = jax.jit(jax.vmap(instance_params))
 
 @jax.jit
 def decided(chains: Chains, new: Genes, scores: chex.Array, key: chex.PRNGKey, temperature: chex.Array) -> Chains:
-    """Keep what is worse for the one policy, or else by chance; and the best so far."""
+    """Keep changes that are worse for the first policy, others by chance, and the best instance so far."""
     chance = jnp.log(jax.random.uniform(key, scores.shape))
     kept = where(chance < (scores - chains.scores) / temperature, (new, scores), (chains.genes, chains.scores))
     return Chains(*kept, *where(kept[1] > chains.best_scores, kept, (chains.best, chains.best_scores)))
@@ -253,7 +253,7 @@ def search(pair: str, seed: int, count: int, generations: int) -> tuple[dict[str
 
 
 def with_acts(game: Game, plains: list[dict[str, Any]], weights: tuple) -> list[dict[str, Any]]:
-    """Instances as they are stored, the worst first: played anew, for their numbers have been rounded."""
+    """Instances as they are stored, the worst first; they are played again because their numbers have been rounded."""
     rows = [build_instance(**instance, config=SIZES)[1] for instance in plains]
     acts = np.asarray(game.acts(jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows), weights)).tolist()
     found = [{"acts": pair, "instance": instance} for pair, instance in zip(acts, plains, strict=True)]

@@ -1,4 +1,4 @@
-"""One checkpoint far from where it was trained: ACT over EFT's in one changed setting after the other.
+"""Policies in settings that they were not trained in: their ACT over EFT's, with one setting changed at a time.
 
     python benchmarks/generalisation.py --json FILE
     python benchmarks/generalisation.py --only bandwidth nodes

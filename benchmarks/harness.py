@@ -1,7 +1,7 @@
 """Shared by the benchmarks: runs in separate processes, a table, a JSON file.
 
 Repeats within one process agree to a per cent, but processes differ by a factor. A row is therefore the median and the
-worst of several processes that run one after the other.
+worst of several processes that run in turn.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def summarise(case: Row, runs: list[Row]) -> Row:
 
 
 def measured(script: str, cases: Iterable[Row], processes: int) -> Iterator[tuple[Row, Row]]:
-    """Yield a row for each case, and its last run. The cases take turns, so that a slow minute affects all alike."""
+    """Yield a row for each case, and its last run. The cases take turns, so that a slow minute affects all of them."""
     listed = list(cases)
     runs: list[list[Row]] = [[] for _ in listed]
     order = [index for _ in range(processes) for index in range(len(listed))]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxcec.agents import AgentConfig, EvolutionConfig, Report, TrainedPolicy, encode, learner_for, train
-from jaxcec.agents.sharding import replicated
+from jaxcec.agents.sharding import ENV_AXIS, replicated
 from jaxcec.env import Action, CECEnv, EnvParams, known_world
 from jaxcec.evaluation import Contender
 from jaxcec.policies import BASELINES
@@ -53,7 +53,7 @@ def make_program(case: Case, steps: int, mesh: Mesh | None) -> tuple[Chunk, Any]
     key = jax.random.key(0)
     if mesh is not None:
         params, key = replicated(mesh, (params, key))
-    laid_out = NamedSharding(mesh, PartitionSpec("env")) if mesh is not None else None
+    laid_out = NamedSharding(mesh, PartitionSpec(ENV_AXIS)) if mesh is not None else None
     state = jax.jit(jax.vmap(env.reset_env, in_axes=(0, None)), out_shardings=laid_out)(
         jax.random.split(key, case.num_envs), params
     )[1]
@@ -85,7 +85,7 @@ def _contender(what: str, env: CECEnv, params: EnvParams) -> Contender:
 
 
 def training_speed(case: Case, steps: int, mesh: Mesh | None, *, seconds: float) -> dict[str, float]:
-    """Decisions/s of full training in chunks of `steps` decisions per environment, compilation apart."""
+    """Decisions/s of full training in chunks of `steps` decisions per environment, not counting compilation."""
     env, params = make_env(case.scenario(), "train")
     key = jax.random.key(0)
     if mesh is not None:

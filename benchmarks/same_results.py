@@ -57,7 +57,7 @@ def compute(tree: Path, out: Path) -> None:
 
 
 def content(file: Path) -> bytes | list[dict[str, str]]:
-    """What must be equal: all bytes of the episodes, the metrics without their speeds."""
+    """The part of a file that must be equal: all bytes of the episodes, the metrics without their speeds."""
     if file.name == "episodes.csv":
         return file.read_bytes()
     with file.open(newline="") as text:

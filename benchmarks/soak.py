@@ -1,4 +1,4 @@
-"""Training and evaluation for as long as one likes: do memory and speed stay as they are?
+"""Training and evaluation for hours: do memory and speed stay constant?
 
     python benchmarks/soak.py --minutes 60 --out soak.json
 
@@ -25,7 +25,7 @@ WARMING = 120.0  # s
 
 
 def resident() -> float:
-    """MiB of memory that this process holds."""
+    """Resident memory of this process, MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 2**20
 

@@ -1,4 +1,4 @@
-"""How well the twins foresee on held-out trajectories, those of a policy's actor in episodes of the test split.
+"""Errors of the twins' predictions on held-out trajectories, those of a policy's actor in episodes of the test split.
 
     python benchmarks/twin_error.py --policy runs/NAME/policy.msgpack --plan-policy runs/OTHER/policy.msgpack
 
@@ -7,12 +7,12 @@ ten decisions it is iterated on its own predictions, with the actions that were 
 the change over one decision on all features and the chosen node, fitted to trajectories of the train split.
 
 forecast: error of the learned forecast of other tenants' load on the traces of the test split, root mean square of the
-share. 'mean' foresees the mean of those traces. 'within' is the share of frames within one predicted deviation.
+share. 'mean' predicts the mean of those traces. 'within' is the share of frames within one predicted deviation.
 
 ranks: how the scores of all edge nodes agree with what truly happens: Spearman's correlation within a decision, mean
 over decisions drawn at random, with its 95 % interval. What truly happens: the node is executed in the true simulator,
 with the loads and services that come, 32 decisions of the actor follow, and then all services' expected completion
-times are summed. The plans have the actor as their base, and differ in the load they foresee.
+times are summed. The plans have the actor as their base, and differ in the load that they predict.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ HORIZONS = (1, 10)  # decisions
 FRAMES_AHEAD = (1, 4, 16)
 FOLLOWED = 32  # decisions
 SIDE_BY_SIDE = 32  # decisions judged at once; each takes a simulator for every node
-FITTED = 128  # episodes, each of its own topology, that the linear model is fitted to: of few it learns which they are
+FITTED = 128  # episodes, each on another topology, that the linear model is fitted to; with few it would memorise them
 RIDGE = 1e-3
 KEY = jax.random.key(0)  # for signatures: without exploration, and under mean forecasts, nothing is drawn
 
@@ -85,7 +85,7 @@ class Player(struct.PyTreeNode):
 
 @jax.jit
 def trajectories(player: Player, keys: chex.PRNGKey) -> tuple[Features, RelaxedAction, chex.Array]:
-    """What was seen and executed, and whether there was anything to decide; (episodes, most decisions, ...) each."""
+    """Features, executed actions, and whether a decision was left; (episodes, most decisions, ...) each."""
     num_nodes = player.env.config.num_nodes
 
     def step(state: EnvState, _: None) -> tuple[EnvState, tuple[Features, RelaxedAction, chex.Array]]:
@@ -131,10 +131,10 @@ def transition_rows(models: dict[str, Model], played: tuple) -> list[Row]:
     for horizon in HORIZONS:
         before, after, actions = windows(*played, horizon=horizon)
         for name, model in models.items():
-            foreseen = before
+            predicted = before
             for action in actions:
-                foreseen = model(foreseen, action)
-            error = jax.tree.map(lambda x, y: float(jnp.sqrt(jnp.mean(jnp.square(x - y)))), foreseen, after)
+                predicted = model(predicted, action)
+            error = jax.tree.map(lambda x, y: float(jnp.sqrt(jnp.mean(jnp.square(x - y)))), predicted, after)
             parts = {"nodes": error.nodes, "links": error.links, "context": error.context}
             rows.append({"decisions ahead": horizon, "model": name} | parts)
     return rows
@@ -155,7 +155,7 @@ def forecast_rows(forecast: chex.ArrayTree, load: np.ndarray) -> list[Row]:
 
 
 def truth(player: Player, state: EnvState) -> chex.Array:
-    """(V,) what truly happens after each node is chosen; the higher the better."""
+    """(V,) true outcome of choosing each node; the higher the better."""
     observation = player.env.observe(KEY, state, None, player.env_params)
     preference = DDPG(player.config).preference(player.params, observation)
 
@@ -168,7 +168,7 @@ def truth(player: Player, state: EnvState) -> chex.Array:
 
 
 def scores(player: Player, forecast: chex.ArrayTree | None, state: EnvState) -> dict[str, chex.Array]:
-    """(V,) what each rule or twin thinks of each node; the higher the better."""
+    """(V,) scores of the nodes by each rule or twin; the higher the better."""
     env, config, params = player.env, player.config, player.params
     observation, nodes = env.observe(KEY, state, None, player.env_params), jnp.arange(env.config.num_nodes)
     features = encode(observation)
@@ -185,16 +185,14 @@ def scores(player: Player, forecast: chex.ArrayTree | None, state: EnvState) -> 
 
     found = {"eft": -observation.nodes.finish, "actor": output.nodes, "learned twin": jax.vmap(predicted)(nodes)[1]}
     found["plan, load as now"] = planned(as_now)
-    return (
-        found
-        if forecast is None
-        else found | {"plan, forecast": planned(partial(predict_load, forecast, sampled=False))}
-    )
+    if forecast is not None:
+        found["plan, forecast"] = planned(partial(predict_load, forecast, sampled=False))
+    return found
 
 
 @jax.jit
 def judged(player: Player, forecast: chex.ArrayTree | None, keys: chex.PRNGKey, indices: chex.Array) -> tuple:
-    """`scores` and `truth` of (n,) decisions, each by its episode's key and its index therein."""
+    """`scores` and `truth` of (n,) decisions, each given by its episode's key and its index in the episode."""
 
     def judge(case: tuple[chex.PRNGKey, chex.Array]) -> tuple[dict[str, chex.Array], chex.Array]:
         state = jax.lax.fori_loop(0, case[1], player.follow, player.begin(case[0]))

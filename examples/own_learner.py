@@ -1,4 +1,4 @@
-"""A learning algorithm of one's own: REINFORCE, in the table of algorithms next to DDPG and PPO.
+"""A custom learning algorithm: REINFORCE, in the table of algorithms next to DDPG and PPO.
 
 Williams, Simple statistical gradient-following algorithms for connectionist reinforcement learning, Machine Learning
 1992; the baseline is the mean return of the batch.
@@ -66,7 +66,7 @@ LEARNERS["reinforce"] = Reinforce
 
 
 def main(total_decisions: int = 60_000) -> list[float]:
-    """Train on small services from untrained prices; mean ACT of the validation episodes, s, as training goes on."""
+    """Train on small services from untrained prices; validation ACT, s, before and during training."""
     env, params = make_env(Scenario(num_services=3, max_microservices=6, reward="expected-act"), "train")
     config = AgentConfig(
         algorithm="reinforce",

@@ -36,7 +36,7 @@ class Transition(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What the loss reads of a minibatch of decisions."""
+    """The part of a minibatch of decisions that the loss reads."""
 
     observation: Observation
     node: chex.Array

@@ -1,7 +1,7 @@
 """Agents: DDPG and the digital twins that assist it, PPO and DQN, trained in one compiled loop.
 
 `train` trains from Python; `train_jittable` is a whole run as one pure function. `LEARNERS` is the table of algorithms,
-to which a `Learner` of one's own can be added.
+to which another `Learner` can be added.
 """
 
 from jaxcec.agents.checkpoint import PRETRAINED as PRETRAINED

@@ -1,4 +1,4 @@
-"""What outlives a process: the state of a run, to continue from (orbax), and a policy in one small file (msgpack).
+"""The state of a run, to continue from (orbax), and a policy in one small file (msgpack).
 
 Reading either executes no code.
 """
@@ -59,7 +59,7 @@ def load_state(folder: Path, like: TrainState, *, report: Callable[[str], None])
     Args:
         folder: where `save_state` wrote.
         like: shapes and layout of the expected state, from `training.state_shapes`.
-        report: called with a message for each damaged checkpoint, which is renamed and skipped.
+        report: called with a message about each damaged checkpoint, which is renamed and skipped.
 
     Raises:
         ValueError: all are damaged, or the newest complete one has other shapes.
@@ -102,7 +102,7 @@ def _checksum_file(folder: Path, step: int) -> Path:
 
 
 def _is_whole(folder: Path, step: int) -> bool:
-    """Whether a checkpoint is as it was written; one without a checksum is, because renaming it came last."""
+    """Whether a checkpoint is as it was written; one without a checksum is, because orbax renames it when complete."""
     file = _checksum_file(folder, step)
     return not file.is_file() or file.read_text() == _checksum(folder / str(step))
 

@@ -1,8 +1,8 @@
 """Settings of an agent and of its training, every number with its unit.
 
 A setting that is a number (a learning rate, a discount, an exploration scale) is a leaf of a pytree, so it may be an
-array: `vmap` then trains many settings in one compiled program. Sizes and choices are static, and each needs a program
-of its own; so is the target rate, which as a leaf would round differently.
+array: `vmap` then trains many settings in one compiled program. Sizes and choices are static: each needs another
+compiled program. The target rate is static too, because as a leaf it would round differently.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class EvolutionConfig(struct.PyTreeNode):
 
     generations: int = _static(50)  # before gradients are used; 0 starts from the prices of a rule
     pairs: int = _static(192)  # antithetic pairs of episodes per generation; a multiple of the number of devices
-    spread: float = 4.0  # arrival rates of the episodes: from the scenario's divided by this to its multiple
+    spread: float = 4.0  # arrival rates of the episodes: the scenario's times 1 / spread to spread
 
     def __post_init__(self) -> None:
         check_finite("agent.evolution", self)

@@ -23,7 +23,7 @@ class DQN(NodeLearner, ReplayLearner):
 
     def __init__(self, config: AgentConfig):
         super().__init__(config)
-        if isinstance(config.entropy, float) and config.entropy == 0.0:
+        if isinstance(config.entropy, int | float) and config.entropy == 0.0:
             raise ValueError("agent.entropy: got 0.0; must be positive for dqn, whose exploration is in units of it")
 
     def init_params(self, key: chex.PRNGKey, features: Features) -> AgentParams:

@@ -24,7 +24,7 @@ class DTDRLMOPlan(DDPG):
         return super().init_params(key, features).replace(forecast=init_forecast(jax.random.split(key, 4)[3]))
 
     def fit_to_banks(self, params: AgentParams, env_params: EnvParams, key: chex.PRNGKey) -> AgentParams:
-        """With the forecast fitted to the background traces."""
+        """Fit the forecast to the background traces."""
         return params.replace(forecast=fit_forecast(key, env_params.background))
 
     def policy(self, env: CECEnv) -> Act:

@@ -1,7 +1,7 @@
 """First prices of the scorer, found by an evolution strategy over whole episodes.
 
 The cost that a decision causes for later services appears over hundreds of decisions, and a critic sees it only through
-the noise of everything else that happens meanwhile. Changing the prices for a whole episode makes the cost visible at
+the noise of everything else that happens until then. Changing the prices for a whole episode makes the cost visible at
 once: each pair of episodes is the same episode under opposite perturbations (Salimans et al., Evolution strategies as a
 scalable alternative to reinforcement learning, 2017; antithetic pairs and common random numbers). Gradient-based
 learning starts from the prices found.
@@ -41,7 +41,7 @@ class Evolution(struct.PyTreeNode):
     generation: chex.Array  # () i32
 
 
-def begin(agent: AgentState) -> Evolution | None:
+def init_evolution(agent: AgentState) -> Evolution | None:
     """A distribution around the prices of an agent; None if its networks have no prices."""
     prices = _prices(agent)
     if prices is None:
@@ -82,8 +82,8 @@ def evolve(
 ) -> tuple[Evolution, chex.Array]:
     """One generation.
 
-    Each pair has an arrival rate of its own, between the scenario's divided by `spread` and its multiple, so that
-    prices learn to depend on the load.
+    Each pair has its own arrival rate, the scenario's times a number from 1 / `spread` to `spread`. So prices learn to
+    depend on the load.
 
     Returns:
         The next distribution, and the () mean ACT of the episodes played, s.

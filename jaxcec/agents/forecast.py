@@ -76,7 +76,7 @@ def predict_load(params: chex.ArrayTree, world: World, key: chex.PRNGKey, *, sam
 
     Args:
         params: of `LoadForecast`.
-        world: what is known.
+        world: the known world.
         key: draws the sample.
         sampled: whether to draw a forecast, each resource above or below its mean throughout, or to take the mean.
     """

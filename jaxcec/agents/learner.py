@@ -1,4 +1,4 @@
-"""What every learning algorithm provides, and the pieces that several of them use."""
+"""The interface of learning algorithms, and the pieces that several of them use."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ Loss = Callable[[chex.ArrayTree], tuple[chex.Array, Metrics]]
 class Learner(abc.ABC):
     """One learning algorithm with its settings: `init`, `act`, `update`. Parameters and buffers are arguments.
 
-    A learner of one's own is a subclass with an entry in `jaxcec.agents.LEARNERS`; training, validation, checkpoints
-    and evaluation then work with it.
+    To add an algorithm, enter a subclass in `jaxcec.agents.LEARNERS`; training, validation, checkpoints and evaluation
+    then work with it.
 
     Raises:
         ValueError: the settings do not suit the algorithm.
@@ -53,7 +53,7 @@ class Learner(abc.ABC):
         """The learner's state at the beginning: parameters, targets, optimisers (Algorithm 2, lines 1-3)."""
 
     def fit_to_banks(self, params: Any, env_params: EnvParams, key: chex.PRNGKey) -> Any:
-        """The parameters with what can be fitted to the environment's banks before any decision."""
+        """Fit the parameters that depend on the environment's banks alone; by default there are none."""
         return params
 
     @abc.abstractmethod

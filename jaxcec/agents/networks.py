@@ -73,7 +73,7 @@ class Prices(nn.Module):
 
 
 class PerNodeActor(nn.Module):
-    """mu of Eq. 18. Scores are values in units of `entropy`: what a softmax with that weight on its entropy prefers."""
+    """mu of Eq. 18. Scores are values in units of `entropy`: their softmax maximises value plus weighted entropy."""
 
     @nn.compact
     def __call__(self, config: AgentConfig, features: Features) -> ActorOutput:
@@ -181,19 +181,19 @@ class Networks:
         self.config, self.form = config, FORMS[config.network]
 
     def init_actor(self, key: chex.PRNGKey, features: Features) -> chex.ArrayTree:
-        """New parameters for features of these shapes, as with all that follow."""
+        """New parameters of the actor, for features of these shapes."""
         return self.form.actor.init(key, self.config, features)
 
     def init_critic(self, key: chex.PRNGKey, features: Features) -> chex.ArrayTree:
-        """Of Q."""
+        """New parameters of Q."""
         return self.form.critic.init(key, self.config, features, uniform_action(features))
 
     def init_value(self, key: chex.PRNGKey, features: Features) -> chex.ArrayTree:
-        """Of V."""
+        """New parameters of V."""
         return self.form.value.init(key, self.config, features)
 
     def init_transition(self, key: chex.PRNGKey, features: Features) -> chex.ArrayTree:
-        """Of the transition model."""
+        """New parameters of the transition model."""
         return self.form.transition.init(key, self.config, features, uniform_action(features))
 
     def actor(self, actor: chex.ArrayTree, features: Features) -> ActorOutput:
@@ -287,7 +287,7 @@ def traffic_price(actor: chex.ArrayTree, features: Features) -> chex.Array:
 
 
 def _shared(features: Features) -> chex.Array:
-    """(..., F): what a scorer sees in addition to a node's row: context, means over nodes and over links."""
+    """(..., F): inputs of a scorer in addition to a node's row: context, means over nodes and over links."""
     return jnp.concatenate([features.context, features.nodes.mean(-2), mean_link(features)], axis=-1)
 
 

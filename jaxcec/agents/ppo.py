@@ -58,7 +58,7 @@ class PPO(NodeLearner):
         return AgentState(params=params, target=AgentParams(), optimisers=optimisers)
 
     def scores(self, params: AgentParams, features: Features) -> chex.Array:
-        """The actor's."""
+        """The actor's scores."""
         return self.networks.actor(params.actor, features).nodes
 
     def update(

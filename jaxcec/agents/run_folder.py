@@ -1,10 +1,11 @@
-"""The folder of a run: metrics.csv, curves.png, policy.msgpack and checkpoints/, written as training goes on."""
+"""The folder of a run: metrics.csv, curves.png, policy.msgpack and checkpoints/, written during training."""
 
 from __future__ import annotations
 
 import csv
+import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class RunFolder:
         origin: how the policy was trained, for people to read; the number of decisions is added to it.
         references: ACT of baselines on the validation episodes, s, drawn as level lines.
         save_every: s between checkpoints.
-        exist_ok: whether the folder may hold a run already, which is continued or replaced.
+        exist_ok: whether the folder may hold a run already. It is continued after `load`, and replaced without.
 
     Raises:
         ValueError: the folder holds a run.
@@ -65,6 +66,8 @@ class RunFolder:
 
     def __call__(self, report: Report) -> None:
         """Record a report; save if it is time to."""
+        if self._state is None and is_main_process():  # a new run, next to whose checkpoints no others may remain
+            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
         self._state = report.state
         if report.stage == "training":
             self.rows.append(report.metrics)
@@ -119,10 +122,11 @@ class RunFolder:
             save_state(self.folder / "checkpoints", self._state)
 
     def _show(self) -> None:
-        """Write metrics and curves, for people who look while training goes on."""
+        """Write metrics and curves, which can be read during training."""
         if not is_main_process():
             return
-        write_aside(self.folder / "metrics.csv", csv_text(_columns(self.rows), self.rows))
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        write_aside(self.folder / "metrics.csv", csv_text(columns, self.rows))
         if not self.rows:
             return
         try:
@@ -140,7 +144,3 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def _number(name: str, text: str) -> float:
     return int(text) if name in _COUNTS else float(text)
-
-
-def _columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row))

@@ -56,7 +56,7 @@ def constrain_leading_axis(mesh: Mesh | None, tree: Any) -> Any:
 
 
 def sharding_of(mesh: Mesh, tree: Any, *axes: str | None) -> Any:
-    """For each leaf of a pytree the layout that divides the named axes; without names, a copy on every device."""
+    """For each leaf of a pytree, the layout that divides the named axes; without names, a copy on every device."""
     return jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec(*axes)), tree)
 
 
@@ -71,7 +71,7 @@ def is_main_process() -> bool:
 
 
 def any_process(flag: bool) -> bool:
-    """Whether a flag is set in some process, so that all processes act alike."""
+    """Whether a flag is set in some process, so that all processes decide the same."""
     if jax.process_count() == 1:
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.array(flag))))

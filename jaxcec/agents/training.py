@@ -1,8 +1,7 @@
 """Training as one compiled loop: decide in every environment, store the steps, update the learner.
 
-`train` is the host's side: it runs the loop in chunks, validates between them, and reports to a callback.
-`train_jittable` is a whole run as one pure function. Both consist of `init_runner`, `evolve`, `warm_up` and
-`train_chunk`.
+`train` runs the loop in chunks, validates between them, and reports to a callback. `train_jittable` is a whole run as
+one pure function. Both consist of `init_runner`, `evolve`, `warm_up` and `train_chunk`.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from jax.sharding import Mesh
 
 from jaxcec.agents import replay
 from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.evolution import Evolution, begin, evolve, with_found_prices
+from jaxcec.agents.evolution import Evolution, evolve, init_evolution, with_found_prices
 from jaxcec.agents.features import encode
 from jaxcec.agents.learners import learner_for, policy_function
 from jaxcec.agents.replay import Replay
-from jaxcec.agents.sharding import ENV_AXIS, any_process, env_mesh, shapes_with_sharding, sharding_of
+from jaxcec.agents.sharding import ENV_AXIS, any_process, env_mesh, replicated, shapes_with_sharding, sharding_of
 from jaxcec.agents.trained_policy import TrainedPolicy
 from jaxcec.agents.types import AgentState, Choice, Metrics, Step
 from jaxcec.env import CECEnv, EnvParams, EnvState
@@ -50,7 +49,7 @@ class RunnerState(struct.PyTreeNode):
 
 
 class TrainState(struct.PyTreeNode):
-    """Everything that a run continues from: what a checkpoint holds."""
+    """Everything that a run continues from and a checkpoint holds."""
 
     runner: RunnerState
     best: Any  # parameters of the policy of the best validation; before the first one, the untrained policy
@@ -102,7 +101,7 @@ def train(
         callback: called with a `Report` after each generation and each chunk; a true value stops the run.
         validation_episodes: played without exploration after every eighth chunk, the same ones each time; 0 for none.
         report_every: decisions in each environment per chunk, rounded down to whole updates; by default a 64th of all.
-        resume: the state of an earlier run with the same arguments, to continue from.
+        resume: the state of an earlier run with the same arguments, to continue from. Its arrays are donated.
         mesh: the devices that share the environments; None for one device.
 
     Returns:
@@ -173,8 +172,10 @@ def init_state(
 ) -> TrainState:
     """The state of a run at its beginning."""
     runner = init_runner(env, params, config, key, num_envs=num_envs, mesh=mesh)
-    # Computed from the runner, so that it is on the same devices, of all processes.
-    return TrainState(runner, _acting_params(config, runner), best_act=runner.step.astype(jnp.float32) + jnp.inf)
+    best_act = jnp.float32(jnp.inf)
+    if mesh is not None:
+        best_act = replicated(mesh, best_act)  # several processes can only save arrays that all of them have
+    return TrainState(runner, _acting_params(config, runner), best_act)
 
 
 def state_shapes(
@@ -202,9 +203,15 @@ def _check(config: AgentConfig, *, num_envs: int, total_decisions: int, mesh: Me
             raise ValueError(f"{name}: got {value}; must be at least 1")
     if mesh is not None and num_envs % mesh.size:
         raise ValueError(f"num_envs: got {num_envs}; must be a multiple of the number of devices, {mesh.size}")
-    numbers = jax.tree.leaves(config)
-    if not all(isinstance(number, int | float) for number in numbers):
-        raise ValueError(f"config: got {numbers}; must be plain numbers (`train_jittable` takes arrays)")
+    if mesh is not None and config.evolution.pairs % mesh.size and config.evolution.generations:
+        raise ValueError(
+            f"agent.evolution.pairs: got {config.evolution.pairs}; must be a multiple of the number of devices,"
+            f" {mesh.size}"
+        )
+    for path, number in jax.tree_util.tree_leaves_with_path(config):
+        if not isinstance(number, int | float):
+            name = jax.tree_util.keystr(path)
+            raise ValueError(f"agent{name}: got {number}; must be a plain number (`train_jittable` takes arrays)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -311,7 +318,7 @@ def init_runner(
 ) -> RunnerState:
     """New agent, empty replay buffer, one new episode in every environment.
 
-    Every environment truncates its episodes at a horizon of its own. Otherwise all would be at the same point of their
+    Each environment truncates its episodes at its own random horizon. Otherwise all would be at the same point of their
     episodes, and a replay buffer that holds a few steps of thousands of environments would forget the other points.
     """
     learner = learner_for(config)
@@ -322,21 +329,18 @@ def init_runner(
     example = Step(features, jnp.int32(0), number, number, number, number, number)
     agent_params = learner.fit_to_banks(learner.init_params(key_agent, features), params, key_forecast)
     agent = learner.init(agent_params)
+    # Half of the most decisions that an episode can have, about a mean episode of synthetic services.
+    longest = max(env.config.num_services * env.config.max_microservices // 2, 2)
     runner = RunnerState(
         agent=agent,
-        evolution=begin(agent) if config.evolution.generations > 0 else None,
+        evolution=init_evolution(agent) if config.evolution.generations > 0 else None,
         replay=replay.create(example, num_envs, learner.replay_size(num_envs)),
         env_state=env_state,
         key=key_run,
-        horizon=jax.random.randint(key_horizon, (num_envs,), 1, _longest_horizon(env)),
+        horizon=jax.random.randint(key_horizon, (num_envs,), 1, longest),
         step=jnp.uint32(0),
     )
     return _constrained(mesh, runner)
-
-
-def _longest_horizon(env: CECEnv) -> int:
-    """Half of the most decisions an episode can have: about a mean episode of synthetic services."""
-    return max(env.config.num_services * env.config.max_microservices // 2, 2)
 
 
 def collect(
@@ -444,12 +448,12 @@ def train_chunk(
 
 def runner_sharding(mesh: Mesh, runner: RunnerState) -> RunnerState:
     """The layout of each leaf of a runner (of arrays or shapes): environments divided, everything else replicated."""
-    divided = {"env_state": runner.env_state, "horizon": runner.horizon}
-    layout = sharding_of(mesh, runner).replace(
-        **{name: sharding_of(mesh, tree, ENV_AXIS) for name, tree in divided.items()}
+    layout = sharding_of(mesh, runner)
+    return layout.replace(
+        env_state=sharding_of(mesh, runner.env_state, ENV_AXIS),
+        horizon=sharding_of(mesh, runner.horizon, ENV_AXIS),
+        replay=layout.replay.replace(blocks=sharding_of(mesh, runner.replay.blocks, None, ENV_AXIS)),
     )
-    blocks = sharding_of(mesh, runner.replay.blocks, None, ENV_AXIS)
-    return layout.replace(replay=layout.replay.replace(blocks=blocks))
 
 
 def _constrained(mesh: Mesh | None, runner: RunnerState) -> RunnerState:

@@ -20,7 +20,7 @@ from jaxcec.env import Observation
 class RewardModel(nn.Module):
     """Reward of a decision (Algorithm 1, line 3), of the state, the action and the predicted next state.
 
-    The algorithm's text names the next state alone, from which the decision cannot be told.
+    The algorithm's text names the next state alone, which does not determine the decision.
     """
 
     @nn.compact

@@ -18,7 +18,7 @@ from jaxcec.env import Action, CECEnv, EnvParams, Observation
 from jaxcec.evaluation import Contender, baseline_contenders
 
 
-class Choice(NamedTuple):
+class PolicyChoice(NamedTuple):
     """The policies that a user asks for."""
 
     names: tuple[str, ...] = ()  # of policies; if there are none, the command decides
@@ -27,7 +27,7 @@ class Choice(NamedTuple):
 
 
 def contenders_for(
-    choice: Choice,
+    choice: PolicyChoice,
     env: CECEnv,
     env_params: EnvParams,
     *,
@@ -97,8 +97,8 @@ def _learned_contenders(
     """One policy of each algorithm that has any, with the file and provenance of each."""
     observation = _observation(env, env_params)
     contenders, sources = [], {}
-    for name in reversed(LEARNERS):
-        for path in _policy_paths(name, checkpoint):
+    for name, paths in _policy_files(checkpoint, report).items():
+        for path in paths:
             try:
                 policy = load_policy(path, observation)
             except ValueError as error:
@@ -115,11 +115,20 @@ def _learned_contenders(
     return contenders, sources
 
 
-def _policy_paths(name: str, checkpoint: Path | None) -> list[Path]:
-    """Files that may hold a policy of an algorithm, preferred first: the checkpoint or the newest runs, then ours."""
-    shipped = [path for path in [PRETRAINED / f"{name}.msgpack"] if path.is_file()]
+def _policy_files(checkpoint: Path | None, report: Callable[[str], None]) -> dict[str, list[Path]]:
+    """Files of policies by algorithm, preferred first: the checkpoint or the newest runs, then those that ship."""
     if checkpoint is not None:
-        named = checkpoint / "policy.msgpack" if checkpoint.is_dir() else checkpoint
-        return [named] if policy_algorithm(named) == name else shipped
-    runs = sorted(Path("runs").glob("*/policy.msgpack"), key=lambda p: p.stat().st_mtime, reverse=True)
-    return [path for path in runs if policy_algorithm(path) == name] + shipped
+        found = [checkpoint / "policy.msgpack" if checkpoint.is_dir() else checkpoint]
+    else:
+        found = sorted(Path("runs").glob("*/policy.msgpack"), key=lambda p: p.stat().st_mtime, reverse=True)
+    files: dict[str, list[Path]] = {name: [] for name in reversed(LEARNERS)}
+    for path in found:
+        try:
+            files[policy_algorithm(path)].append(path)
+        except ValueError as error:  # such as a run of another version, or of an algorithm that is not imported
+            if checkpoint is not None:
+                raise
+            report(f"not used: {error}")
+    for name, paths in files.items():
+        paths += [path for path in [PRETRAINED / f"{name}.msgpack"] if path.is_file()]
+    return files

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jaxcec.agents import LEARNERS
 from jaxcec.agents.sharding import shard_leading_axis
 from jaxcec.commands.console import command_line, console, format_seconds, load_and_report_jobs, progress_bar
-from jaxcec.commands.contenders import Choice, contenders_for
+from jaxcec.commands.contenders import PolicyChoice, contenders_for
 from jaxcec.commands.paper_grids import run_sweep
 from jaxcec.commands.runtime import choose_mesh, replicate_policies, use_compilation_cache
 from jaxcec.commands.settings import guarded, load_config, parse, save_scenario
@@ -38,7 +38,7 @@ from jaxcec.files import check_empty_folder, csv_text, write_aside, write_json
 from jaxcec.policies import SearchConfig
 from jaxcec.scenarios import Scenario, make_env
 
-BATCH = 256  # episodes that are played side by side
+BATCH = 256  # episodes that are played together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +83,9 @@ class EvalCommand:
         return self.clairvoyant if self.clairvoyant is not None else 10 if self.sweep else 0
 
     @property
-    def choice(self) -> Choice:
+    def choice(self) -> PolicyChoice:
         """The policies to play."""
-        return Choice(names=self.policies, own=self.policy, checkpoint=self.checkpoint)
+        return PolicyChoice(names=self.policies, own=self.policy, checkpoint=self.checkpoint)
 
     def repeated(self, folder: Path) -> str:
         """The command line that repeats this evaluation with the settings that it saved in its folder."""

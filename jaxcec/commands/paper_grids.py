@@ -17,7 +17,7 @@ from rich.progress import Progress, TaskID
 
 from jaxcec.agents.sharding import shard_leading_axis
 from jaxcec.commands.console import console, load_and_report_jobs, progress_bar
-from jaxcec.commands.contenders import Choice, contenders_for
+from jaxcec.commands.contenders import PolicyChoice, contenders_for
 from jaxcec.commands.runtime import replicate_policies
 from jaxcec.evaluation import Contender, bootstrap_mean, episode_keys
 from jaxcec.experiments import (
@@ -48,7 +48,7 @@ def run_sweep(
     folder: Path,
     *,
     sweep: str,
-    choice: Choice,
+    choice: PolicyChoice,
     seed: int,
     episodes: int,
     generations: int,
@@ -69,6 +69,7 @@ def run_sweep(
     Raises:
         ValueError: the folder contains a sweep with other settings, or something else.
     """
+    keys = shard_leading_axis(mesh, episode_keys(seed, episodes))
     points, jobs = grid(bases, sweep), load_and_report_jobs(bases[0])
     contenders, sources = contenders_for(choice, *make_env(points[0], "test", jobs), by_default=_is_fast)
     settings = {
@@ -83,7 +84,6 @@ def run_sweep(
     missing = [point for point in points if Point.of(point) not in acts]
     if len(missing) < len(points):
         console.print(f"{folder} has {len(points) - len(missing)} of {len(points)} points")
-    keys = shard_leading_axis(mesh, episode_keys(seed, episodes))
     search = dataclasses.replace(SEARCH, generations=generations)
     try:
         for point, played in _play_points(missing, jobs, choice=choice, keys=keys, search=search, mesh=mesh):
@@ -122,12 +122,12 @@ def _play_points(
     points: Sequence[Scenario],
     jobs: JobTable | None,
     *,
-    choice: Choice,
+    choice: PolicyChoice,
     keys: jax.Array,
     search: SearchConfig,
     mesh: Mesh | None,
 ) -> Iterator[tuple[Point, dict[str, np.ndarray]]]:
-    """Play the points one after the other; each is yielded with the ACT of every policy."""
+    """Play the points in turn, and yield each with the ACT of every policy."""
     config, contenders = None, list[Contender]()
     with progress_bar() as progress:
         task = progress.add_task("sweeping", total=sum(map(_work, points)), status="")

@@ -1,4 +1,4 @@
-"""Settings of a run, which dataclasses, YAML files and flags express alike.
+"""Settings of a run, as dataclasses, YAML files and flags.
 
 Precedence: a flag, then the file given by --config, then the dataclass's default.
 """
@@ -21,7 +21,7 @@ from jaxcec.mapping import from_mapping, plain
 from jaxcec.scenarios import Scenario
 
 _PACKAGE = Path(__file__).parents[1]
-_PLACES = (_PACKAGE / "configs", _PACKAGE.parent / "configs")  # as installed; beside the package, as in the repository
+_PLACES = (_PACKAGE / "configs", _PACKAGE.parent / "configs")  # as installed; next to the package, as in the repository
 CONFIGS = next(folder for folder in _PLACES if folder.is_dir())
 T = TypeVar("T")
 

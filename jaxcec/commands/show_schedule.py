@@ -9,7 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from jaxcec.commands.console import console, format_seconds, load_and_report_jobs, progress_bar
-from jaxcec.commands.contenders import Choice, contenders_for
+from jaxcec.commands.contenders import PolicyChoice, contenders_for
 from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation import Contender, Schedule, episode_keys, record, save_page, schedule_figure
 from jaxcec.scenarios import Scenario, make_env
@@ -29,7 +29,7 @@ SUMMARY: dict[str, Callable[[Schedule], str]] = {
 }
 
 
-def show_schedule(paths: Sequence[Path], scenario: Scenario, *, choice: Choice, seed: int) -> None:
+def show_schedule(paths: Sequence[Path], scenario: Scenario, *, choice: PolicyChoice, seed: int) -> None:
     """Record the first test episode of a seed under each policy, write it into each file, and print a summary.
 
     Args:

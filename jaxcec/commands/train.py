@@ -144,7 +144,7 @@ def run(
 def _keeper(
     config: TrainConfig, folder: Path, env: CECEnv, *, references: dict[str, float], save_every: float
 ) -> RunFolder:
-    """The callback that writes the run folder; the user is told what will be trained."""
+    """Print what will be trained, and return the callback that writes the run folder."""
     known = ", ".join(f"{name} {act:.1f} s" for name, act in references.items())
     scenario = f"{config.scenario.dataset}/{config.scenario.name}"
     console.print(f"{config.agent.algorithm} on {scenario}; validation ACT: {known}")

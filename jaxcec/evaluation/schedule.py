@@ -177,7 +177,7 @@ def _links_and_paths(
 ) -> tuple[list[tuple[int, int, float]], dict[tuple[int, int], list[int]]]:
     """Ends and bandwidth of each link, and the links on the path between every two nodes.
 
-    Routes have the fewest hops. A path over a single link is therefore that link itself, which tells what it connects.
+    Routes have the fewest hops. A path over a single link is therefore that link itself, which gives its two ends.
     """
     route, bandwidth = np.asarray(network.route[topology]), np.asarray(network.bandwidth[topology])
     pairs = [(a, b) for a in range(num_nodes) for b in range(num_nodes) if a != b]

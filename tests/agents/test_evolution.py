@@ -24,7 +24,7 @@ def found():
     observation, _ = env.reset_env(KEY, params)
     learner = learner_for(CONFIG)
     agent = learner.init(learner.init_params(KEY, encode(observation)))
-    start = evolution.begin(agent)
+    start = evolution.init_evolution(agent)
     wrong = start.mean.at[COSTS.index("behind")].set(-0.3)  # prefers later finishes
     start = start.replace(mean=wrong, average=wrong)
     after, acts = start, []

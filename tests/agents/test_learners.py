@@ -21,7 +21,7 @@ from jaxcec.agents import (
     save_policy,
 )
 from jaxcec.agents.checkpoint import policy_algorithm
-from jaxcec.agents.evolution import begin, with_found_prices
+from jaxcec.agents.evolution import init_evolution, with_found_prices
 from jaxcec.agents.networks import PRICES
 from jaxcec.commands import train as command
 from jaxcec.policies import PlanConfig
@@ -31,7 +31,7 @@ from jaxcec.scenarios import Scenario, make_env
 @pytest.mark.parametrize("algorithm", LEARNERS)
 def test_found_prices_enter_every_network_that_has_prices(algorithm):
     agent = new_agent(AgentConfig(algorithm=algorithm, hidden=(8,)))
-    evolution = begin(agent)
+    evolution = init_evolution(agent)
     found = with_found_prices(agent, evolution.replace(average=evolution.average + 1.0))
     for before, after in ((agent.params, found.params), (agent.target, found.target)):
         assert jax.tree.structure(before) == jax.tree.structure(after)
@@ -41,7 +41,7 @@ def test_found_prices_enter_every_network_that_has_prices(algorithm):
 
 
 def test_networks_without_prices_have_none_to_find():
-    assert begin(new_agent(AgentConfig(network="flat", hidden=(8,)))) is None
+    assert init_evolution(new_agent(AgentConfig(network="flat", hidden=(8,)))) is None
 
 
 @pytest.mark.parametrize("algorithm", ["dqn", "ppo"])

@@ -50,7 +50,7 @@ def test_the_forecast_is_better_than_no_change_and_than_the_mean_and_knows_its_e
 
 @pytest.fixture(scope="module")
 def setting(fitted):
-    """Environment, params, states of random episodes, and a planner's parameters with prices of its own."""
+    """Environment, params, states of random episodes, and a planner's parameters with unusual prices."""
     env, params = make_env(dataclasses.replace(SMALL, num_frames=256), "train")
     actions = random_actions(env, KEY, (STEPS,))
 

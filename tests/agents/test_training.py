@@ -197,7 +197,7 @@ def test_without_validation_the_last_policy_is_returned():
         ({"num_envs": 0}, "num_envs: got 0; must be at least 1"),
         ({"decisions": 0}, "total_decisions: got 0; must be at least 1"),
         ({"config": CONFIG.replace(algorithm="sac")}, "agent.algorithm: got 'sac'"),
-        ({"config": CONFIG.replace(discount=jnp.float32(0.9))}, "must be plain numbers"),
+        ({"config": CONFIG.replace(discount=jnp.float32(0.9))}, "agent.discount: got 0.9.*; must be a plain number"),
     ],
 )
 def test_impossible_runs_are_refused(settings, message):
@@ -236,7 +236,7 @@ def test_seeds_and_learning_rates_share_one_compiled_program():
 
 
 def test_a_run_from_lists_with_validation_checkpoint_and_curves(tmp_path):
-    """What the notebook shows: an instance from lists, a run folder, and the policy beside EFT."""
+    """What the notebook shows: an instance from lists, a run folder, and the policy next to EFT."""
     pytest.importorskip("matplotlib")
     env, params = build_instance(**INSTANCE)
     config = AgentConfig(algorithm="ddpg", hidden=(16,), replay_size=256, batch_size=32, evolution=EVOLUTION)

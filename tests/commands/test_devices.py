@@ -30,7 +30,7 @@ def settings(tmp_path_factory):
 
 
 def train_apart(*arguments):
-    """Start `train.py` in a process of its own."""
+    """Start `train.py` in another process."""
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "train.py", *arguments]
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -99,7 +99,7 @@ def test_two_processes_stop_together_and_pass_over_what_is_damaged(settings, tmp
         "--out", str(run), "--config", str(settings), "--total-decisions", "8000", "--save-every", "0"
     )
     while len(steps(run)) < 2:
-        assert all(process.poll() is None for process in processes), "they stop when they are told"
+        assert all(process.poll() is None for process in processes), "they stop at the signal and not before"
         time.sleep(0.1)
     processes[1].send_signal(signal.SIGTERM)
     outputs = finished(*processes)

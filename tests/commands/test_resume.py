@@ -61,8 +61,8 @@ def test_a_damaged_checkpoint_is_passed_over(run, whole, capsys):
     damage(run, 24)
     damage(run, 23)
     train.main(["--resume", str(run)])
-    told = " ".join(capsys.readouterr().out.split())
-    assert told.count("damaged, its checksum does not match") == 2 and "at 88 decisions" in told
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.count("damaged, its checksum does not match") == 2 and "at 88 decisions" in printed
     assert metrics(run) == metrics(whole), "bit for bit what an uninterrupted run has"
     assert {path.name for path in (run / "checkpoints").glob("*.damaged")} == {"23.damaged", "24.damaged"}
 
@@ -75,7 +75,7 @@ def test_where_all_are_damaged_nothing_is_made_up(run, capsys):
     assert "every checkpoint is damaged" in capsys.readouterr().err
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_anew(run, whole):
+def test_a_run_killed_before_its_first_checkpoint_begins_again(run, whole):
     for path in run.iterdir():
         if path.name != "config.yaml":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -156,7 +156,7 @@ def test_a_run_killed_twenty_times_ends_as_if_it_had_not_been(tiny, tmp_path):
 
 @pytest.mark.slow
 def test_without_room_the_run_stops_and_what_it_had_is_whole(tiny, tmp_path):
-    """A limit on the size of files, for a disk that fills up: larger writes fail likewise, half-way."""
+    """A limit on the size of files, for a disk that fills up: larger writes fail half-way in the same manner."""
     folder = tmp_path / "run"
     train_py = shlex.join([sys.executable, "train.py", "--config", tiny, "--out", str(folder), "--save-every", "0"])
     limited = ["bash", "-c", f"ulimit -f 60; exec {train_py}"]  # KiB

@@ -51,7 +51,7 @@ def test_training_from_lists_leaves_a_run_and_plays_next_to_eft():
     assert [line.split(":")[0] for line in lines] == ["eft", "ddpg"]
     eft, ddpg = (numbers(line)[0] for line in lines)
     assert 0 < ddpg <= 1.2 * eft
-    made = {path.name for path in (ROOT / "runs" / "own").iterdir()}
+    made = {path.name for path in (ROOT / "runs" / "examples" / "own").iterdir()}
     assert {"metrics.csv", "curves.png", "policy.msgpack", "checkpoints"} <= made
 
 

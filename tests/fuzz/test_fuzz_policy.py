@@ -129,4 +129,4 @@ def test_a_pickle_is_refused_and_never_executed(tmp_path, monkeypatch):
 
 def test_the_shipped_policy_is_accepted(tmp_path):
     (tmp_path / "policy.msgpack").write_bytes(GOOD)
-    assert load_policy(tmp_path / "policy.msgpack", observation())[0].algorithm == "ddpg"
+    assert load_policy(tmp_path / "policy.msgpack", observation()).config.algorithm == "ddpg"

@@ -5,7 +5,6 @@ import functools
 import jax
 import numpy as np
 import pytest
-from jaxcec.agents.act import act
 
 from jaxcec.agents.checkpoint import PRETRAINED, load_policy
 from jaxcec.evaluation import Contender, rollout
@@ -22,8 +21,7 @@ def contender(name: str) -> Contender:
         return Contender.of_rule(name, BASELINES[name])
     env, params = adversarial_instances(PAIRS[0])
     observation, _ = env.reset(KEY, jax.tree.map(lambda x: x[0], params))
-    config, weights, _ = load_policy(PRETRAINED / f"{name}.msgpack", observation)
-    return Contender(name, act(config, env), weights)
+    return load_policy(PRETRAINED / f"{name}.msgpack", observation).contender(env, name)
 
 
 @pytest.mark.parametrize("pair", PAIRS)
