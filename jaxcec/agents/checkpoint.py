@@ -43,6 +43,8 @@ def save_state(folder: Path, state: TrainState) -> None:
     """
     step = int(state.runner.step)
     with _manager(folder) as manager:
+        if step == 0 and step in manager.all_steps():
+            manager.delete(step)  # of an earlier generation of the evolution: orbax keeps a step that it has
         manager.save(step, args=ocp.args.StandardSave(state))
         kept = {str(step) for step in manager.all_steps()}
     if jax.process_index() > 0:

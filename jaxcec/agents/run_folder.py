@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxcec.agents.checkpoint import load_state, save_policy, save_state
 from jaxcec.agents.config import AgentConfig
+from jaxcec.agents.learners import learner_for
 from jaxcec.agents.sharding import any_process, is_main_process
 from jaxcec.agents.trained_policy import TrainedPolicy
 from jaxcec.agents.training import Report, TrainState, state_shapes
@@ -27,8 +29,9 @@ class RunFolder:
     """A callback of `train` that keeps a run in a folder.
 
     `metrics.csv` has a row for each chunk, `curves.png` draws it, `policy.msgpack` is the policy of the best
-    validation, and `checkpoints/` holds the newest three states of the run. Call `save` when training has returned. To
-    continue a run, make the folder's object with `exist_ok` and give the state that `load` returns to `train`.
+    validation (without validation, the one that was saved last), and `checkpoints/` holds the newest three states of
+    the run. Call `save` when training has returned. To continue a run, make the folder's object with `exist_ok` and
+    give the state that `load` returns to `train`.
 
     Args:
         folder: made if necessary.
@@ -71,10 +74,8 @@ class RunFolder:
         self._state = report.state
         if report.stage == "training":
             self.rows.append(report.metrics)
-            if report.improved and is_main_process():
-                origin = f"{self.origin}, {report.metrics['decisions']:,} decisions".removeprefix(", ")
-                policy = TrainedPolicy(self.config, report.state.best, origin)
-                save_policy(self.folder / "policy.msgpack", policy, self.sizes)
+            if report.improved:
+                self._save_policy(report.state.best)
             if "validation_act" in report.metrics:
                 self._show()
         if any_process(time.monotonic() - self._saved > self.save_every):
@@ -118,8 +119,17 @@ class RunFolder:
         """Write a checkpoint of the newest state."""
         # Metrics first: a resumed run drops the rows after its checkpoint, but could not restore missing ones.
         self._show()
-        if self._state is not None:
-            save_state(self.folder / "checkpoints", self._state)
+        if self._state is None:
+            return
+        if self.step > 0 and not np.isfinite(float(self._state.best_act)):
+            self._save_policy(learner_for(self.config).acting_params(self._state.runner.agent))
+        save_state(self.folder / "checkpoints", self._state)
+
+    def _save_policy(self, params: Any) -> None:
+        if is_main_process():
+            decisions = f"{self.rows[-1]['decisions']:,} decisions"
+            policy = TrainedPolicy(self.config, params, f"{self.origin}, {decisions}".removeprefix(", "))
+            save_policy(self.folder / "policy.msgpack", policy, self.sizes)
 
     def _show(self) -> None:
         """Write metrics and curves, which can be read during training."""

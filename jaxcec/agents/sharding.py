@@ -22,6 +22,12 @@ def env_mesh(devices: list[jax.Device]) -> Mesh:
     return jax.make_mesh((len(devices),), (ENV_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
+def check_divisible(num_envs: int, mesh: Mesh | None) -> None:
+    """Raise ValueError if the environments cannot be divided equally among the devices."""
+    if mesh is not None and num_envs % mesh.size:
+        raise ValueError(f"num_envs: got {num_envs}; must be a multiple of the number of devices, {mesh.size}")
+
+
 def replicated(mesh: Mesh, tree: Any) -> Any:
     """The arrays of a pytree, which are the same in every process, on every device."""
 

@@ -25,7 +25,15 @@ from jaxcec.agents.evolution import Evolution, evolve, init_evolution, with_foun
 from jaxcec.agents.features import encode
 from jaxcec.agents.learners import learner_for, policy_function
 from jaxcec.agents.replay import Replay
-from jaxcec.agents.sharding import ENV_AXIS, any_process, env_mesh, replicated, shapes_with_sharding, sharding_of
+from jaxcec.agents.sharding import (
+    ENV_AXIS,
+    any_process,
+    check_divisible,
+    env_mesh,
+    replicated,
+    shapes_with_sharding,
+    sharding_of,
+)
 from jaxcec.agents.trained_policy import TrainedPolicy
 from jaxcec.agents.types import AgentState, Choice, Metrics, Step
 from jaxcec.env import CECEnv, EnvParams, EnvState
@@ -182,6 +190,7 @@ def state_shapes(
     env: CECEnv, params: EnvParams, config: AgentConfig, *, num_envs: int, mesh: Mesh | None = None
 ) -> TrainState:
     """Shapes and layout of a run's state, into which a checkpoint of any layout can be read."""
+    check_divisible(num_envs, mesh)
 
     def init(key: chex.PRNGKey) -> TrainState:
         return init_state(env, params, config, key, num_envs=num_envs)
@@ -201,8 +210,7 @@ def _check(config: AgentConfig, *, num_envs: int, total_decisions: int, mesh: Me
     for name, value in {"num_envs": num_envs, "total_decisions": total_decisions}.items():
         if value < 1:
             raise ValueError(f"{name}: got {value}; must be at least 1")
-    if mesh is not None and num_envs % mesh.size:
-        raise ValueError(f"num_envs: got {num_envs}; must be a multiple of the number of devices, {mesh.size}")
+    check_divisible(num_envs, mesh)
     if mesh is not None and config.evolution.pairs % mesh.size and config.evolution.generations:
         raise ValueError(
             f"agent.evolution.pairs: got {config.evolution.pairs}; must be a multiple of the number of devices,"

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from rich.progress import TaskID
 
 from jaxcec.agents import NotFiniteError, Report, RunFolder, train
-from jaxcec.agents.sharding import is_main_process, replicated
+from jaxcec.agents.sharding import check_divisible, is_main_process, replicated
 from jaxcec.agents.training import validation_keys
 from jaxcec.commands.console import command_line, console, load_and_report_jobs, progress_bar
 from jaxcec.commands.runtime import choose_mesh, join_processes, use_compilation_cache
@@ -67,8 +67,7 @@ def _main(arguments: list[str] | None) -> None:
         folder = command.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.agent.algorithm}"
         if is_main_process():
             check_empty_folder("--out", folder, f", or --resume {folder}")
-    if mesh is not None and config.num_envs % mesh.size:
-        raise ValueError(f"num_envs: got {config.num_envs}; must be a multiple of the number of devices, {mesh.size}")
+    check_divisible(config.num_envs, mesh)
     console.quiet = not is_main_process()
     with _StopFlag() as stop:
         run(config, folder, resume=command.resume is not None, stop=stop, mesh=mesh, save_every=command.save_every)
@@ -105,14 +104,18 @@ def run(
     if mesh is not None:
         params, key = replicated(mesh, (params, key))
     with _locked(folder):
-        references = _references(env, params, validation_keys(key))
-        keeper = _keeper(config, folder, env, references=references, save_every=save_every)
+        scenario = f"{config.scenario.dataset}/{config.scenario.name}"
+        origin = f"train.py, {scenario}, seed {config.seed}"
+        keeper = RunFolder(folder, config.agent, env.config, origin=origin, save_every=save_every, exist_ok=True)
         state = None
         if resume:
             state = keeper.load(env, params, num_envs=config.num_envs, mesh=mesh, report=console.print)
             console.print(f"resuming {folder} at {keeper.step * config.num_envs:,} decisions")
         if is_main_process():
             save_config(config, folder / "config.yaml")
+        keeper.references = _references(env, params, validation_keys(key))
+        known = ", ".join(f"{name} {act:.1f} s" for name, act in keeper.references.items())
+        console.print(f"{config.agent.algorithm} on {scenario}; validation ACT: {known}")
         with _Display(keeper, steps=-(-config.total_decisions // config.num_envs)) as display:
 
             def callback(report: Report) -> bool:
@@ -139,24 +142,6 @@ def run(
         console.print(f"done: {folder} holds config.yaml, metrics.csv, curves.png, policy.msgpack and checkpoints/")
     else:
         console.print(f"stopped and saved; continue with: {command_line('train', '--resume', str(folder))}")
-
-
-def _keeper(
-    config: TrainConfig, folder: Path, env: CECEnv, *, references: dict[str, float], save_every: float
-) -> RunFolder:
-    """Print what will be trained, and return the callback that writes the run folder."""
-    known = ", ".join(f"{name} {act:.1f} s" for name, act in references.items())
-    scenario = f"{config.scenario.dataset}/{config.scenario.name}"
-    console.print(f"{config.agent.algorithm} on {scenario}; validation ACT: {known}")
-    return RunFolder(
-        folder,
-        config.agent,
-        env.config,
-        origin=f"train.py, {scenario}, seed {config.seed}",
-        references=references,
-        save_every=save_every,
-        exist_ok=True,
-    )
 
 
 @contextlib.contextmanager

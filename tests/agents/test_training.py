@@ -180,6 +180,27 @@ def test_a_run_folder_continues_and_is_not_overwritten(tmp_path):
     assert columns(rest.rows) == columns(whole.rows)
 
 
+def test_a_run_stopped_in_the_evolution_continues_from_its_newest_generation(tmp_path):
+    env, params = make_env(TINY, "train")
+    folder = RunFolder(tmp_path / "run", CONFIG, env.config, save_every=0.0)
+    run(lambda report: folder(report) or report.done == 2)
+    folder.save()
+    state = RunFolder(tmp_path / "run", CONFIG, env.config, exist_ok=True).load(env, params, num_envs=ENVS)
+    assert int(state.runner.evolution.generation) == 2
+
+
+def test_a_new_run_replaces_the_checkpoints_and_without_validation_keeps_its_last_policy(tmp_path):
+    env, params = make_env(TINY, "train")
+    run(RunFolder(tmp_path / "run", CONFIG, env.config, save_every=0.0))
+    shorter = RunFolder(tmp_path / "run", CONFIG, env.config, exist_ok=True)
+    trained = run(shorter, decisions=16, validation_episodes=0)
+    shorter.save()
+    again = RunFolder(tmp_path / "run", CONFIG, env.config, exist_ok=True)
+    assert int(again.load(env, params, num_envs=ENVS).runner.step) == 4
+    read = load_policy(tmp_path / "run" / "policy.msgpack", env.reset(KEY, params)[0])
+    chex.assert_trees_all_equal(read.params, trained.params)
+
+
 def test_without_validation_the_last_policy_is_returned():
     last = []
 
