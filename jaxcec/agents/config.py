@@ -140,7 +140,7 @@ def check_finite(where: str, config: Any) -> None:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if isinstance(value, float) and not abs(value) <= LARGEST:
-            raise ValueError(f"{where}.{field.name}: got {value}; must be finite and at most {LARGEST:g} in size")
+            raise ValueError(f"{where}.{field.name}: got {value}; must be finite and at most 1e30 in size")
 
 
 def _is_number(value: Any) -> bool:
