@@ -7,6 +7,7 @@ import pytest
 import yaml
 from helpers.runs import TINY
 
+from jaxcec.agents import run_folder
 from jaxcec.commands import evaluate, train
 from jaxcec.commands.settings import TrainConfig, load_config, save_config
 
@@ -59,7 +60,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(run, tiny, tmp_path):
 
 def test_curves_are_drawn_while_training_goes_on(tiny, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(train, "training_curves", lambda rows, path, references: drawn.append(rows[-1]["step"]))
+    monkeypatch.setattr(run_folder, "training_curves", lambda rows, path, references: drawn.append(rows[-1]["step"]))
     train.main(["--config", str(tiny), "--out", str(tmp_path / "run")])
     assert len(drawn) > 2 and drawn == sorted(drawn) and drawn[0] < drawn[-1] == 24
 
