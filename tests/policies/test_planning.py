@@ -27,7 +27,7 @@ from jaxcec.scenarios.scenario import make_env
 KEY = jax.random.key(0)
 # All services arrive at once and there are no other tenants, so that the known world is the true one.
 KNOWN = dataclasses.replace(SMALL, background="none")
-EXACT = PlanConfig(candidates=SMALL.num_nodes, steps=STEPS, link_breakpoints=64, host_breakpoints=48)
+EXACT = PlanConfig(SMALL.num_nodes, steps=STEPS, toll=1.0, link_breakpoints=64, host_breakpoints=48)
 PRICED = {"config": EXACT, "prefer": prefer_priced_finish, "forecast": as_now}
 
 
