@@ -211,11 +211,6 @@ def _check(config: AgentConfig, *, num_envs: int, total_decisions: int, mesh: Me
         if value < 1:
             raise ValueError(f"{name}: got {value}; must be at least 1")
     check_divisible(num_envs, mesh)
-    if mesh is not None and config.evolution.pairs % mesh.size and config.evolution.generations:
-        raise ValueError(
-            f"agent.evolution.pairs: got {config.evolution.pairs}; must be a multiple of the number of devices,"
-            f" {mesh.size}"
-        )
     for path, number in jax.tree_util.tree_leaves_with_path(config):
         if not isinstance(number, int | float):
             name = jax.tree_util.keystr(path)
