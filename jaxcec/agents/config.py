@@ -27,7 +27,7 @@ class EvolutionConfig(struct.PyTreeNode):
     """The evolution strategy that sets the first prices (`agents.evolution`)."""
 
     generations: int = _static(50)  # before gradients are used; 0 starts from the prices of a rule
-    pairs: int = _static(192)  # antithetic pairs of episodes per generation; a multiple of the number of devices
+    pairs: int = _static(192)  # antithetic pairs of episodes per generation
     spread: float = 4.0  # arrival rates of the episodes: the scenario's times 1 / spread to spread
 
     def __post_init__(self) -> None:
