@@ -39,7 +39,7 @@ def train_apart(*arguments):
 
 def finished(*processes):
     """Wait for processes of one training."""
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    outputs = [process.communicate(timeout=1200)[0] for process in processes]
     assert all(process.returncode == 0 for process in processes), "\n".join(outputs)
     return outputs
 
