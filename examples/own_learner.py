@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxcec.agents import LEARNERS, AgentConfig, AgentParams, AgentState, EvolutionConfig, NodeLearner, Report, train
 from jaxcec.agents.features import Features
-from jaxcec.agents.learner import gradient_step, optimiser, weighted_mean
+from jaxcec.agents.learner import weighted_mean
 from jaxcec.agents.replay import Replay, newest
 from jaxcec.scenarios import Scenario, make_env
 
@@ -22,17 +22,14 @@ from jaxcec.scenarios import Scenario, make_env
 class Reinforce(NodeLearner):
     """Monte-Carlo policy gradient on the scores of the nodes."""
 
+    learned = ("actor",)
     steps_per_update = 16  # decisions in every environment between updates
 
     def replay_size(self, num_envs: int) -> int:
         return self.steps_per_update * num_envs
 
     def init_params(self, key: chex.PRNGKey, features: Features) -> AgentParams:
-        return AgentParams(actor=self.networks.init_actor(key, features))
-
-    def init(self, params: AgentParams) -> AgentState:
-        state = optimiser(self.config.actor_learning_rate).init(params.actor)
-        return AgentState(params=params, target=AgentParams(), optimisers={"actor": state})
+        return AgentParams(actor=self.networks.init("actor", key, features))
 
     def scores(self, params: AgentParams, features: Features) -> chex.Array:
         return self.networks.actor(params.actor, features).nodes
@@ -56,10 +53,7 @@ class Reinforce(NodeLearner):
             value = -weighted_mean((returns - returns.mean()) * chosen, steps.weight)
             return value, {"actor_loss": value}
 
-        actor, state, metrics = gradient_step(
-            loss, agent.params.actor, agent.optimisers["actor"], self.config.actor_learning_rate
-        )
-        return agent.replace(params=agent.params.replace(actor=actor), optimisers={"actor": state}), metrics
+        return self.gradient_step(agent, "actor", loss)
 
 
 LEARNERS["reinforce"] = Reinforce

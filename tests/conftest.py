@@ -1,15 +1,24 @@
-"""Strict dtype and rank promotion in every test, on two virtual CPU devices.
+"""Strict dtype and rank promotion in every test, on two virtual CPU devices, with programs that compile fast.
 
-`JAX_PLATFORMS=cuda pytest -n 0 tests/env` runs the tests on another device.
+`JAX_PLATFORMS=cuda pytest -n 0 tests/env` runs the tests on another device, and `XLA_FLAGS= pytest` with the code that
+users run.
 """
 
 import os
+from pathlib import Path
 
 import jax
 import pytest
 
 from jaxcec.commands.runtime import use_compilation_cache
 
+# Most of the tests' time is compilation: the same graphs as simpler machine code compile four times as fast.
+FAST_TO_COMPILE = "--xla_backend_optimization_level=0"
+if jax.__version_info__ < (0, 11):  # later versions do not know the flag
+    FAST_TO_COMPILE += " --xla_cpu_use_fusion_emitters=false"
+MOST_MAPS = 20_000  # memory maps of a process; Linux allows 65,530
+
+os.environ.setdefault("XLA_FLAGS", FAST_TO_COMPILE)  # read when JAX creates its devices, and by processes started here
 jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS") or "cpu")
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -17,13 +26,15 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")  # GPUs would otherwise round factors to TF32
 # The workers share what they compile, and the next run finds it again.
 use_compilation_cache()
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 # Create both devices now: a command under test that runs first would create only the devices it is asked for.
 jax.devices()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_compiled():
-    """Drop a module's compiled programs: hundreds of them exhaust the memory maps of a process, and XLA crashes."""
+    """Drop compiled programs once there are many: thousands exhaust the memory maps of a process, and XLA crashes."""
     yield
-    jax.clear_caches()
+    maps = Path("/proc/self/maps")
+    if not maps.exists() or maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()

@@ -17,9 +17,9 @@ PACKAGE = Path(jaxcec.__file__).parent
 ALLOWED = {
     "env": set(),
     "scenarios": {"env"},
-    "policies": {"env"},
+    "policies": {"env", "checks"},
     "evaluation": {"env", "policies", "files"},
-    "agents": {"env", "policies", "evaluation", "files", "mapping"},
+    "agents": {"env", "policies", "evaluation", "checks", "files", "mapping"},
     "adapters": {"env", "make", "registered_envs"},
     "experiments": {"env", "policies", "scenarios", "evaluation", "files"},
 }

@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import pytest
 
-from jaxcec.agents import AgentConfig, training
+from jaxcec.agents import AgentConfig, loop
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios import Scenario, make_env
 
@@ -41,9 +41,9 @@ def test_training_stays_on_the_device_and_writes_in_place(default):
     env, params = default
     config = AgentConfig(replay_size=4096)
     with jax.numpy_dtype_promotion("standard"):
-        init = partial(training.init_runner, env, params, config, num_envs=ENVS)
+        init = partial(loop.init_runner, env, params, config, num_envs=ENVS)
         runner = jax.eval_shape(init, jax.random.key(0))
-        compiled = training.train_chunk.lower(env, params, config, runner, steps=2).compile()
+        compiled = loop.train_chunk.lower(env, params, config, runner, steps=2).compile()
     program = compiled.as_text()
     assert "callback" not in program and "infeed" not in program and "outfeed" not in program
     kept = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((runner.env_state, runner.replay)))

@@ -7,15 +7,14 @@ compiled program. The target rate is static too, because as a leaf it would roun
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Literal, get_args
 
 from flax import struct
 
+from jaxcec.checks import check_numbers
 from jaxcec.policies import PlanConfig
 
 NetworkKind = Literal["per-node", "flat"]
-LARGEST = 1e30  # of a number, in size: float32 ends soon after
 
 
 def _static(default: Any) -> Any:
@@ -31,8 +30,7 @@ class EvolutionConfig(struct.PyTreeNode):
     spread: float = 4.0  # arrival rates of the episodes: the scenario's times 1 / spread to spread
 
     def __post_init__(self) -> None:
-        check_finite("agent.evolution", self)
-        check_least("agent.evolution", self, generations=0, pairs=1, spread=1)
+        check_numbers(self, "agent.evolution.", least={"generations": 0, "pairs": 1, "spread": 1})
 
 
 class TwinConfig(struct.PyTreeNode):
@@ -44,10 +42,8 @@ class TwinConfig(struct.PyTreeNode):
     reward: float = 0.0  # share of Eq. 17 in the training reward; the environment's reward has the rest
 
     def __post_init__(self) -> None:
-        check_finite("agent.twin", self)
-        check_positive("agent.twin", self, "learning_rate")
-        check_least("agent.twin", self, candidates=1)
-        check_share("agent.twin", self, "score", "reward")
+        least, positive, share = {"candidates": 1}, ["learning_rate"], ["score", "reward"]
+        check_numbers(self, "agent.twin.", least=least, positive=positive, share=share)
 
 
 class PPOConfig(struct.PyTreeNode):
@@ -59,10 +55,8 @@ class PPOConfig(struct.PyTreeNode):
     gae_lambda: float = 0.95  # of the advantages: 0 trusts the value of the next state, 1 the rewards alone
 
     def __post_init__(self) -> None:
-        check_finite("agent.ppo", self)
-        check_least("agent.ppo", self, rollout_steps=1, epochs=1)
-        check_positive("agent.ppo", self, "clip")
-        check_share("agent.ppo", self, "gae_lambda")
+        least = {"rollout_steps": 1, "epochs": 1}
+        check_numbers(self, "agent.ppo.", least=least, positive=["clip"], share=["gae_lambda"])
 
 
 class AgentConfig(struct.PyTreeNode):
@@ -100,49 +94,16 @@ class AgentConfig(struct.PyTreeNode):
     def __post_init__(self) -> None:
         if self.network not in get_args(NetworkKind):
             raise ValueError(f"agent.network: got {self.network!r}; must be one of {', '.join(get_args(NetworkKind))}")
-        check_finite("agent", self)
         if not self.hidden or any(units < 1 for units in self.hidden):
             raise ValueError(f"agent.hidden: got {self.hidden}; must be at least one positive integer")
-        check_least("agent", self, return_steps=1, replay_size=1, batch_size=1, updates_per_step=1, warmup_steps=2)
-        check_least("agent", self, exploration=0, entropy=0, flow_cost=0)
-        check_positive("agent", self, "actor_learning_rate", "critic_learning_rate", "reward_scale", "max_hold")
-        check_share("agent", self, "discount", "target_rate", "flow_exploration")
-        if self.network == "per-node" and _is_number(self.entropy) and self.entropy == 0.0:
+        counts = dict.fromkeys(["return_steps", "replay_size", "batch_size", "updates_per_step"], 1)
+        weights = dict.fromkeys(["exploration", "entropy", "flow_cost"], 0)
+        check_numbers(
+            self,
+            "agent.",
+            least=counts | weights | {"warmup_steps": 2},
+            positive=["actor_learning_rate", "critic_learning_rate", "reward_scale", "max_hold"],
+            share=["discount", "target_rate", "flow_exploration"],
+        )
+        if self.network == "per-node" and isinstance(self.entropy, int | float) and self.entropy == 0.0:
             raise ValueError("agent.entropy: got 0.0; must be positive with network per-node, whose scores are in it")
-
-
-def check_least(where: str, config: Any, **least: float) -> None:
-    """Raise ValueError where a number is less than its bound (or not a number at all)."""
-    for name, bound in least.items():
-        value = getattr(config, name)
-        if _is_number(value) and not value >= bound:
-            raise ValueError(f"{where}.{name}: got {value}; must be at least {bound}")
-
-
-def check_positive(where: str, config: Any, *names: str) -> None:
-    """Raise ValueError where a number is not positive."""
-    for name in names:
-        value = getattr(config, name)
-        if _is_number(value) and not value > 0.0:
-            raise ValueError(f"{where}.{name}: got {value}; must be positive")
-
-
-def check_share(where: str, config: Any, *names: str) -> None:
-    """Raise ValueError where a number is not a share."""
-    for name in names:
-        value = getattr(config, name)
-        if _is_number(value) and not 0.0 <= value <= 1.0:
-            raise ValueError(f"{where}.{name}: got {value}; must be from 0 to 1")
-
-
-def check_finite(where: str, config: Any) -> None:
-    """Raise ValueError where a float is beyond what float32 can hold."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if isinstance(value, float) and not abs(value) <= LARGEST:
-            raise ValueError(f"{where}.{field.name}: got {value}; must be finite and at most 1e30 in size")
-
-
-def _is_number(value: Any) -> bool:
-    """Whether a setting is a plain number: arrays and traced values are not checked."""
-    return isinstance(value, int | float)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import chex
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxcec.agents.features import Features, encode
-from jaxcec.agents.learner import ReplayLearner, gradient_step, optimiser
+from jaxcec.agents.learner import ReplayLearner
 from jaxcec.agents.networks import traffic_price
 from jaxcec.agents.types import AgentParams, AgentState, Choice, Metrics, RelaxedAction, Transition
 from jaxcec.env import Observation
@@ -18,19 +17,13 @@ from jaxcec.policies import Preference
 class DDPG(ReplayLearner):
     """Deep deterministic policy gradient on the relaxed choice of a node."""
 
+    followed = ("actor", "critic")
+
     def init_params(self, key: chex.PRNGKey, features: Features) -> AgentParams:
         """New actor and critic."""
         key_actor, key_critic, _, _ = jax.random.split(key, 4)  # the others are for the twins
-        actor = self.networks.init_actor(key_actor, features)
-        return AgentParams(actor=actor, critic=self.networks.init_critic(key_critic, features))
-
-    def init(self, params: AgentParams) -> AgentState:
-        """Targets are copies: a buffer that is donated may appear only once."""
-        optimisers = {
-            "actor": optimiser(self.config.actor_learning_rate).init(params.actor),
-            "critic": optimiser(self.config.critic_learning_rate).init(params.critic),
-        }
-        return AgentState(params=params, target=jax.tree.map(jnp.copy, _followed(params)), optimisers=optimisers)
+        actor = self.networks.init("actor", key_actor, features)
+        return AgentParams(actor=actor, critic=self.networks.init("critic", key_critic, features))
 
     def act(self, params: AgentParams, observation: Observation, key: chex.PRNGKey, *, explore: bool) -> Choice:
         """The node that `select` prefers, with the actor's eta and eps."""
@@ -50,19 +43,9 @@ class DDPG(ReplayLearner):
 
     def learn(self, agent: AgentState, batch: Transition, single: Transition) -> tuple[AgentState, Metrics]:
         """One step of critic, actor and targets (Algorithm 2, lines 15-18)."""
-        config, params, optimisers = self.config, agent.params, dict(agent.optimisers)
-        critic, optimisers["critic"], of_critic = gradient_step(
-            lambda p: self.critic_loss(p, agent.target, batch),
-            params.critic,
-            optimisers["critic"],
-            config.critic_learning_rate,
-        )
-        actor, optimisers["actor"], of_actor = gradient_step(
-            lambda p: self.actor_loss(p, critic, batch), params.actor, optimisers["actor"], config.actor_learning_rate
-        )
-        params = params.replace(actor=actor, critic=critic)
-        target = optax.incremental_update(_followed(params), agent.target, config.target_rate)
-        return AgentState(params, target, optimisers), of_critic | of_actor
+        agent, of_critic = self.gradient_step(agent, "critic", lambda p: self.critic_loss(p, agent.target, batch))
+        agent, of_actor = self.gradient_step(agent, "actor", lambda p: self.actor_loss(p, agent.params.critic, batch))
+        return self.move_targets(agent), of_critic | of_actor
 
     def critic_loss(self, critic: chex.ArrayTree, target: AgentParams, batch: Transition) -> tuple[chex.Array, Metrics]:
         """Eq. 22 with the target of Eq. 23."""
@@ -94,12 +77,3 @@ class DDPG(ReplayLearner):
         action = self.networks.relaxed(output)
         toll = traffic_price(params.actor, features) * observation.nodes.traffic
         return Preference(output.nodes, action.bandwidth, action.hold * self.config.max_hold, toll)
-
-    def acting_params(self, agent: AgentState) -> AgentParams:
-        """The targets, which average over updates."""
-        return agent.target.replace(twin=agent.params.twin, forecast=agent.params.forecast)
-
-
-def _followed(params: AgentParams) -> AgentParams:
-    """The networks that have a target: actor and critic."""
-    return params.replace(twin=None, forecast=None)

@@ -9,17 +9,18 @@ from __future__ import annotations
 import chex
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.features import Features
-from jaxcec.agents.learner import NodeLearner, ReplayLearner, gradient_step, optimiser
+from jaxcec.agents.learner import NodeLearner, ReplayLearner
 from jaxcec.agents.networks import inverse_entropy
 from jaxcec.agents.types import AgentParams, AgentState, Metrics, Transition
 
 
 class DQN(NodeLearner, ReplayLearner):
     """Double DQN over edge nodes. Values over `entropy` are the logits that exploration samples from."""
+
+    learned = followed = ("critic",)
 
     def __init__(self, config: AgentConfig):
         super().__init__(config)
@@ -28,12 +29,8 @@ class DQN(NodeLearner, ReplayLearner):
 
     def init_params(self, key: chex.PRNGKey, features: Features) -> AgentParams:
         """A new critic."""
-        return AgentParams(critic=self.networks.init_critic(jax.random.split(key, 4)[1], features))  # DDPG's
-
-    def init(self, params: AgentParams) -> AgentState:
-        """The target is a copy: a buffer that is donated may appear only once."""
-        state = optimiser(self.config.critic_learning_rate).init(params.critic)
-        return AgentState(params=params, target=jax.tree.map(jnp.copy, params), optimisers={"critic": state})
+        key_critic = jax.random.split(key, 4)[1]  # DDPG's
+        return AgentParams(critic=self.networks.init("critic", key_critic, features))
 
     def scores(self, params: AgentParams, features: Features) -> chex.Array:
         """Values of the nodes in units of `entropy`, as an actor's scores are."""
@@ -41,15 +38,8 @@ class DQN(NodeLearner, ReplayLearner):
 
     def learn(self, agent: AgentState, batch: Transition, single: Transition) -> tuple[AgentState, Metrics]:
         """One step of the critic and of its target."""
-        critic, state, metrics = gradient_step(
-            lambda p: self.loss(p, agent.target.critic, batch),
-            agent.params.critic,
-            agent.optimisers["critic"],
-            self.config.critic_learning_rate,
-        )
-        params = agent.params.replace(critic=critic)
-        target = optax.incremental_update(params, agent.target, self.config.target_rate)
-        return AgentState(params, target, {"critic": state}), metrics
+        agent, metrics = self.gradient_step(agent, "critic", lambda p: self.loss(p, agent.target.critic, batch))
+        return self.move_targets(agent), metrics
 
     def loss(self, critic: chex.ArrayTree, target: chex.ArrayTree, batch: Transition) -> tuple[chex.Array, Metrics]:
         """() Bellman error; the online critic chooses the next node, and the target evaluates it."""
@@ -58,7 +48,3 @@ class DQN(NodeLearner, ReplayLearner):
         values = self.networks.q_of_nodes(target, batch.next_features)
         loss = self.bellman_error(critic, batch, jnp.take_along_axis(values, node, axis=-1)[..., 0])
         return loss, {"critic_loss": loss}
-
-    def acting_params(self, agent: AgentState) -> AgentParams:
-        """The target, which averages over updates."""
-        return agent.target

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import DDPG
 from jaxcec.agents.features import Features, encode
-from jaxcec.agents.learner import gradient_step, optimiser
 from jaxcec.agents.twin import completion_reward, init_twin, predict, twin_loss
 from jaxcec.agents.types import AgentParams, AgentState, Metrics, RelaxedAction, Transition
 from jaxcec.env import Observation
@@ -17,6 +16,8 @@ from jaxcec.env import Observation
 
 class DTDRLMO(DDPG):
     """DDPG whose candidate actions are tried in a learned twin, which is fitted in turn with critic and actor."""
+
+    learned = ("actor", "critic", "twin")
 
     def __init__(self, config: AgentConfig):
         super().__init__(config)
@@ -26,12 +27,6 @@ class DTDRLMO(DDPG):
         """DDPG's networks and the twin's models."""
         key_twin = jax.random.split(key, 4)[2]
         return super().init_params(key, features).replace(twin=init_twin(self.networks, key_twin, features))
-
-    def init(self, params: AgentParams) -> AgentState:
-        """DDPG's state and the twin's optimiser."""
-        agent = super().init(params)
-        twin = optimiser(self.config.twin.learning_rate).init(params.twin)
-        return agent.replace(optimisers=agent.optimisers | {"twin": twin})
 
     def select(
         self, params: AgentParams, observation: Observation, scores: chex.Array, action: RelaxedAction
@@ -71,12 +66,6 @@ class DTDRLMO(DDPG):
 
     def learn(self, agent: AgentState, batch: Transition, single: Transition) -> tuple[AgentState, Metrics]:
         """One step of the twin (Algorithm 2, lines 13 and 14), then of DDPG's networks."""
-        twin, state, of_twin = gradient_step(
-            lambda p: twin_loss(self.networks, p, single),
-            agent.params.twin,
-            agent.optimisers["twin"],
-            self.config.twin.learning_rate,
-        )
-        params, optimisers = agent.params.replace(twin=twin), agent.optimisers | {"twin": state}
-        agent, of_ddpg = super().learn(agent.replace(params=params, optimisers=optimisers), batch, single)
+        agent, of_twin = self.gradient_step(agent, "twin", lambda p: twin_loss(self.networks, p, single))
+        agent, of_ddpg = super().learn(agent, batch, single)
         return agent, of_twin | of_ddpg

@@ -15,7 +15,7 @@ from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.features import Features, encode
 from jaxcec.agents.networks import Networks, full_flow
 from jaxcec.agents.replay import Replay, sample
-from jaxcec.agents.types import AgentState, Choice, Metrics, RelaxedAction, Transition
+from jaxcec.agents.types import AgentParams, AgentState, Choice, Metrics, RelaxedAction, Transition
 from jaxcec.env import Action, CECEnv, EnvParams, Observation, World
 
 _GRADIENT_NORM = 10.0  # gradients are clipped to it
@@ -25,7 +25,7 @@ Loss = Callable[[chex.ArrayTree], tuple[chex.Array, Metrics]]
 
 
 class Learner(abc.ABC):
-    """One learning algorithm with its settings: `init`, `act`, `update`. Parameters and buffers are arguments.
+    """One learning algorithm with its settings: `init_params`, `act`, `update`. Parameters and buffers are arguments.
 
     To add an algorithm, enter a subclass in `jaxcec.agents.LEARNERS`; training, validation, checkpoints and evaluation
     then work with it.
@@ -34,6 +34,8 @@ class Learner(abc.ABC):
         ValueError: the settings do not suit the algorithm.
     """
 
+    learned: tuple[str, ...] = ("actor", "critic")  # the fields of `AgentParams` that gradient steps move
+    followed: tuple[str, ...] = ()  # those of them that have a target, a slowly moving copy
     reward_share: chex.Numeric = 0.0  # share of `Choice.twin_reward` in the training reward
     steps_per_update: int = 1  # decisions in every environment before each update
 
@@ -45,19 +47,22 @@ class Learner(abc.ABC):
         return self.config.replay_size
 
     @abc.abstractmethod
-    def init_params(self, key: chex.PRNGKey, features: Features) -> Any:
+    def init_params(self, key: chex.PRNGKey, features: Features) -> AgentParams:
         """New parameters for features of these shapes."""
 
-    @abc.abstractmethod
-    def init(self, params: Any) -> AgentState:
+    def init(self, params: AgentParams) -> AgentState:
         """The learner's state at the beginning: parameters, targets, optimisers (Algorithm 2, lines 1-3)."""
+        optimisers = {name: self._optimiser(name).init(getattr(params, name)) for name in self.learned}
+        target = AgentParams(**{name: getattr(params, name) for name in self.followed})
+        # Targets are copies: a buffer that is donated may appear only once.
+        return AgentState(params=params, target=jax.tree.map(jnp.copy, target), optimisers=optimisers)
 
-    def fit_to_banks(self, params: Any, env_params: EnvParams, key: chex.PRNGKey) -> Any:
+    def fit_to_banks(self, params: AgentParams, env_params: EnvParams, key: chex.PRNGKey) -> AgentParams:
         """Fit the parameters that depend on the environment's banks alone; by default there are none."""
         return params
 
     @abc.abstractmethod
-    def act(self, params: Any, observation: Observation, key: chex.PRNGKey, *, explore: bool) -> Choice:
+    def act(self, params: AgentParams, observation: Observation, key: chex.PRNGKey, *, explore: bool) -> Choice:
         """Choose for one unbatched observation, with exploration noise or without."""
 
     @abc.abstractmethod
@@ -76,9 +81,27 @@ class Learner(abc.ABC):
             The new state, and the metrics of this update, () each.
         """
 
-    def acting_params(self, agent: AgentState) -> Any:
-        """The parameters to act with after training."""
-        return agent.params
+    def acting_params(self, agent: AgentState) -> AgentParams:
+        """The parameters to act with after training: the targets, which average over updates, where there are any."""
+        return agent.params.replace(**{name: getattr(agent.target, name) for name in self.followed})
+
+    def gradient_step(self, agent: AgentState, name: str, loss: Loss) -> tuple[AgentState, Metrics]:
+        """Move the network of a name one step down a loss of its parameters, which also returns metrics."""
+        network = getattr(agent.params, name)
+        grads, metrics = jax.grad(loss, has_aux=True)(network)
+        updates, state = self._optimiser(name).update(grads, agent.optimisers[name])
+        params = agent.params.replace(**{name: optax.apply_updates(network, updates)})
+        return agent.replace(params=params, optimisers=agent.optimisers | {name: state}), metrics
+
+    def move_targets(self, agent: AgentState) -> AgentState:
+        """Move the targets towards their networks by the share `target_rate`."""
+        networks = AgentParams(**{name: getattr(agent.params, name) for name in self.followed})
+        return agent.replace(target=optax.incremental_update(networks, agent.target, self.config.target_rate))
+
+    def _optimiser(self, name: str) -> optax.GradientTransformation:
+        """Adam with clipped gradients, at the learning rate of a network."""
+        rate = self.config.twin.learning_rate if name == "twin" else getattr(self.config, f"{name}_learning_rate")
+        return optax.chain(optax.clip_by_global_norm(_GRADIENT_NORM), optax.adam(rate))
 
     def policy(self, env: CECEnv) -> Act:
         """The trained policy as a function of parameters, observation, known world, and key."""
@@ -155,10 +178,10 @@ class NodeLearner(Learner):
             )
 
     @abc.abstractmethod
-    def scores(self, params: Any, features: Features) -> chex.Array:
+    def scores(self, params: AgentParams, features: Features) -> chex.Array:
         """Scores of the nodes, (..., V): logits of the policy that exploration samples from."""
 
-    def act(self, params: Any, observation: Observation, key: chex.PRNGKey, *, explore: bool) -> Choice:
+    def act(self, params: AgentParams, observation: Observation, key: chex.PRNGKey, *, explore: bool) -> Choice:
         """The node of the highest score."""
         features = encode(observation)
         scores = self.scores(params, features)
@@ -166,20 +189,6 @@ class NodeLearner(Learner):
         if explore:
             scores, action = self.explore(scores, action, key)
         return self.choice(features, action, jnp.argmax(scores))
-
-
-def optimiser(learning_rate: chex.Numeric) -> optax.GradientTransformation:
-    """Adam with clipped gradients."""
-    return optax.chain(optax.clip_by_global_norm(_GRADIENT_NORM), optax.adam(learning_rate))
-
-
-def gradient_step(
-    loss: Loss, params: chex.ArrayTree, state: optax.OptState, learning_rate: chex.Numeric
-) -> tuple[chex.ArrayTree, optax.OptState, Metrics]:
-    """One step of `optimiser` down a loss that also returns metrics."""
-    grads, metrics = jax.grad(loss, has_aux=True)(params)
-    updates, state = optimiser(learning_rate).update(grads, state)
-    return optax.apply_updates(params, updates), state, metrics
 
 
 def weighted_mean(x: chex.Array, weight: chex.Array) -> chex.Array:

@@ -180,21 +180,10 @@ class Networks:
     def __init__(self, config: AgentConfig):
         self.config, self.form = config, FORMS[config.network]
 
-    def init_actor(self, key: chex.PRNGKey, features: Features) -> chex.ArrayTree:
-        """New parameters of the actor, for features of these shapes."""
-        return self.form.actor.init(key, self.config, features)
-
-    def init_critic(self, key: chex.PRNGKey, features: Features) -> chex.ArrayTree:
-        """New parameters of Q."""
-        return self.form.critic.init(key, self.config, features, uniform_action(features))
-
-    def init_value(self, key: chex.PRNGKey, features: Features) -> chex.ArrayTree:
-        """New parameters of V."""
-        return self.form.value.init(key, self.config, features)
-
-    def init_transition(self, key: chex.PRNGKey, features: Features) -> chex.ArrayTree:
-        """New parameters of the transition model."""
-        return self.form.transition.init(key, self.config, features, uniform_action(features))
+    def init(self, network: str, key: chex.PRNGKey, features: Features) -> chex.ArrayTree:
+        """New parameters of a network, named as in `Form`, for unbatched features of these shapes."""
+        action = (full_flow(features.nodes[:, 0]),) if network in ("critic", "transition") else ()
+        return getattr(self.form, network).init(key, self.config, features, *action)
 
     def actor(self, actor: chex.ArrayTree, features: Features) -> ActorOutput:
         """Scores, eta and eps of every node before noise, softmax and sigmoid."""
@@ -232,12 +221,6 @@ class Networks:
     def change(self, transition: chex.ArrayTree, features: Features, action: RelaxedAction) -> Features:
         """Change of the features until the next decision, as the transition model predicts it."""
         return self.form.transition.apply(transition, self.config, features, action)
-
-
-def uniform_action(features: Features) -> RelaxedAction:
-    """An action for initialising the networks of one unbatched state."""
-    num_nodes = features.nodes.shape[-2]
-    return RelaxedAction(*(jnp.full(num_nodes, 1.0 / num_nodes) for _ in range(3)))
 
 
 def full_flow(nodes: chex.Array) -> RelaxedAction:

@@ -13,7 +13,7 @@ from flax import struct
 
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.features import Features
-from jaxcec.agents.learner import NodeLearner, gradient_step, optimiser, weighted_mean
+from jaxcec.agents.learner import NodeLearner, weighted_mean
 from jaxcec.agents.replay import Replay, newest
 from jaxcec.agents.types import AgentParams, AgentState, Metrics, Step
 
@@ -46,16 +46,8 @@ class PPO(NodeLearner):
     def init_params(self, key: chex.PRNGKey, features: Features) -> AgentParams:
         """New actor and state value."""
         key_actor, key_critic, _, _ = jax.random.split(key, 4)  # those of DDPG
-        actor = self.networks.init_actor(key_actor, features)
-        return AgentParams(actor=actor, critic=self.networks.init_value(key_critic, features))
-
-    def init(self, params: AgentParams) -> AgentState:
-        """There is no target network."""
-        optimisers = {
-            "actor": optimiser(self.config.actor_learning_rate).init(params.actor),
-            "critic": optimiser(self.config.critic_learning_rate).init(params.critic),
-        }
-        return AgentState(params=params, target=AgentParams(), optimisers=optimisers)
+        actor = self.networks.init("actor", key_actor, features)
+        return AgentParams(actor=actor, critic=self.networks.init("value", key_critic, features))
 
     def scores(self, params: AgentParams, features: Features) -> chex.Array:
         """The actor's scores."""
@@ -147,15 +139,9 @@ class PPO(NodeLearner):
 
     def _learn_minibatch(self, agent: AgentState, batch: Sample) -> tuple[AgentState, Metrics]:
         """One step of both networks."""
-        config, params, optimisers = self.config, agent.params, dict(agent.optimisers)
-        actor, optimisers["actor"], of_actor = gradient_step(
-            lambda p: self.policy_loss(p, batch), params.actor, optimisers["actor"], config.actor_learning_rate
-        )
-        critic, optimisers["critic"], of_critic = gradient_step(
-            lambda p: self.value_loss(p, batch), params.critic, optimisers["critic"], config.critic_learning_rate
-        )
-        params = params.replace(actor=actor, critic=critic)
-        return agent.replace(params=params, optimisers=optimisers), of_critic | of_actor
+        agent, of_actor = self.gradient_step(agent, "actor", lambda p: self.policy_loss(p, batch))
+        agent, of_critic = self.gradient_step(agent, "critic", lambda p: self.value_loss(p, batch))
+        return agent, of_critic | of_actor
 
     def _log_probs(self, actor: chex.ArrayTree, features: Features, node: chex.Array) -> tuple[chex.Array, chex.Array]:
         """(..., V) log-probabilities of all nodes, and (...) that of the chosen one."""

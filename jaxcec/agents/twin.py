@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.features import Features, node_speed
 from jaxcec.agents.learner import executed_action, weighted_mean
-from jaxcec.agents.networks import MLP, Networks, chosen_row, expected_flow, uniform_action
+from jaxcec.agents.networks import MLP, Networks, chosen_row, expected_flow, full_flow
 from jaxcec.agents.types import Metrics, RelaxedAction, Transition
 from jaxcec.env import Observation
 
@@ -42,8 +42,8 @@ class TwinParams(NamedTuple):
 def init_twin(networks: Networks, key: chex.PRNGKey, features: Features) -> TwinParams:
     """New parameters for features of these shapes."""
     key_transition, key_reward = jax.random.split(key)
-    reward = RewardModel().init(key_reward, networks.config, features, uniform_action(features), features)
-    return TwinParams(networks.init_transition(key_transition, features), reward)
+    reward = RewardModel().init(key_reward, networks.config, features, full_flow(features.nodes[:, 0]), features)
+    return TwinParams(networks.init("transition", key_transition, features), reward)
 
 
 def predict(

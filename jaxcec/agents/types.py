@@ -45,8 +45,8 @@ class AgentParams(struct.PyTreeNode):
 class AgentState(struct.PyTreeNode):
     """The state of a learner: its parameters, their slowly moving copies, and the optimisers' states by network."""
 
-    params: Any  # `AgentParams`, or any pytree of a learner outside the package
-    target: Any  # theta', w'; the networks without a target are None
+    params: AgentParams
+    target: AgentParams  # theta', w'; the networks without a target are None
     optimisers: dict[str, optax.OptState]
 
 

@@ -14,11 +14,12 @@ from jax.sharding import Mesh
 
 from jaxcec.agents import LEARNERS
 from jaxcec.agents.sharding import shard_leading_axis
+from jaxcec.checks import check_numbers
 from jaxcec.commands.console import command_line, console, format_seconds, load_and_report_jobs, progress_bar
 from jaxcec.commands.contenders import PolicyChoice, contenders_for
 from jaxcec.commands.paper_grids import run_sweep
 from jaxcec.commands.runtime import choose_mesh, replicate_policies, use_compilation_cache
-from jaxcec.commands.settings import guarded, load_config, parse, save_scenario
+from jaxcec.commands.settings import guarded, load_config, parse, save_config
 from jaxcec.commands.show_schedule import record_all, show_schedule
 from jaxcec.commands.tables import Results, act_table, difference, difference_table
 from jaxcec.commands.write_report import write_report
@@ -67,10 +68,7 @@ class EvalCommand:
             raise ValueError(f"--{modes[0]}, --{modes[1]}: got both; must be given one at a time")
         if self.report and self.out:
             raise ValueError(f"--out: got {self.out}; must be left out with --report, which names the folder")
-        for name, least in {"episodes": 1, "seed": 0, "clairvoyant": 0}.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"--{name}: got {value}; must be at least {least}")
+        check_numbers(self, "--", least={"episodes": 1, "seed": 0, "clairvoyant": 0})
 
     @property
     def count(self) -> int:
@@ -223,7 +221,7 @@ def _write(
         for episode, measures in enumerate(zip(*result.episodes[: len(MEASURES)], strict=True))
     )
     folder.mkdir(parents=True, exist_ok=True)
-    save_scenario(scenario, folder / "config.yaml")
+    save_config(scenario, folder / "config.yaml")
     write_aside(folder / "episodes.csv", csv_text(["episode", "policy", *MEASURES], rows))
     try:
         title = f"{command.dataset}, {scenario.name}, {command.count} episodes"

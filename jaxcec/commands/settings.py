@@ -16,6 +16,7 @@ import tyro
 import yaml
 
 from jaxcec.agents import AgentConfig, learner_for
+from jaxcec.checks import check_numbers
 from jaxcec.files import write_aside
 from jaxcec.mapping import from_mapping, plain
 from jaxcec.scenarios import Scenario
@@ -37,11 +38,7 @@ class TrainConfig:
     seed: int = 0  # of networks, exploration and episodes; `scenario.seed` is that of the banks
 
     def __post_init__(self) -> None:
-        for name in ("num_envs", "total_decisions"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}; must be at least 1")
-        if self.seed < 0:
-            raise ValueError(f"seed: got {self.seed}; must be at least 0")
+        check_numbers(self, "", least={"num_envs": 1, "total_decisions": 1, "seed": 0})
         learner_for(self.agent)  # checks that the settings suit the algorithm
 
 
@@ -80,14 +77,11 @@ def load_config(name_or_path: str) -> TrainConfig:
         raise ValueError(f"{path}: {error}") from None
 
 
-def save_config(config: TrainConfig, path: Path) -> None:
-    """Write every setting in the form that `load_config` reads."""
-    write_aside(path, yaml.safe_dump(plain(dataclasses.asdict(config)), sort_keys=False))
-
-
-def save_scenario(scenario: Scenario, path: Path) -> None:
-    """Write the settings of a scenario alone, in the form that `load_config` reads."""
-    write_aside(path, yaml.safe_dump({"scenario": plain(dataclasses.asdict(scenario))}, sort_keys=False))
+def save_config(config: TrainConfig | Scenario, path: Path) -> None:
+    """Write every setting, or those of the scenario alone, in the form that `load_config` reads."""
+    settings = dataclasses.asdict(config)
+    nested = {"scenario": settings} if isinstance(config, Scenario) else settings
+    write_aside(path, yaml.safe_dump(plain(nested), sort_keys=False))
 
 
 def parse(cls: type[T], arguments: Sequence[str] | None, description: str, base: Callable[[str], T]) -> T:

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import tyro
 from jax.sharding import Mesh
-from rich.progress import TaskID
 
 from jaxcec.agents import NotFiniteError, Report, RunFolder, train
 from jaxcec.agents.sharding import check_divisible, is_main_process, replicated
@@ -176,13 +175,12 @@ class _Display:
 
     def __init__(self, keeper: RunFolder, *, steps: int):
         self.finished = keeper.step >= steps
-        self._keeper, self._steps = keeper, steps
+        self._keeper = keeper
         self._progress = progress_bar()
-        self._tasks: dict[str, TaskID] = {}
+        self._task = self._progress.add_task("compiling", total=steps, completed=keeper.step, status="")
+        self._stage = ""
 
     def __enter__(self) -> _Display:
-        begun = self._keeper.step
-        self._tasks["training"] = self._progress.add_task("compiling", total=self._steps, completed=begun, status="")
         self._progress.start()
         return self
 
@@ -192,15 +190,14 @@ class _Display:
             console.print(self._keeper.warning)
 
     def __call__(self, report: Report) -> None:
-        if report.stage not in self._tasks:
-            self._tasks[report.stage] = self._progress.add_task(report.stage, total=report.total, status="")
-        task = self._tasks[report.stage]
-        if report.stage == "evolution":
-            self._progress.update(task, completed=report.done, status=f"ACT {report.metrics['act']:.0f} s")
-            return
-        self.finished = report.done >= report.total
-        status = _status(self._keeper)
-        self._progress.update(task, description="training", completed=report.done, status=status)
+        if self._stage not in ("", report.stage):
+            self._task = self._progress.add_task(report.stage, status="")
+        self._stage = report.stage
+        self.finished = report.stage == "training" and report.done >= report.total
+        status = _status(self._keeper) if report.stage == "training" else f"ACT {report.metrics['act']:.0f} s"
+        self._progress.update(
+            self._task, description=report.stage, completed=report.done, total=report.total, status=status
+        )
         if "validation_act" in report.metrics and not console.is_terminal:
             console.print(f"{min(report.done / report.total, 1.0):4.0%}  {status}")
 

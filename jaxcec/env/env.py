@@ -38,6 +38,7 @@ from jaxcec.env.types import (
 
 LEAST_BANDWIDTH = 1e-3  # eta must not be 0
 SAMPLED_HOLD = 60.0  # s, bound of the action space's samples; `step` accepts any hold >= 0
+_observe = jax.jit(observe, inline=True)  # for callers that do not compile
 
 
 class CECEnv:
@@ -170,7 +171,7 @@ class CECEnv:
     ) -> Observation:
         """The observation of a state (gymnax's hook; key and action are unused)."""
         del key, action
-        return observe(state, self.default_params if params is None else params)
+        return _observe(state, self.default_params if params is None else params)
 
     def is_terminated(self, state: EnvState) -> chex.Array:
         """() bool: every microservice is decided."""

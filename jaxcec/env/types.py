@@ -134,8 +134,8 @@ class Episode(struct.PyTreeNode):
 class EnvState(struct.PyTreeNode):
     """State of one environment.
 
-    A reset initialises `episode` and the links' timeline only, and so costs O(M + H + E). A row of the tables is stale
-    until its service has a decision, and a host's timeline until the host is touched.
+    A reset initialises `episode` and the links' timeline only, and so costs O(M + H + E Ql). A row of the tables is
+    stale until its service has a decision, and a host's timeline until the host is touched.
     """
 
     episode: Episode

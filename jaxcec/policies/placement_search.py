@@ -17,6 +17,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from jaxcec.checks import check_numbers
 from jaxcec.env import Action, CECEnv, EnvParams, EnvState, any_undecided
 from jaxcec.env.dag import current_decision
 from jaxcec.policies.baselines import at_full_rate
@@ -34,9 +35,7 @@ class SearchConfig:
     generations: int = 200
 
     def __post_init__(self) -> None:
-        for name, bound in {"population": 2, "generations": 0}.items():
-            if not getattr(self, name) >= bound:
-                raise ValueError(f"search.{name}: got {getattr(self, name)}; must be at least {bound}")
+        check_numbers(self, "search.", least={"population": 2, "generations": 0})
 
 
 class Population(NamedTuple):

@@ -16,6 +16,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from jaxcec.checks import check_numbers
 from jaxcec.env import Action, CECEnv, EnvState, Observation, World, coarse, expected_completions
 from jaxcec.policies.baselines import TRAFFIC_PRICE, at_full_rate
 
@@ -33,9 +34,7 @@ class PlanConfig:
 
     def __post_init__(self) -> None:
         least = {"candidates": 1, "steps": 0, "toll": 0.0, "samples": 1, "link_breakpoints": 3, "host_breakpoints": 3}
-        for name, bound in least.items():
-            if not bound <= getattr(self, name) < float("inf"):
-                raise ValueError(f"plan.{name}: got {getattr(self, name)}; must be finite and at least {bound}")
+        check_numbers(self, "plan.", least=least)
 
 
 class Preference(NamedTuple):

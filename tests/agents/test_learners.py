@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 import yaml
-from helpers.transitions import KEY, TINY, new_agent
+from helpers.runs import SCENARIO
+from helpers.transitions import KEY, new_agent
 
 from jaxcec.agents import (
     LEARNERS,
@@ -46,7 +47,7 @@ def test_networks_without_prices_have_none_to_find():
 
 @pytest.mark.parametrize("algorithm", ["dqn", "ppo"])
 def test_a_policy_read_back_acts_the_same(algorithm, tmp_path):
-    env, env_params = make_env(TINY, "train")
+    env, env_params = make_env(SCENARIO, "train")
     observation, _ = env.reset(KEY, env_params)
     config = AgentConfig(algorithm=algorithm, hidden=(8,), entropy=1.0)
     learner = learner_for(config)
@@ -69,7 +70,7 @@ def test_a_run_from_the_command_line(algorithm, tmp_path):
     """Shared by two devices; with prices from one generation."""
     agent = {"algorithm": algorithm, "hidden": [8, 8], "replay_size": 64, "batch_size": 16, "warmup_steps": 2}
     agent |= {"evolution": {"generations": 1, "pairs": 2}, "ppo": {"rollout_steps": 4, "epochs": 2}}
-    scenario = {name: x for name, x in vars(TINY).items() if x != getattr(Scenario(), name)}
+    scenario = {name: x for name, x in vars(SCENARIO).items() if x != getattr(Scenario(), name)}
     settings = {"scenario": scenario, "agent": agent, "num_envs": 4, "total_decisions": 40}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings))
     command.main(["--config", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "run"), "--devices", "2"])
@@ -88,6 +89,7 @@ def test_a_run_from_the_command_line(algorithm, tmp_path):
         (lambda: learner_for(AgentConfig(algorithm="sac")), "agent.algorithm: got 'sac'; must be one of dtdrlmo-plan"),
         (lambda: learner_for(AgentConfig(algorithm="ppo", exploration=0.5)), "agent.exploration: got 0.5; must be 1"),
         (lambda: learner_for(AgentConfig(algorithm="dqn", network="flat", entropy=0.0)), "agent.entropy: got 0.0"),
+        (lambda: learner_for(AgentConfig(algorithm="dqn", network="flat", entropy=0)), "agent.entropy: got 0"),
         (lambda: learner_for(AgentConfig(algorithm="dqn", learn_flow=True)), "agent.learn_flow: got True; must be F"),
         (lambda: AgentConfig(network="deep"), "agent.network: got 'deep'; must be one of per-node, flat"),
         (lambda: AgentConfig(entropy=0.0), "agent.entropy: got 0.0; must be positive with network per-node"),
@@ -99,7 +101,7 @@ def test_a_run_from_the_command_line(algorithm, tmp_path):
         (lambda: PPOConfig(epochs=0), "agent.ppo.epochs: got 0; must be at least 1"),
         (lambda: TwinConfig(learning_rate=0.0), "agent.twin.learning_rate: got 0.0; must be positive"),
         (lambda: EvolutionConfig(pairs=0), "agent.evolution.pairs: got 0; must be at least 1"),
-        (lambda: PlanConfig(toll=float("inf")), "plan.toll: got inf; must be finite and at least 0"),
+        (lambda: PlanConfig(toll=float("inf")), "plan.toll: got inf; must be finite and at most 1e30 in size"),
     ],
 )
 def test_impossible_settings_are_refused(make, message):

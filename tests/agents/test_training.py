@@ -5,30 +5,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.instances import INSTANCE
-from helpers.transitions import KEY, TINY
+from helpers.runs import CONFIG, ENVS, SCENARIO
+from helpers.transitions import KEY
 
 from jaxcec.agents import (
     AgentConfig,
     EvolutionConfig,
     NotFiniteError,
     RunFolder,
-    TrainedPolicy,
     load_policy,
+    loop,
     train,
     train_jittable,
     training,
 )
-from jaxcec.agents.run_folder import read_metrics
-from jaxcec.env import build_instance
-from jaxcec.evaluation.rollout import Contender, episode_keys, rollout
-from jaxcec.policies import BASELINES
+from jaxcec.evaluation.rollout import rollout
 from jaxcec.scenarios import make_env
 
-EVOLUTION = EvolutionConfig(generations=2, pairs=2)
-CONFIG = AgentConfig(hidden=(16, 16), replay_size=64, batch_size=16, warmup_steps=2, evolution=EVOLUTION)
-ENVS = 4
+WITHOUT_EVOLUTION = CONFIG.replace(evolution=EvolutionConfig(generations=0))
 CHUNK = 1  # decisions per chunk in every test, so that one compiled program serves them all
+DECISIONS = 12 * ENVS
 SPEED = "decisions_per_s"
 
 pytestmark = pytest.mark.usefixtures("lax_promotion")
@@ -41,8 +37,8 @@ def short_run():
     Returns:
         Metrics of each run's chunks, the runners that were handed in, and how often the loop was traced in each chunk.
     """
-    env, params = make_env(TINY, "train")
-    traces, original = [], training.update_step
+    env, params = make_env(SCENARIO, "train")
+    traces, original = [], loop.update_step
 
     def counted(*args):
         traces.append(1)
@@ -50,16 +46,16 @@ def short_run():
 
     metrics, handed_in, counts = [], [], []
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):  # as in lax_promotion
-        patch.setattr(training, "update_step", counted)
+        patch.setattr(loop, "update_step", counted)
         for seed in (0, 0, 1):
-            runner = training.init_runner(env, params, CONFIG, jax.random.key(seed), num_envs=ENVS)
-            runner, _ = training.warm_up(env, params, CONFIG, runner, steps=2)
+            runner = loop.init_runner(env, params, CONFIG, jax.random.key(seed), num_envs=ENVS)
+            runner, _ = loop.warm_up(env, params, CONFIG, runner, steps=2)
             chunks = []
             for _ in range(3):
                 handed_in.append(runner)
                 # another learning rate is another number, and no other program
                 config = CONFIG.replace(critic_learning_rate=CONFIG.critic_learning_rate * (1 + len(chunks)))
-                runner, chunk = training.train_chunk(env, params, config, runner, steps=CHUNK)
+                runner, chunk = loop.train_chunk(env, params, config, runner, steps=CHUNK)
                 chunks.append(jax.tree.map(np.asarray, chunk))
                 counts.append(len(traces))
             metrics.append(chunks)
@@ -90,13 +86,13 @@ def test_training_with_one_seed_gives_identical_metrics(short_run):
 
 def two_iterations(config: AgentConfig, step: int = 0):
     """A tiny runner before and after two iterations, starting at a step, and their metrics."""
-    env, params = make_env(TINY, "train")
-    runner = training.init_runner(env, params, config, KEY, num_envs=ENVS)
-    runner, _ = training.warm_up(env, params, config, runner.replace(step=jnp.uint32(step)), steps=2)
+    env, params = make_env(SCENARIO, "train")
+    runner = loop.init_runner(env, params, config, KEY, num_envs=ENVS)
+    runner, _ = loop.warm_up(env, params, config, runner.replace(step=jnp.uint32(step)), steps=2)
     before = jax.tree.map(jnp.copy, runner)  # the runner that is handed in is donated
     chunks = []
     for _ in range(2):
-        runner, metrics = training.train_chunk(env, params, config, runner, steps=CHUNK)
+        runner, metrics = loop.train_chunk(env, params, config, runner, steps=CHUNK)
         chunks.append(metrics)
     return before, runner, jax.tree.map(lambda *x: np.concatenate(x), *chunks)
 
@@ -114,8 +110,8 @@ def test_numbers_that_are_not_finite_are_reported_and_not_learned():
     assert int(after.step) == int(before.step) + 2, "the loop goes on deciding; the host stops it"
 
 
-def run(callback=None, config=CONFIG, decisions=48, resume=None, **settings):
-    env, params = make_env(TINY, "train")
+def run(callback=None, config=CONFIG, decisions=DECISIONS, resume=None, **settings):
+    env, params = make_env(SCENARIO, "train")
     arguments = {"num_envs": ENVS, "total_decisions": decisions, "key": KEY, "validation_episodes": 4} | settings
     return train(env, params, config, callback=callback, resume=resume, **arguments)
 
@@ -134,7 +130,7 @@ def test_the_callback_sees_every_stage_and_the_best_policy_is_returned():
     assert len(acts) == 3, "the untrained agent, every eighth chunk, and the end"
     assert float(reports[-1].state.best_act) == pytest.approx(min(acts))
     chex.assert_trees_all_equal(trained.params, bests[-1])
-    env, params = make_env(TINY, "train")
+    env, params = make_env(SCENARIO, "train")
     keys = training.validation_keys(KEY, 4)
     act = rollout(env, params, apply=trained.apply(env), params=trained.params, keys=keys).act.mean()
     assert float(act) == pytest.approx(min(acts))
@@ -160,8 +156,8 @@ def test_a_run_that_was_stopped_continues_to_the_same_metrics():
 
 
 def test_a_run_folder_continues_and_is_not_overwritten(tmp_path):
-    env, params = make_env(TINY, "train")
-    arguments = {"num_envs": ENVS, "total_decisions": 48, "key": KEY, "validation_episodes": 4}
+    env, params = make_env(SCENARIO, "train")
+    arguments = {"num_envs": ENVS, "total_decisions": DECISIONS, "key": KEY, "validation_episodes": 4}
     whole = RunFolder(tmp_path / "whole", CONFIG, env.config)
     train(env, params, CONFIG, callback=whole, **arguments)
     first = RunFolder(tmp_path / "run", CONFIG, env.config)
@@ -181,7 +177,7 @@ def test_a_run_folder_continues_and_is_not_overwritten(tmp_path):
 
 
 def test_a_run_stopped_in_the_evolution_continues_from_its_newest_generation(tmp_path):
-    env, params = make_env(TINY, "train")
+    env, params = make_env(SCENARIO, "train")
     folder = RunFolder(tmp_path / "run", CONFIG, env.config, save_every=0.0)
     run(lambda report: folder(report) or report.done == 2)
     folder.save()
@@ -190,10 +186,10 @@ def test_a_run_stopped_in_the_evolution_continues_from_its_newest_generation(tmp
 
 
 def test_a_new_run_replaces_the_checkpoints_and_without_validation_keeps_its_last_policy(tmp_path):
-    env, params = make_env(TINY, "train")
-    run(RunFolder(tmp_path / "run", CONFIG, env.config, save_every=0.0))
+    env, params = make_env(SCENARIO, "train")
+    run(RunFolder(tmp_path / "run", CONFIG, env.config, save_every=0.0), decisions=6 * ENVS)
     shorter = RunFolder(tmp_path / "run", CONFIG, env.config, exist_ok=True)
-    trained = run(shorter, decisions=16, validation_episodes=0)
+    trained = run(shorter, decisions=4 * ENVS, validation_episodes=0)
     shorter.save()
     again = RunFolder(tmp_path / "run", CONFIG, env.config, exist_ok=True)
     assert int(again.load(env, params, num_envs=ENVS).runner.step) == 4
@@ -228,54 +224,28 @@ def test_impossible_runs_are_refused(settings, message):
 
 def test_a_diverging_run_stops():
     with pytest.raises(NotFiniteError, match="step 3: a loss, a reward or a parameter is not a finite number"):
-        run(config=CONFIG.replace(reward_scale=1e30, evolution=EvolutionConfig(generations=0)))
+        run(config=WITHOUT_EVOLUTION.replace(reward_scale=1e30))
 
 
 def test_seeds_and_learning_rates_share_one_compiled_program():
     """4 seeds x 3 learning rates: traced once, and each as `train` trains it alone."""
-    env, params = make_env(TINY, "train")
+    env, params = make_env(SCENARIO, "train")
 
     @jax.jit
     @chex.assert_max_traces(n=1)
     def grid(rates, keys):
         def one(rate, key):
-            config = CONFIG.replace(critic_learning_rate=rate, actor_learning_rate=rate)
-            return train_jittable(env, params, config, num_envs=ENVS, total_decisions=24, key=key)
+            config = WITHOUT_EVOLUTION.replace(critic_learning_rate=rate, actor_learning_rate=rate)
+            return train_jittable(env, params, config, num_envs=ENVS, total_decisions=6 * ENVS, key=key)
 
         return jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))(rates, keys)
 
     keys = jax.random.split(KEY, 4)
     for rates in (jnp.array([1e-4, 1e-3, 1e-2]), jnp.array([2e-4, 2e-3, 2e-2])):
-        policies, metrics = grid(rates, keys)
-    assert metrics["critic_loss"].shape[:2] == (3, 4)
-    losses = np.asarray(metrics["critic_loss"])[..., -1].reshape(3, 4)
-    assert np.isfinite(losses).all() and len(np.unique(losses)) == 12
-    config = CONFIG.replace(critic_learning_rate=2e-3, actor_learning_rate=2e-3)
-    alone = run(config=config, decisions=24, key=keys[2], validation_episodes=0)
-    one = jax.tree.map(lambda x: x[1, 2], policies)
-    chex.assert_trees_all_close(one, alone.params, rtol=1e-3, atol=1e-5)
-
-
-def test_a_run_from_lists_with_validation_checkpoint_and_curves(tmp_path):
-    """What the notebook shows: an instance from lists, a run folder, and the policy next to EFT."""
-    pytest.importorskip("matplotlib")
-    env, params = build_instance(**INSTANCE)
-    config = AgentConfig(algorithm="ddpg", hidden=(16,), replay_size=256, batch_size=32, evolution=EVOLUTION)
-    folder = RunFolder(tmp_path / "run", config, env.config, origin="three nodes in a row")
-    trained = train(env, params, config, num_envs=8, total_decisions=1600, key=KEY, callback=folder)
-    folder.save()
-    keys = episode_keys(seed=1, count=4)
-    acts = {
-        contender.name: float(
-            rollout(env, params, apply=contender.apply, params=contender.params, keys=keys).act.mean()
-        )
-        for contender in (Contender.of_rule("eft", BASELINES["eft"]), trained.contender(env))
-    }
-    assert set(acts) == {"eft", "ddpg"} and all(act > 0 for act in acts.values())
-    made = {path.name for path in (tmp_path / "run").iterdir()}
-    assert {"metrics.csv", "curves.png", "policy.msgpack", "checkpoints"} <= made
-    rows = read_metrics(tmp_path / "run" / "metrics.csv")
-    assert rows[-1]["step"] == 200 and rows[-1]["validation_act"] > 0
-    read = load_policy(tmp_path / "run" / "policy.msgpack", env.reset(KEY)[0])
-    chex.assert_trees_all_equal(read.params, trained.params)
-    assert isinstance(read, TrainedPolicy) and read.origin.startswith("three nodes in a row, ")
+        losses = np.asarray(grid(rates, keys)[1]["critic_loss"])
+    assert losses.shape[:2] == (3, 4)
+    assert np.isfinite(losses).all() and len(np.unique(losses.mean(axis=-1))) == 12
+    config = WITHOUT_EVOLUTION.replace(critic_learning_rate=2e-3, actor_learning_rate=2e-3)
+    alone = []
+    run(alone.append, config=config, decisions=6 * ENVS, key=keys[2])
+    np.testing.assert_allclose(losses[1, 2], [r.metrics["critic_loss"] for r in alone[1:]], rtol=1e-3)

@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 import yaml
-from helpers.runs import TINY
+from helpers.runs import SCENARIO, TINY
 
 from jaxcec.agents import run_folder
 from jaxcec.commands import evaluate, train
+from jaxcec.commands.contenders import PolicyChoice, contenders_for
 from jaxcec.commands.settings import TrainConfig, load_config, save_config
+from jaxcec.scenarios import make_env
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +47,14 @@ def test_a_run_leaves_everything_behind(run):
         "checkpoints",
     }
     assert load_config(str(run / "config.yaml")).scenario.name == "tiny"
-    assert int(rows(run)[-1]["decisions"]) == 96
+    assert int(rows(run)[-1]["decisions"]) == 192
     assert (run / "curves.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(run, tiny, tmp_path):
     folder = tmp_path / "half"
-    train.main(["--config", str(tiny), "--out", str(folder), "--total-decisions", "48"])
-    train.main(["--resume", str(folder), "--total-decisions", "96"])
+    train.main(["--config", str(tiny), "--out", str(folder), "--total-decisions", "96"])
+    train.main(["--resume", str(folder), "--total-decisions", "192"])
     assert [int(row["step"]) for row in rows(folder)] == list(range(2, 25)), "the first after two steps of warm-up"
     last, whole = rows(folder)[-1], rows(run)[-1]
     assert without_clock(last) == without_clock(whole), "bit for bit, whatever the number of chunks"
@@ -65,13 +67,14 @@ def test_curves_are_drawn_while_training_goes_on(tiny, tmp_path, monkeypatch):
     assert len(drawn) > 2 and drawn == sorted(drawn) and drawn[0] < drawn[-1] == 24
 
 
-def test_eval_plays_every_policy_on_the_same_episodes(run, tiny, tmp_path, capsys):
+def test_eval_plays_policies_on_the_same_episodes(run, tiny, tmp_path, capsys):
     arguments = ["--config", str(tiny), "--dataset", "alibaba", "--episodes", "6", "--checkpoint", str(run)]
+    arguments += ["--policies", "le", "local", "random", "greedy", "eft", "dtdrlmo"]
     evaluate.main([*arguments, "--clairvoyant", "2", "--out", str(tmp_path / "eval")])
     results = json.loads((tmp_path / "eval" / "results.json").read_text())
     assert results["dataset"] == "alibaba" and results["scenario"] == "tiny" and results["episodes"] == 6
-    assert list(results["policies"])[:5] == ["le", "local", "random", "greedy", "eft"]
-    assert "dtdrlmo" in results["policies"] and results["checkpoint"]["dtdrlmo"].startswith(str(run))
+    assert list(results["policies"]) == ["le", "local", "random", "greedy", "eft", "dtdrlmo", "clairvoyant"]
+    assert results["checkpoint"]["dtdrlmo"].startswith(str(run))
     for policy in results["policies"].values():
         assert policy["act_ci95"][0] <= policy["act"] <= policy["act_ci95"][1] and policy["decisions_per_s"] > 0
     lines = (tmp_path / "eval" / "episodes.csv").read_text().splitlines()
@@ -187,6 +190,16 @@ def test_wrong_checkpoints_are_refused(run, tiny, tmp_path, capsys):
             )
         assert exit_info.value.code == 2 and str(checkpoint) in capsys.readouterr().err
     assert not (tmp_path / "e").exists()
+
+
+def test_runs_whose_policy_cannot_be_read_are_reported_and_not_used(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "old").mkdir(parents=True)
+    (tmp_path / "runs" / "old" / "policy.msgpack").write_bytes(b"no policy at all")
+    reports = []
+    _, sources = contenders_for(PolicyChoice(), *make_env(SCENARIO, "test"), report=reports.append)
+    assert reports[0].startswith("not used: runs/old/policy.msgpack: not a policy written by train.py")
+    assert all(source.startswith("the policy shipped") for source in sources.values())
 
 
 def test_an_existing_run_is_not_overwritten(run, tiny, capsys):

@@ -25,7 +25,7 @@ LEARNED = ("reward", "critic_loss", "actor_loss", "twin_error", "twin_reward_err
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
-    path.write_text(yaml.safe_dump(TINY | {"num_envs": 16, "total_decisions": 128}))
+    path.write_text(yaml.safe_dump(TINY | {"total_decisions": 64}))
     return path
 
 
@@ -52,9 +52,9 @@ def one_device(settings, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def eight_devices(settings, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("eight") / "run"
-    finished(train_apart("--out", str(folder), "--config", str(settings), "--devices", "8"))
+def two_devices(settings, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two") / "run"
+    train.main(["--config", str(settings), "--out", str(folder), "--devices", "2"])
     return folder
 
 
@@ -73,8 +73,14 @@ def assert_same_learning(folder, other):
                 np.testing.assert_allclose(float(row[name]), float(like[name]), rtol=2e-3, atol=1e-5, err_msg=name)
 
 
-def test_eight_devices_learn_what_one_does(one_device, eight_devices):
-    assert_same_learning(eight_devices, one_device)
+def test_two_devices_learn_what_one_does(one_device, two_devices):
+    assert_same_learning(two_devices, one_device)
+
+
+@pytest.mark.slow
+def test_eight_devices_learn_what_one_does(one_device, settings, tmp_path):
+    finished(train_apart("--out", str(tmp_path / "run"), "--config", str(settings), "--devices", "8"))
+    assert_same_learning(tmp_path / "run", one_device)
 
 
 def two_processes(*arguments):
@@ -86,6 +92,7 @@ def two_processes(*arguments):
     return [train_apart(*together, "--process-id", str(i)) for i in (0, 1)]
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(one_device, settings, tmp_path):
     outputs = finished(*two_processes("--out", str(tmp_path / "run"), "--config", str(settings)))
     assert_same_learning(tmp_path / "run", one_device)
@@ -96,7 +103,7 @@ def test_two_processes_learn_what_one_does(one_device, settings, tmp_path):
 def test_two_processes_stop_together_and_pass_over_what_is_damaged(settings, tmp_path):
     run = tmp_path / "run"
     processes = two_processes(
-        "--out", str(run), "--config", str(settings), "--total-decisions", "8000", "--save-every", "0"
+        "--out", str(run), "--config", str(settings), "--total-decisions", "4000", "--save-every", "0"
     )
     while len(steps(run)) < 2:
         assert all(process.poll() is None for process in processes), "they stop at the signal and not before"
@@ -107,19 +114,19 @@ def test_two_processes_stop_together_and_pass_over_what_is_damaged(settings, tmp
     assert "stopped and saved" in outputs[0] and newest < 500
     damage(run, newest)
     alone = Path(shutil.copytree(run, tmp_path / "alone"))
-    asked = ["--total-decisions", str(16 * newest)]
+    asked = ["--total-decisions", str(8 * newest)]
     outputs = finished(*two_processes("--resume", str(run), *asked))
     assert "damaged, its checksum does not match" in " ".join(outputs[0].split())
     train.main(["--resume", str(alone), *asked])
     assert_same_learning(run, alone)
 
 
-def test_a_checkpoint_goes_on_in_another_layout(one_device, eight_devices, tmp_path):
-    for source in (one_device, eight_devices):
+def test_a_checkpoint_goes_on_in_another_layout(one_device, two_devices, tmp_path):
+    for source in (one_device, two_devices):
         folders = [tmp_path / f"{source.parent.name}-{devices}" for devices in (1, 2)]
         for devices, folder in zip((1, 2), folders, strict=True):
             shutil.copytree(source, folder)
-            train.main(["--resume", str(folder), "--total-decisions", "192", "--devices", str(devices)])
+            train.main(["--resume", str(folder), "--total-decisions", "96", "--devices", str(devices)])
         assert len(curve(folders[0])) > len(curve(source))
         assert_same_learning(folders[1], folders[0])
 

@@ -31,7 +31,7 @@ def tiny(tmp_path_factory):
 def whole(tiny, tmp_path_factory):
     """A run that nothing interrupted, saved after every chunk."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    train.main(["--config", tiny, "--save-every", "0", "--out", str(folder)])
+    train.main(["--config", tiny, "--total-decisions", "96", "--save-every", "0", "--out", str(folder)])
     return folder
 
 
@@ -52,19 +52,19 @@ def saved(folder):
 
 
 def test_the_newest_three_checkpoints_are_kept_with_their_checksums(whole):
-    assert steps(whole) == [22, 23, 24]
+    assert steps(whole) == [10, 11, 12]
     checksums = {path.name for path in (whole / "checkpoints").glob("*.sha256")}
     assert checksums == {f"{step}.sha256" for step in steps(whole)}
 
 
 def test_a_damaged_checkpoint_is_passed_over(run, whole, capsys):
-    damage(run, 24)
-    damage(run, 23)
+    damage(run, 12)
+    damage(run, 11)
     train.main(["--resume", str(run)])
     printed = " ".join(capsys.readouterr().out.split())
-    assert printed.count("damaged, its checksum does not match") == 2 and "at 88 decisions" in printed
+    assert printed.count("damaged, its checksum does not match") == 2 and "at 80 decisions" in printed
     assert metrics(run) == metrics(whole), "bit for bit what an uninterrupted run has"
-    assert {path.name for path in (run / "checkpoints").glob("*.damaged")} == {"23.damaged", "24.damaged"}
+    assert {path.name for path in (run / "checkpoints").glob("*.damaged")} == {"11.damaged", "12.damaged"}
 
 
 def test_where_all_are_damaged_nothing_is_made_up(run, capsys):
@@ -85,7 +85,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(run, whole):
 
 def test_two_runs_cannot_share_a_folder(run, whole, capsys):
     with filelock.FileLock(run / ".lock"), pytest.raises(SystemExit):
-        train.main(["--resume", str(run), "--total-decisions", "192"])
+        train.main(["--resume", str(run), "--total-decisions", "384"])
     assert "another run is using it" in capsys.readouterr().err
     assert metrics(run) == metrics(whole)
 
@@ -136,8 +136,8 @@ def test_a_signal_saves_and_says_how_to_go_on(number, tiny, tmp_path):
 @pytest.mark.slow
 def test_a_run_killed_twenty_times_ends_as_if_it_had_not_been(tiny, tmp_path):
     whole, killed, rng = tmp_path / "whole", tmp_path / "killed", random.Random(0)
-    train.main(["--config", tiny, "--out", str(whole), "--total-decisions", "20000"])
-    arguments = ("--config", tiny, "--out", killed, "--total-decisions", 20_000)
+    train.main(["--config", tiny, "--out", str(whole), "--total-decisions", "40000"])
+    arguments = ("--config", tiny, "--out", killed, "--total-decisions", 40_000)
     reached = [0]
     for _ in range(20):
         process, chunks = at_work(*arguments, "--save-every", 0), rng.randrange(3)

@@ -1,32 +1,46 @@
-"""Settings for runs of the commands that take seconds, and access to the folders of runs."""
+"""A run that takes seconds, from Python and from the command line, and access to the folders of runs.
 
+Tests of training share it, because compiling it takes longer than everything else that they do.
+"""
+
+import dataclasses
 from pathlib import Path
 from typing import Any
 
-TINY: dict[str, Any] = {
-    "scenario": {
-        "name": "tiny",
-        "num_services": 2,
-        "max_microservices": 4,
-        "num_topologies": 2,
-        "num_dags": 8,
-        "num_patterns": 4,
-        "num_traces": 2,
-        "num_frames": 16,
-        "link_breakpoints": 32,
-        "host_breakpoints": 16,
-    },
-    "agent": {
-        "hidden": [8, 8],
-        "replay_size": 64,
-        "batch_size": 16,
-        "updates_per_step": 1,
-        "warmup_steps": 2,
-        "evolution": {"generations": 2, "pairs": 2},
-    },
-    "num_envs": 4,
-    "total_decisions": 96,
-}
+from jaxcec.agents import AgentConfig, EvolutionConfig
+from jaxcec.mapping import plain
+from jaxcec.scenarios import Scenario
+
+SCENARIO = Scenario(
+    name="tiny",
+    num_services=2,
+    max_microservices=4,
+    num_topologies=2,
+    num_dags=8,
+    num_patterns=4,
+    num_traces=2,
+    num_frames=16,
+    link_breakpoints=32,
+    host_breakpoints=16,
+)
+CONFIG = AgentConfig(
+    hidden=(8, 8),
+    replay_size=64,
+    batch_size=16,
+    updates_per_step=1,
+    warmup_steps=2,
+    evolution=EvolutionConfig(generations=2, pairs=2),
+)
+ENVS = 8
+STEPS = 24  # decisions in each environment, each of them a chunk
+TINY: dict[str, Any] = plain(
+    {
+        "scenario": dataclasses.asdict(SCENARIO),
+        "agent": dataclasses.asdict(CONFIG),
+        "num_envs": ENVS,
+        "total_decisions": ENVS * STEPS,
+    }
+)
 
 
 def steps(folder: Path) -> list[int]:

@@ -1,4 +1,4 @@
-"""Transitions made by hand or by formula, and a tiny scenario, for tests of learners."""
+"""Transitions made by hand or by formula, for tests of learners."""
 
 import jax
 import numpy as np
@@ -6,7 +6,6 @@ import numpy as np
 from jaxcec.agents import AgentConfig, AgentState, TwinConfig, learner_for
 from jaxcec.agents.features import COSTS, NODE_COLUMNS, Features
 from jaxcec.agents.types import Step, Transition
-from jaxcec.scenarios import Scenario
 
 KEY = jax.random.key(0)
 V = 4
@@ -21,18 +20,6 @@ AGENT = AgentConfig(
     reward_scale=1.0,
     learn_flow=True,
     twin=TwinConfig(learning_rate=5e-3),
-)
-TINY = Scenario(
-    name="tiny",
-    num_services=2,
-    max_microservices=4,
-    num_topologies=2,
-    num_dags=8,
-    num_patterns=4,
-    num_traces=2,
-    num_frames=16,
-    link_breakpoints=32,
-    host_breakpoints=16,
 )
 
 
