@@ -104,10 +104,10 @@ def test_what_is_not_finite_stops_training_and_is_not_saved(tiny, tmp_path, caps
     folder = tmp_path / "run"
     asked = ["--config", tiny, "--save-every", "0", "--out", str(folder)]
     with pytest.raises(SystemExit) as left:
-        train.main([*asked, "--agent.reward-scale", "1e30", "--agent.evolution.generations", "0"])
+        train.main([*asked, "--agent.reward-scale", "1e30"])
     assert left.value.code == 2
     assert "step 3: a loss, a reward or a parameter is not a finite number" in " ".join(capsys.readouterr().err.split())
-    assert (folder / "policy.msgpack").is_file() and steps(folder) == [2], "the checkpoint from before training"
+    assert (folder / "policy.msgpack").is_file() and steps(folder)[-1] == 2, "the checkpoint from before training"
 
 
 def start(*arguments):

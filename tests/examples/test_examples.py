@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 
@@ -35,6 +37,7 @@ def test_ppo_learns():
     assert acts[-1] < 0.3 * acts[0]
 
 
+@pytest.mark.slow
 def test_parallel_learners_differ_by_rate_and_seed():
     slow, fast = (numbers(line.split("ACT")[1]) for line in output_of("many_learners", XLA_FLAGS=""))
     assert slow[0::2] == fast[0::2], "equal seeds must begin with the same ACT"
