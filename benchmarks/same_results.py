@@ -46,12 +46,13 @@ def commands(out: Path) -> dict[Path, list[str]]:
 
 
 def compute(tree: Path, out: Path) -> None:
-    """Run the commands of a checkout whose results are missing."""
+    """Run the commands of a checkout whose results are missing, in a folder that has no runs to take policies from."""
     out.mkdir(parents=True, exist_ok=True)
     for file, words in commands(out.resolve()).items():
         if not file.is_file():
             print(f"{tree}: {' '.join(words)}", flush=True)
-            done = subprocess.run([sys.executable, *words], cwd=tree, capture_output=True, text=True)
+            command = [sys.executable, str(tree.resolve() / words[0]), *words[1:]]
+            done = subprocess.run(command, cwd=out, capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(f"{tree}: {' '.join(words)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 

@@ -98,10 +98,13 @@ class Learner(abc.ABC):
         networks = AgentParams(**{name: getattr(agent.params, name) for name in self.followed})
         return agent.replace(target=optax.incremental_update(networks, agent.target, self.config.target_rate))
 
+    def learning_rate(self, name: str) -> chex.Numeric:
+        """The learning rate of a network in `learned`."""
+        return self.config.twin.learning_rate if name == "twin" else getattr(self.config, f"{name}_learning_rate")
+
     def _optimiser(self, name: str) -> optax.GradientTransformation:
-        """Adam with clipped gradients, at the learning rate of a network."""
-        rate = self.config.twin.learning_rate if name == "twin" else getattr(self.config, f"{name}_learning_rate")
-        return optax.chain(optax.clip_by_global_norm(_GRADIENT_NORM), optax.adam(rate))
+        """Adam with clipped gradients."""
+        return optax.chain(optax.clip_by_global_norm(_GRADIENT_NORM), optax.adam(self.learning_rate(name)))
 
     def policy(self, env: CECEnv) -> Act:
         """The trained policy as a function of parameters, observation, known world, and key."""
