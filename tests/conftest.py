@@ -16,6 +16,7 @@ from jaxcec.commands.runtime import use_compilation_cache
 FAST_TO_COMPILE = "--xla_backend_optimization_level=0"
 if jax.__version_info__ < (0, 11):  # later versions do not know the flag
     FAST_TO_COMPILE += " --xla_cpu_use_fusion_emitters=false"
+LONGEST = {"first_ten_minutes.ipynb", "test_documentation.py", "test_examples.py"}
 MOST_MAPS = 20_000  # memory maps of a process; Linux allows 65,530
 
 os.environ.setdefault("XLA_FLAGS", FAST_TO_COMPILE)  # read when JAX creates its devices, and by processes started here
@@ -29,6 +30,11 @@ use_compilation_cache()
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 # Create both devices now: a command under test that runs first would create only the devices it is asked for.
 jax.devices()
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the longest files, so that neither worker is alone with one of them at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="module", autouse=True)
