@@ -35,6 +35,7 @@ def training_curves(rows: Sequence[Mapping[str, float]], path: Path, references:
         axis.plot(*zip(*points, strict=True), color="C0", marker="o" if len(points) < 20 else None, markersize=3)
         axis.set(title=panels[name], xlabel="million decisions")
         axis.title.set_fontsize(10)
+        axis.locator_params(axis="x", nbins=4)  # more labels would overlap in a short run
         if name in ("critic_loss", "validation_act"):
             axis.set_yscale("log")
         if name == "validation_act":
