@@ -34,7 +34,7 @@ from rich.progress import Progress
 from jaxcec.agents import PRETRAINED, load_policy
 from jaxcec.commands.runtime import use_compilation_cache
 from jaxcec.env import Arrivals, Background, CECEnv, Dags, EnvParams, Network, build_instance
-from jaxcec.env.routing import packed, routes
+from jaxcec.env.routing import Link, packed, routes
 from jaxcec.evaluation import Apply, Contender, rollout
 from jaxcec.files import write_aside
 from jaxcec.policies import BASELINES
@@ -97,6 +97,7 @@ def instance_params(genes: Genes, crosses: chex.Array, route: chex.Array) -> Env
             bandwidth=bandwidth[None],
             route=route[None],
             bottleneck=jnp.min(jnp.where(crosses, bandwidth[None, None], jnp.inf), axis=-1)[None],
+            latency=jnp.zeros((1, V, V)),
             speed=jnp.concatenate([value["speed"], jnp.full(V, DEVICE_SPEED)])[None],
             capacity=jnp.ones((1, 2 * V, K)),
         ),
@@ -105,10 +106,14 @@ def instance_params(genes: Genes, crosses: chex.Array, route: chex.Array) -> Env
             preds=preds,
             load=load,
             data=jnp.where(there, value["data"], 0.0),
+            sent=preds.astype(jnp.float32),
+            external=(there & ~preds.any(axis=-1)).astype(jnp.float32),
             demand=jnp.where(there[..., None], value["demand"], 0.0),
             in_degree=jnp.where(there, preds.sum(axis=-1), -1).astype(jnp.int16),
             entry=jnp.zeros(M, jnp.int16),
+            turn=jnp.tile(jnp.arange(N, dtype=jnp.int16), (M, 1)),
             rank=rank,
+            work=load.sum(axis=-1),
         ),
         arrivals=Arrivals(
             dag=jnp.arange(M, dtype=jnp.int32)[None],
@@ -219,7 +224,7 @@ def search(pair: str, seed: int, count: int, generations: int) -> tuple[dict[str
     """Anneal chains for a pair; figures of the search, and the worst instances as they are stored."""
     begin, rng, env = time.perf_counter(), np.random.default_rng(seed), CECEnv(SIZES)
     drawn = [draw_links(rng) for _ in range(count)]
-    crosses = [routes([(a, b, 1.0) for a, b in links], V, E)[0] for links in drawn]
+    crosses = [routes([Link(a, b, 1.0) for a, b in links], V, E)[0] for links in drawn]
     links = jnp.asarray(np.stack(crosses)), jnp.asarray(np.stack([packed(c) for c in crosses]))
     genes = {name: jnp.asarray(rng.random((count, *shape)), jnp.float32) for name, (shape, *_) in BOUNDS.items()}
     one = instance_params(*jax.tree.map(lambda x: x[0], (genes, *links)))
@@ -277,7 +282,7 @@ def main() -> None:
         rows.append(figures)
         if arguments.write:
             stored = json.loads(ADVERSARIAL_FILE.read_text()) | {pair: worst}
-            write_aside(ADVERSARIAL_FILE, json.dumps(stored, separators=(",", ":")) + "\n")
+            write_aside(ADVERSARIAL_FILE, json.dumps(stored, separators=(",", ":"), allow_nan=False) + "\n")
     setting = {"device": processor(), "versions": versions("jax", "jaxcec")} | {
         name: getattr(arguments, name) for name in ("chains", "generations", "seed")
     }

@@ -83,4 +83,4 @@ def report(setting: Row, rows: list[Row], columns: dict[str, str], file: str | N
     """
     print_table(f"{setting['device']}, {setting['versions']}", rows, columns)
     if file:
-        Path(file).write_text(json.dumps(setting | {"rows": rows}, indent=1) + "\n")
+        Path(file).write_text(json.dumps(setting | {"rows": rows}, indent=1, allow_nan=False) + "\n")

@@ -263,7 +263,7 @@ def main() -> None:
     if arguments.json:
         setting = {"device": processor(), "versions": versions("jax", "jaxcec")}
         setting |= {name: getattr(arguments, name) for name in ("dataset", "episodes", "decisions", "seed")}
-        arguments.json.write_text(json.dumps(setting | figures, indent=1) + "\n")
+        arguments.json.write_text(json.dumps(setting | figures, indent=1, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,11 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "alibaba-calibrated-v0": {"dataset": "alibaba"},
     "alibaba-paper-v0": {"dataset": "alibaba", **_PAPER},
 }
+# The same episodes, in which ties go to the microservice of the largest upward rank and a decision may be postponed.
+_SETTINGS |= {
+    env_id.replace("-v0", "-v1"): settings | {"ties": "rank", "postpone": True}
+    for env_id, settings in _SETTINGS.items()
+}
 registered_envs = tuple(_SETTINGS)
 
 

@@ -18,8 +18,12 @@ def write_aside(path: Path, content: str | bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, atomically."""
-    write_aside(path, json.dumps(value, indent=2) + "\n")
+    """Write a value as indented JSON, atomically.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON does not have.
+    """
+    write_aside(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> str:

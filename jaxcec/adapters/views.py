@@ -15,6 +15,7 @@ import numpy as np
 from jaxcec import make
 from jaxcec.env.env import LEAST_BANDWIDTH, CECEnv
 from jaxcec.env.observe import flatten, observation_size
+from jaxcec.env.placement import current_situation
 from jaxcec.env.spaces import Box, Discrete
 from jaxcec.env.types import Action, EnvParams, EnvState, Info, Observation
 
@@ -25,7 +26,7 @@ HIGHEST = float(np.log1p(np.finfo(np.float32).max))  # least upper bound of the 
 class FlatView:
     """CECEnv with a flat observation, a scaled reward and, in the subclasses, a simpler action.
 
-    - observation: (V (K + 12) + 4 E + K + 11,) float32, `log1p(flatten(observation))`, because the raw values range
+    - observation: (V (K + 13) + 4 E + K + 12,) float32, `log1p(flatten(observation))`, because the raw values range
       from 0 to 1e4.
     - reward: CECEnv's, s, times `reward_scale`. The times in `info` remain in s.
 
@@ -59,6 +60,12 @@ class FlatView:
     def decision(self, action: chex.Array) -> Action:
         """CECEnv's action for an action of the view."""
         raise NotImplementedError
+
+    @partial(jax.jit, static_argnums=0, inline=True)
+    def action_mask(self, state: EnvState, params: EnvParams | None = None) -> chex.Array:
+        """(V,) bool, the edge nodes that can run the current microservice; all of them after termination."""
+        situation = current_situation(state, self.default_params if params is None else params)
+        return situation.feasible[: self.env.config.num_nodes] | ~situation.decision.active
 
     def action_space(self, params: EnvParams | None = None) -> Box | Discrete:
         """The view's actions."""
@@ -127,11 +134,13 @@ class FlatView:
 class DiscreteView(FlatView):
     """View in which an action is an edge node, for DQN or a categorical PPO.
 
-    - action: () int, the edge node in [0, V), clipped. Bandwidth share and hold are constants of the view.
+    - action: () int, the edge node in [0, V), clipped. Bandwidth share and hold are constants of the view. With
+      `EnvConfig.postpone`, V postpones the decision by `postpone`.
     """
 
     bandwidth: float = 1.0  # eta in [1e-3, 1]
     hold: float = 0.0  # s, eps
+    postpone: float = 5.0  # s
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -139,19 +148,32 @@ class DiscreteView(FlatView):
             raise ValueError(f"bandwidth: got {self.bandwidth}; must be in [{LEAST_BANDWIDTH}, 1]")
         if not 0.0 <= self.hold < math.inf:
             raise ValueError(f"hold: got {self.hold}; must be at least 0 s and finite")
+        if not 0.0 < self.postpone < math.inf:
+            raise ValueError(f"postpone: got {self.postpone}; must be positive, in s, and finite")
 
     @property
     def num_actions(self) -> int:
-        """V, the number of edge nodes."""
-        return self.env.config.num_nodes
+        """V, the number of edge nodes; one more with `EnvConfig.postpone`."""
+        return self.env.config.num_nodes + self.env.config.postpone
 
     def decision(self, action: chex.Array) -> Action:
-        """The edge node with the bandwidth and hold of this view."""
-        node = jnp.clip(action, 0, self.num_actions - 1).astype(jnp.int32)
-        return Action(host=node, bandwidth=jnp.float32(self.bandwidth), hold=jnp.float32(self.hold))
+        """The edge node with the bandwidth and hold of this view, or a postponement."""
+        choice = jnp.clip(action, 0, self.num_actions - 1).astype(jnp.int32)
+        postponed = jnp.where(choice == self.env.config.num_nodes, jnp.float32(self.postpone), 0.0)
+        return Action(
+            host=choice,
+            bandwidth=jnp.float32(self.bandwidth),
+            hold=jnp.float32(self.hold),
+            postpone=postponed if self.env.config.postpone else None,
+        )
+
+    @partial(jax.jit, static_argnums=0, inline=True)
+    def action_mask(self, state: EnvState, params: EnvParams | None = None) -> chex.Array:
+        """(num_actions,) bool: a decision can always be postponed."""
+        return jnp.pad(super().action_mask(state, params), (0, int(self.env.config.postpone)), constant_values=True)
 
     def action_space(self, params: EnvParams | None = None) -> Discrete:
-        """The edge nodes."""
+        """The edge nodes, and postponing with `EnvConfig.postpone`."""
         del params
         return Discrete(self.num_actions)
 
@@ -161,28 +183,35 @@ class ContinuousView(FlatView):
     """View in which an action is one vector, for SAC, TD3 and DDPG.
 
     - action: (V + 2,) float32 in [-1, 1]. First a score for each edge node: the highest is chosen, on a tie the first.
-      Then eta, from -1 for 1e-3 to 1 for 1, and eps, from -1 for 0 s to 1 for `max_hold`; both are clipped.
+      Then eta, from -1 for 1e-3 to 1 for 1, and eps, from -1 for 0 s to 1 for `max_hold`; both are clipped. With
+      `EnvConfig.postpone` there is one more: if positive, the decision is postponed by this share of `max_postpone`.
     """
 
     max_hold: float = 30.0  # s
+    max_postpone: float = 30.0  # s
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0.0 <= self.max_hold < math.inf:
             raise ValueError(f"max_hold: got {self.max_hold}; must be at least 0 s and finite")
+        if not 0.0 < self.max_postpone < math.inf:
+            raise ValueError(f"max_postpone: got {self.max_postpone}; must be positive, in s, and finite")
 
     @property
     def num_actions(self) -> int:
-        """V + 2, the length of the vector."""
-        return self.env.config.num_nodes + 2
+        """V + 2, the length of the vector; V + 3 with `EnvConfig.postpone`."""
+        return self.env.config.num_nodes + 2 + self.env.config.postpone
 
     def decision(self, action: chex.Array) -> Action:
-        """The edge node of the highest score, with the last two entries as shares of their ranges."""
-        share = (1.0 + jnp.clip(action[-2:].astype(jnp.float32), -1.0, 1.0)) / 2.0
+        """The edge node of the highest score, with the entries after the scores as shares of their ranges."""
+        num_nodes = self.env.config.num_nodes
+        rest = jnp.clip(action[num_nodes:].astype(jnp.float32), -1.0, 1.0)
+        share = (1.0 + rest) / 2.0
         return Action(
-            host=jnp.argmax(action[:-2]).astype(jnp.int32),
+            host=jnp.argmax(action[:num_nodes]).astype(jnp.int32),
             bandwidth=LEAST_BANDWIDTH * (1.0 - share[0]) + share[0],  # exact at both ends
             hold=self.max_hold * share[1],
+            postpone=self.max_postpone * rest[2] if self.env.config.postpone else None,
         )
 
     def action_space(self, params: EnvParams | None = None) -> Box:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.features import Features
+from jaxcec.agents.features import Features, only_feasible
 from jaxcec.agents.learner import NodeLearner, ReplayLearner
 from jaxcec.agents.networks import inverse_entropy
 from jaxcec.agents.types import AgentParams, AgentState, Metrics, Transition
@@ -34,7 +34,8 @@ class DQN(NodeLearner, ReplayLearner):
 
     def scores(self, params: AgentParams, features: Features) -> chex.Array:
         """Values of the nodes in units of `entropy`, as an actor's scores are."""
-        return self.networks.q_of_nodes(params.critic, features) * inverse_entropy(self.config)
+        values = self.networks.q_of_nodes(params.critic, features) * inverse_entropy(self.config)
+        return only_feasible(values, features)
 
     def learn(self, agent: AgentState, batch: Transition, single: Transition) -> tuple[AgentState, Metrics]:
         """One step of the critic and of its target."""

@@ -49,7 +49,7 @@ class DTDRLMO(DDPG):
             )
 
         values, rewards = jax.vmap(evaluate)(candidates)
-        best = jnp.argmax(values)
+        best = jnp.argmax(jnp.where(observation.nodes.feasible[candidates] > 0.0, values, -jnp.inf))
         return candidates[best], rewards[best]
 
     def predicted_return(

@@ -21,11 +21,12 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 
 from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.features import encode
+from jaxcec.agents.features import encode, only_feasible
 from jaxcec.agents.networks import PRICES, Prices, priced
 from jaxcec.agents.sharding import constrain_leading_axis
 from jaxcec.agents.types import AgentState
-from jaxcec.env import Action, CECEnv, EnvParams, EnvState, any_undecided
+from jaxcec.env import CECEnv, EnvParams, EnvState, any_undecided
+from jaxcec.policies import at_full_rate
 
 _DEVIATION = 0.1  # of the perturbations of every price
 _LEARNING_RATE = 0.05
@@ -134,9 +135,8 @@ def _play(
     def step(state: EnvState, prices: chex.Array, params: EnvParams) -> EnvState:
         features = encode(env.observe(keys[0], state, None, params))
         cost = priced(config, Prices().apply({"params": unravel(prices)}, features), features)
-        node = jnp.argmin(cost).astype(jnp.int32)
-        action = Action(host=node, bandwidth=jnp.float32(1.0), hold=jnp.float32(0.0))
-        return env.step_env(keys[0], state, action, params)[1]
+        node = jnp.argmax(only_feasible(-cost, features))
+        return env.step_env(keys[0], state, at_full_rate(node), params)[1]
 
     both = jax.vmap(jax.vmap(step, in_axes=(0, 0, None)), in_axes=(0, 0, paired))
     state = jax.lax.while_loop(any_undecided, lambda s: both(s, prices, params), state)

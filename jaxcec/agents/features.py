@@ -6,12 +6,13 @@ import chex
 import jax.numpy as jnp
 from flax import struct
 
-from jaxcec.env import Observation
+from jaxcec.env import INFEASIBLE, Observation
 
 TIME = 10.0  # s
 SIZE = 100.0  # Mbit, Mcycles
 RATE = 10.0  # Mbit/s, Mcycles/s
 LARGEST_COST = 1000.0  # s; larger costs are clipped, as such nodes are never chosen
+LEAST_SCORE = -1e9  # of a node that cannot run the microservice
 
 NODE_COLUMNS = (  # of `Features.nodes`, after the K free shares
     "speed",
@@ -96,6 +97,16 @@ def encode(observation: Observation) -> Features:
 def costs(features: Features) -> chex.Array:
     """COSTS of each node, (..., V, 6) s: the inverse of their encoding."""
     return jnp.minimum(TIME * jnp.expm1(features.nodes[..., -len(COSTS) :]), LARGEST_COST)
+
+
+def feasible(features: Features) -> chex.Array:
+    """(..., V) bool, nodes that can run the microservice: the execution time of the others is INFEASIBLE."""
+    return features.nodes[..., -len(COSTS)] < jnp.log1p(0.1 * INFEASIBLE / TIME)
+
+
+def only_feasible(scores: chex.Array, features: Features) -> chex.Array:
+    """(..., V) scores of the nodes, with one that softmax and argmax never choose where the microservice cannot run."""
+    return jnp.where(feasible(features), scores, LEAST_SCORE)
 
 
 def load_context(features: Features) -> chex.Array:

@@ -47,7 +47,7 @@ def init_runner(
     observation, env_state = jax.vmap(env.reset_env, in_axes=(0, None))(jax.random.split(key_reset, num_envs), params)
     features = encode(jax.tree.map(lambda x: x[0], observation))
     number = jnp.float32(0.0)
-    example = Step(features, jnp.int32(0), number, number, number, number, number)
+    example = Step(features, jnp.int32(0), *6 * (number,))
     agent_params = learner.fit_to_banks(learner.init_params(key_agent, features), params, key_forecast)
     agent = learner.init(agent_params)
     # Half of the most decisions that an episode can have, about a mean episode of synthetic services.
@@ -91,6 +91,7 @@ def collect(
         node=choice.node,
         bandwidth=choice.bandwidth,
         hold=choice.hold,
+        postpone=jnp.zeros_like(choice.hold) if choice.action.postpone is None else choice.action.postpone,
         reward=config.reward_scale * ((1.0 - share) * reward + share * choice.twin_reward),
         # Where an episode ended, the next state stored is that of the next episode. After a termination it is not
         # bootstrapped from, and a truncated step has no weight, which spares computing all final observations.

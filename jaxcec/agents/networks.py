@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.features import COSTS, Features, costs, load_context, mean_link
+from jaxcec.agents.features import COSTS, Features, costs, load_context, mean_link, only_feasible
 from jaxcec.agents.types import ActorOutput, RelaxedAction
 
 PRICES = "prices"  # name of the submodule `Prices` in every network that has one
@@ -187,7 +187,8 @@ class Networks:
 
     def actor(self, actor: chex.ArrayTree, features: Features) -> ActorOutput:
         """Scores, eta and eps of every node before noise, softmax and sigmoid."""
-        return self.form.actor.apply(actor, self.config, features)
+        output: ActorOutput = self.form.actor.apply(actor, self.config, features)
+        return output._replace(nodes=only_feasible(output.nodes, features))
 
     def relaxed(self, output: ActorOutput) -> RelaxedAction:
         """The relaxed action of an actor's output."""

@@ -90,9 +90,9 @@ def completion_reward(
         next_features: predicted.
     """
     nodes = observation.nodes
-    transfer = jnp.where(nodes.data_ready[node] > 0.0, nodes.data_ready[node] / bandwidth + hold, 0.0)
+    transfer = nodes.data_ready[node] / bandwidth + hold
     wait = nodes.finish[node] - nodes.data_ready[node] - nodes.execution[node]
-    speed = jnp.maximum(node_speed(next_features)[node], 1e-3 * nodes.speed[node])
+    speed = jnp.maximum(node_speed(next_features)[node], jnp.maximum(1e-3 * nodes.speed[node], 1e-6))
     return -(observation.microservice.load / speed + wait + transfer)
 
 

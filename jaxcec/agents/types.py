@@ -57,6 +57,7 @@ class Step(struct.PyTreeNode):
     node: chex.Array  # () i32, the chosen edge node
     bandwidth: chex.Array  # () eta
     hold: chex.Array  # () eps as a share of max_hold
+    postpone: chex.Array  # () s; 0 if the decision was not postponed
     reward: chex.Array  # () scaled
     discount: chex.Array  # () gamma; 0 where the episode terminated
     weight: chex.Array  # () 0 where the episode was truncated, because s_{t+1} is then unknown; 1 elsewhere

@@ -4,6 +4,7 @@ from jaxcec.env.banks import Dag as Dag
 from jaxcec.env.banks import Topology as Topology
 from jaxcec.env.banks import make_dags as make_dags
 from jaxcec.env.banks import make_network as make_network
+from jaxcec.env.check import check_params as check_params
 from jaxcec.env.dag import any_undecided as any_undecided
 from jaxcec.env.env import CECEnv as CECEnv
 from jaxcec.env.instance import build_instance as build_instance
@@ -15,6 +16,7 @@ from jaxcec.env.known import known_world as known_world
 from jaxcec.env.known import with_forecast as with_forecast
 from jaxcec.env.observe import flatten as flatten
 from jaxcec.env.observe import observation_size as observation_size
+from jaxcec.env.types import INFEASIBLE as INFEASIBLE
 from jaxcec.env.types import Action as Action
 from jaxcec.env.types import Arrivals as Arrivals
 from jaxcec.env.types import Background as Background

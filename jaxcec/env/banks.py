@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import networkx as nx
 import numpy as np
 
-from jaxcec.env.routing import Links, packed, routes
+from jaxcec.env.routing import Link, packed, resources, routes
 from jaxcec.env.types import Dags, Network
+
+Ties = Literal["index", "rank"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
     """One collaborative edge network of V edge nodes, each with one end device attached."""
 
-    links: Links  # (a, b, Mbit/s) each, undirected
-    node_speed: np.ndarray  # (V,) Mcycles/s
-    device_speed: np.ndarray  # (V,) Mcycles/s
+    links: Sequence[Link]
+    node_speed: np.ndarray  # (V,) Mcycles/s; 0 of a router
+    device_speed: np.ndarray  # (V,) Mcycles/s; 0 if there is no end device
     capacity: np.ndarray  # (V, K) resources of each edge node; an end device has one unit of each
 
 
@@ -30,6 +33,10 @@ class Dag:
     load: np.ndarray  # (n,) Mcycles
     data: np.ndarray  # (n,) Mbit of input
     demand: np.ndarray  # (n, K) resources held while running
+    # Mbit that each predecessor sends, and that lie at the source. By default every predecessor sends an equal share of
+    # `data`, and the input of a microservice without predecessors lies at the source.
+    sent: Sequence[Mapping[int, float]] | None = None
+    external: np.ndarray | None = None  # (n,)
 
 
 def make_network(topologies: Sequence[Topology], max_links: int) -> Network:
@@ -42,59 +49,80 @@ def make_network(topologies: Sequence[Topology], max_links: int) -> Network:
     Raises:
         ValueError: a topology has more links than E, or is not connected.
     """
-    columns = [_network_row(topology, max_links) for topology in topologies]
-    bandwidth, route, bottleneck, speed, capacity = (np.stack(column) for column in zip(*columns, strict=True))
-    return Network(bandwidth=bandwidth, route=route, bottleneck=bottleneck, speed=speed, capacity=capacity)
+    rows = [_network_row(topology, max_links) for topology in topologies]
+    return Network(**{name: np.stack([row[name] for row in rows]) for name in rows[0]})
 
 
-def _network_row(topology: Topology, max_links: int) -> tuple[np.ndarray, ...]:
-    if len(topology.links) > max_links:
-        raise ValueError(f"links: got {len(topology.links)}; max_links allows {max_links}")
+def _network_row(topology: Topology, max_links: int) -> dict[str, np.ndarray]:
+    rates = resources(topology.links)
+    if len(rates) > max_links:
+        raise ValueError(f"links: got {len(rates)}; max_links allows {max_links}")
     nodes = np.asarray(topology.capacity, np.float32)
     bandwidth = np.zeros(max_links, np.float32)
-    bandwidth[: len(topology.links)] = [link[2] for link in topology.links]
-    route, bottleneck = routes(topology.links, len(nodes), max_links)
-    speed = np.concatenate([topology.node_speed, topology.device_speed]).astype(np.float32)
-    return bandwidth, packed(route), bottleneck, speed, np.concatenate([nodes, np.ones_like(nodes)])
+    bandwidth[: len(rates)] = rates
+    route, bottleneck, latency = routes(topology.links, len(nodes), max_links)
+    return {
+        "bandwidth": bandwidth,
+        "route": packed(route),
+        "bottleneck": bottleneck,
+        "latency": latency,
+        "speed": np.concatenate([topology.node_speed, topology.device_speed]).astype(np.float32),
+        "capacity": np.concatenate([nodes, np.ones_like(nodes)]),
+    }
 
 
-def make_dags(dags: Sequence[Dag], max_microservices: int) -> Dags:
+def make_dags(dags: Sequence[Dag], max_microservices: int, ties: Ties = "index") -> Dags:
     """Bank of padded DAGs, with in-degrees, entries and upward ranks.
 
     Args:
         dags: S services.
         max_microservices: N.
+        ties: which of a service's microservices that are ready at one time is decided first: the one of lowest index,
+            or the one of largest upward rank.
 
     Raises:
         ValueError: there is no DAG, or one is empty, larger than N, or cyclic.
     """
     if not dags:
         raise ValueError("services: got none; at least one is needed")
-    n = max_microservices
-    kinds = dags[0].demand.shape[-1]
-    bank = Dags(
-        size=np.array([len(dag.preds) for dag in dags], np.int32),
-        preds=np.zeros((len(dags), n, n), bool),
-        load=np.zeros((len(dags), n), np.float32),
-        data=np.zeros((len(dags), n), np.float32),
-        demand=np.zeros((len(dags), n, kinds), np.float32),
-        in_degree=np.full((len(dags), n), -1, np.int16),
-        entry=np.zeros(len(dags), np.int16),
-        rank=np.zeros((len(dags), n), np.float32),
-    )
-    for s, dag in enumerate(dags):
-        size = len(dag.preds)
-        if not 1 <= size <= n:
-            raise ValueError(f"services[{s}].preds: got {size} microservices; must be 1 to {n}")
-        for j, before in enumerate(dag.preds):
-            if any(not 0 <= k < size for k in before):
-                raise ValueError(f"services[{s}].preds[{j}]: got {before}; must be microservices from 0 to {size - 1}")
-            bank.preds[s, j, list(before)] = True
-        bank.load[s, :size], bank.data[s, :size], bank.demand[s, :size] = dag.load, dag.data, dag.demand
-        bank.in_degree[s, :size] = bank.preds[s, :size].sum(axis=-1)
-        bank.rank[s, :size] = upward_rank(dag.preds, bank.load[s, :size], f"services[{s}].preds")
-        bank.entry[s] = int(np.argmin(np.where(bank.in_degree[s] == 0, 0, 1)))
-    return bank
+    rows = [_dag_row(dag, max_microservices, where=f"services[{s}].preds", ties=ties) for s, dag in enumerate(dags)]
+    return Dags(**{name: np.stack([row[name] for row in rows]) for name in rows[0]})
+
+
+def _dag_row(dag: Dag, n: int, *, where: str, ties: Ties) -> dict[str, Any]:
+    size = len(dag.preds)
+    if not 1 <= size <= n:
+        raise ValueError(f"{where}: got {size} microservices; must be 1 to {n}")
+    preds, sent = np.zeros((n, n), bool), np.zeros((n, n), np.float32)
+    for j, before in enumerate(dag.preds):
+        if any(not 0 <= k < size for k in before):
+            raise ValueError(f"{where}[{j}]: got {before}; must be microservices from 0 to {size - 1}")
+        preds[j, list(before)] = True
+        sent[j, list(before)] = 1.0 if dag.sent is None else [dag.sent[j][k] for k in before]
+    in_degree = np.where(np.arange(n) < size, preds.sum(axis=-1), -1).astype(np.int16)
+    entries = in_degree == 0
+    rank = _padded(upward_rank(dag.preds, np.asarray(dag.load, np.float32), where), n)
+    turn = np.arange(n) if ties == "index" else np.argsort(np.argsort(-rank, kind="stable"))
+    return {
+        "size": np.int32(size),
+        "preds": preds,
+        "load": _padded(dag.load, n),
+        "data": _padded(dag.data, n),
+        "sent": sent,
+        "external": entries.astype(np.float32) if dag.external is None else _padded(dag.external, n),
+        "demand": _padded(dag.demand, n),
+        "in_degree": in_degree,
+        "entry": np.int16(np.argmin(np.where(entries, turn, n))),
+        "turn": turn.astype(np.int16),
+        "rank": rank,
+        "work": np.sum(dag.load, dtype=np.float32),
+    }
+
+
+def _padded(values: np.ndarray, n: int) -> np.ndarray:
+    """Float32 rows of one DAG, with zeros up to n."""
+    rows = np.asarray(values, np.float32)
+    return np.concatenate([rows, np.zeros((n - len(rows), *rows.shape[1:]), np.float32)])
 
 
 def upward_rank(preds: Sequence[Sequence[int]], load: np.ndarray, where: str) -> np.ndarray:

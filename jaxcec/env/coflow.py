@@ -23,19 +23,21 @@ class Flow(struct.PyTreeNode):
     """T alternative coflows, each placed on the links' timeline without the others."""
 
     start: chex.Array  # (T,) s
+    end: chex.Array  # (T,) s, when the last byte has left
     ready: chex.Array  # (T,) s, when the whole input has arrived
-    usage: chex.Array  # (T, E) share of each link's bandwidth held in [start, ready)
+    usage: chex.Array  # (T, E) share of each link's bandwidth held in [start, end)
 
 
 def inputs_at_nodes(
-    data: chex.Array, *, preds: chex.Array, hosts: chex.Array, source: chex.Array, num_nodes: int
+    data: chex.Array, *, sent: chex.Array, hosts: chex.Array, external: chex.Array, source: chex.Array, num_nodes: int
 ) -> chex.Array:
-    """Input held by each edge node: equal shares at the predecessors' hosts; for an entry, everything at the source.
+    """Input held by each edge node: what predecessors send lies at their hosts, the rest at the source.
 
     Args:
         data: () Mbit, D.
-        preds: (N,) bool, the predecessors.
+        sent: (N,) part of the input that each microservice of the service sends, 0 unless it is a predecessor.
         hosts: (N,) int, the host of each microservice of the service. An end device counts as its edge node.
+        external: () part of the input that lies at the source, in the unit of `sent`.
         source: () int, the service's edge node.
         num_nodes: V.
 
@@ -43,11 +45,10 @@ def inputs_at_nodes(
         (V,) Mbit.
     """
     nodes = jnp.arange(num_nodes, dtype=jnp.int32)
-    located = preds[:, None] & ((hosts.astype(jnp.int32) % num_nodes)[:, None] == nodes[None, :])  # (N, V)
-    count = jnp.sum(located, axis=0).astype(jnp.float32)
-    entry = (nodes == source).astype(jnp.float32)
-    share = jnp.where(jnp.any(preds), count / jnp.maximum(jnp.sum(count), 1.0), entry)
-    return data * share
+    located = (hosts.astype(jnp.int32) % num_nodes)[:, None] == nodes[None, :]  # (N, V)
+    part = jnp.sum(jnp.where(located, sent[:, None], 0.0), axis=0) + jnp.where(nodes == source, external, 0.0)
+    total = jnp.sum(part)
+    return data * (part / jnp.where(total > 0.0, total, 1.0))
 
 
 def crossing(inputs: chex.Array, route: Sequence[chex.Array]) -> chex.Array:
@@ -75,6 +76,7 @@ def place_flow(
     *,
     bandwidth: chex.Array,
     load: chex.Array,
+    delay: chex.Array,
     now: chex.Array,
     eta: chex.Array,
     eps: chex.Array,
@@ -86,17 +88,37 @@ def place_flow(
         traffic: (T, E) Mbit, x_e.
         bandwidth: (E,) Mbit/s nominal; 0 on padding, which no traffic crosses.
         load: (E,) other tenants' share now.
+        delay: (T,) s, latency of the longest of its paths; it counts only if something moves.
         now: () s, the decision time.
         eta: (T,) share of the effective bottleneck to take, in (0, 1].
-        eps: (T,) s, least hold of the flow.
+        eps: (T,) s, least hold of the flow; if nothing moves, the input is ready after it.
     """
-    # x_e / c_e, the time that each link would need on its own
-    offered = (bandwidth * (1.0 - load))[None]
-    link_time = jnp.where(traffic > 0.0, traffic / jnp.maximum(offered, 1e-30), 0.0)
+    link_time = link_times(traffic, bandwidth * (1.0 - load))
     bottleneck = jnp.max(link_time, axis=1)  # G
     moves = bottleneck > 0.0
     duration = bottleneck / eta
     # Rate x_e / tau as a share of the nominal bandwidth, written so that the bottleneck's share is exactly eta (1 - u).
     usage = eta[:, None] * (link_time / jnp.where(moves, bottleneck, 1.0)[:, None]) * (1.0 - load)[None]
-    start = jnp.where(moves, earliest_start(links, usage, not_before=now + eps, duration=duration), now)
-    return Flow(start=start, ready=jnp.where(moves, start + duration, now), usage=usage)
+    not_before = now + eps
+    start = jnp.where(moves, earliest_start(links, usage, not_before=not_before, duration=duration), not_before)
+    end = start + duration
+    return Flow(start=start, end=end, ready=end + jnp.where(moves, delay, 0.0), usage=usage)
+
+
+def link_times(traffic: chex.Array, offered: chex.Array) -> chex.Array:
+    """Time that each link would need on its own, x_e / c_e, (T, E) s, from (T, E) Mbit and (E,) Mbit/s."""
+    # Padding offers nothing and nothing crosses it; with another divisor, its derivative is 0 and not 0 / 0.
+    return jnp.where(traffic > 0.0, traffic / jnp.where(offered > 0.0, offered, 1.0)[None], 0.0)
+
+
+def path_delay(inputs: chex.Array, latency: chex.Array) -> chex.Array:
+    """Latency of the longest path that some input takes to each of T targets.
+
+    Args:
+        inputs: (V,) Mbit at each edge node.
+        latency: (V, T) s, from each node to each target; 0 from a node to itself.
+
+    Returns:
+        (T,) s.
+    """
+    return jnp.max(jnp.where(inputs[:, None] > 0.0, latency, 0.0), axis=0)

@@ -8,6 +8,9 @@ from flax import struct
 
 from jaxcec.env.types import Dags, EnvParams, EnvState, Episode
 
+LEAST_POSTPONED = 1e-3  # s, least time by which a decision is postponed
+LEAST_SHARE = 1e-6  # and least share of the time of the decision, of which float32 keeps seven digits
+
 
 class Decision(struct.PyTreeNode):
     """The current decision: the microservice, and the properties of it and of its service."""
@@ -23,13 +26,19 @@ class Decision(struct.PyTreeNode):
     ready: chex.Array  # (N,) s, of `EnvState.ready`
     host: chex.Array  # (N,) i16, of `EnvState.host`
     preds: chex.Array  # (N,) bool, predecessors of the microservice
+    sent: chex.Array  # (N,) part of its input that each microservice sends
+    external: chex.Array  # () part of its input that lies at the source
     load: chex.Array  # () Mcycles
     data: chex.Array  # () Mbit
     demand: chex.Array  # (K,)
 
 
 def current_decision(state: EnvState, params: EnvParams) -> Decision:
-    """The undecided microservice of least ready time whose predecessors are all decided; ties: the lowest indices."""
+    """The undecided microservice that is due first, of those whose predecessors are all decided.
+
+    It is due when it is ready, or at the time to which it was postponed. Ties: the lowest service, and within it the
+    lowest `Dags.turn`.
+    """
     episode, dags = state.episode, params.dags
     service = jnp.argmin(episode.next_ready).astype(jnp.int32)
     active = jnp.isfinite(episode.next_ready[service])
@@ -37,7 +46,7 @@ def current_decision(state: EnvState, params: EnvParams) -> Decision:
     row = params.arrivals.dag[episode.arrivals, service]
     release = params.arrivals.release[episode.arrivals, service] / params.arrival_rate
     # A service's rows of the state are stale until its first decision writes them; the bank has their initial values.
-    fresh = episode.decided[service] == 0
+    fresh = ~episode.begun[service]
     return Decision(
         active=active,
         time=jnp.where(active, episode.next_ready[service], episode.makespan),
@@ -50,6 +59,8 @@ def current_decision(state: EnvState, params: EnvParams) -> Decision:
         ready=jnp.where(fresh, release, state.ready[service]),
         host=state.host[service],
         preds=dags.preds[row, microservice],
+        sent=dags.sent[row, microservice],
+        external=dags.external[row, microservice],
         load=dags.load[row, microservice],
         data=dags.data[row, microservice],
         demand=dags.demand[row, microservice],
@@ -78,7 +89,7 @@ def released(episode: Episode, now: chex.Array) -> chex.Array:
     Returns:
         (M,) bool.
     """
-    return (episode.decided > 0) | (episode.next_ready <= now)
+    return episode.begun | (episode.next_ready <= now)
 
 
 def expected_completion(
@@ -92,7 +103,8 @@ def expected_completion(
 ) -> chex.Array:
     """Expected TT_i (Eq. 5): the longest remaining path of execution times at the edge nodes' mean nominal speed.
 
-    Future transfers and waits count as 0. For a service whose microservices are all decided it is TT_i.
+    Nodes on which nothing runs do not count. Future transfers and waits count as 0. For a service whose microservices
+    are all decided it is TT_i.
 
     Args:
         pending: (..., N) i16 as in `EnvState`.
@@ -105,44 +117,92 @@ def expected_completion(
     Returns:
         (...) s.
     """
-    path = ready + rank / jnp.mean(speed[: speed.size // 2])
+    nodes = speed[: speed.size // 2]
+    running = jnp.sum(nodes > 0.0, dtype=jnp.int32).astype(jnp.float32)
+    path = ready + rank / (jnp.mean(nodes) * (nodes.size / running))
     longest = jnp.max(jnp.where(pending >= 0, path, -jnp.inf), axis=-1) - release
     return jnp.maximum(completion, longest)
 
 
-def commit(state: EnvState, decision: Decision, *, host: chex.Array, finish: chex.Array, dags: Dags) -> EnvState:
-    """Record a decision in its service: update the successors and find the service's next microservice.
+class Progress(struct.PyTreeNode):
+    """A service after a decision: its rows of the tables, its completion time, and the work that it has left."""
+
+    pending: chex.Array  # (N,) i16
+    ready: chex.Array  # (N,) s
+    host: chex.Array  # (N,) i16
+    completion: chex.Array  # () s
+    makespan: chex.Array  # () s, of the whole episode
+    work: chex.Array  # () Mcycles
+
+
+def booked(state: EnvState, decision: Decision, *, host: chex.Array, finish: chex.Array, dags: Dags) -> Progress:
+    """The service once its microservice is to finish on a host: its successors wait for one predecessor less."""
+    episode, i = state.episode, decision.service
+    successors = dags.preds[decision.dag, :, decision.microservice]
+    chosen = _chosen(decision)
+    return Progress(
+        pending=jnp.where(chosen, jnp.int16(-1), decision.pending - successors.astype(jnp.int16)),
+        ready=jnp.where(successors, jnp.maximum(decision.ready, finish), decision.ready),
+        host=jnp.where(chosen, host.astype(jnp.int16), decision.host),
+        completion=jnp.maximum(episode.completion[i], finish - decision.release),
+        makespan=jnp.maximum(episode.makespan, finish),
+        work=episode.work[i] - decision.load,
+    )
+
+
+def postponed(state: EnvState, decision: Decision, until: chex.Array) -> Progress:
+    """The service if its microservice is to be decided again at () s `until`."""
+    episode, i = state.episode, decision.service
+    return Progress(
+        pending=decision.pending,
+        ready=jnp.where(_chosen(decision), until, decision.ready),
+        host=decision.host,
+        completion=episode.completion[i],
+        makespan=episode.makespan,
+        work=episode.work[i],
+    )
+
+
+def postponed_until(now: chex.Array, postpone: chex.Array) -> chex.Array:
+    """() s, when a decision is due again that is postponed by () s now."""
+    return now + jnp.maximum(postpone, jnp.maximum(LEAST_POSTPONED, LEAST_SHARE * now))
+
+
+def commit(state: EnvState, decision: Decision, progress: Progress, dags: Dags) -> EnvState:
+    """Record a decision in its service and find the service's next microservice.
 
     Args:
         state: before the decision; its timelines are not changed here.
         decision: the current decision; nothing changes unless it is active.
-        host: () i32, where the microservice runs.
-        finish: () s, FT.
+        progress: the service afterwards.
         dags: the bank.
     """
-    i, j, active = decision.service, decision.microservice, decision.active
-    successors = dags.preds[decision.dag, :, j]
-    chosen = jnp.arange(successors.shape[0], dtype=jnp.int32) == j
-    pending = jnp.where(chosen, jnp.int16(-1), decision.pending - successors.astype(jnp.int16))
-    ready = jnp.where(successors, jnp.maximum(decision.ready, finish), decision.ready)
-    candidates = jnp.where(pending == 0, ready, jnp.inf)
-    next_microservice = jnp.argmin(candidates)
-    completion = jnp.maximum(state.episode.completion[i], finish - decision.release)
+    i, active = decision.service, decision.active
+    candidates = jnp.where(progress.pending == 0, progress.ready, jnp.inf)
+    due = jnp.min(candidates)
+    turn = dags.turn[decision.dag]
+    next_microservice = jnp.argmin(jnp.where(candidates == due, turn, jnp.iinfo(turn.dtype).max))
 
     def put(table: chex.Array, value: chex.Array) -> chex.Array:
         return table.at[i].set(jnp.where(active, value.astype(table.dtype), table[i]))
 
     episode: Episode = state.episode.replace(
         step=state.episode.step + active.astype(jnp.int32),
-        decided=put(state.episode.decided, state.episode.decided[i] + 1),
-        next_ready=put(state.episode.next_ready, candidates[next_microservice]),
+        begun=put(state.episode.begun, active),
+        work=put(state.episode.work, progress.work),
+        next_ready=put(state.episode.next_ready, due),
         next_microservice=put(state.episode.next_microservice, next_microservice),
-        completion=put(state.episode.completion, completion),
-        makespan=jnp.where(active, jnp.maximum(state.episode.makespan, finish), state.episode.makespan),
+        completion=put(state.episode.completion, progress.completion),
+        makespan=jnp.where(active, progress.makespan, state.episode.makespan),
     )
     return state.replace(
         episode=episode,
-        pending=put(state.pending, pending),
-        ready=put(state.ready, ready),
-        host=put(state.host, jnp.where(chosen, host.astype(jnp.int16), decision.host)),
+        pending=put(state.pending, progress.pending),
+        ready=put(state.ready, progress.ready),
+        host=put(state.host, progress.host),
     )
+
+
+def _chosen(decision: Decision) -> chex.Array:
+    """(N,) bool: the microservice that is decided."""
+    return jnp.arange(decision.pending.shape[0], dtype=jnp.int32) == decision.microservice

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxcec.env import routing, timeline
 from jaxcec.env.coflow import Flow
-from jaxcec.env.dag import any_undecided, commit
+from jaxcec.env.dag import any_undecided, booked, commit, postponed, postponed_until
 from jaxcec.env.execution import Execution
 from jaxcec.env.observe import observe
 from jaxcec.env.placement import Situation, current_situation, host_timelines, place
@@ -38,6 +38,7 @@ from jaxcec.env.types import (
 
 LEAST_BANDWIDTH = 1e-3  # eta must not be 0
 SAMPLED_HOLD = 60.0  # s, bound of the action space's samples; `step` accepts any hold >= 0
+LONGEST = 1e9  # s, of a hold or postponement: longer ones are clipped, so that times stay finite
 _observe = jax.jit(observe, inline=True)  # for callers that do not compile
 
 
@@ -57,11 +58,15 @@ class CECEnv:
     - action: `Action` (Eq. 13); values out of range are clipped.
         - host: () i32 in [0, 2V), an edge node or, from V on, its end device.
         - bandwidth: () f32 in [1e-3, 1], share of the path's effective bottleneck.
-        - hold: () f32, s, at least 0, least delay of the flow.
+        - hold: () f32, s, at least 0, least delay of the flow, or of the execution if nothing has to move.
+        - postpone: () f32, s, or None for never. If positive, nothing is reserved, and the microservice is decided
+            again that much later (at least 1 ms), after the microservices that are due before.
+        A microservice that cannot run on the chosen host (`observation.nodes.feasible`) goes to the feasible edge node
+        of the lowest index, or to its service's end device if there is none.
     - reward: () f32, s, of the kind `EnvConfig.reward` (see `reward.decision_reward`). With the default, `act`, the
         rewards of an episode sum to -M x ACT.
     - end of an episode: `terminated` once every microservice is decided; `truncated` after
-        `EnvParams.max_steps_in_episode` decisions otherwise. `step` then begins the next episode; `step_env` does not.
+        `EnvParams.max_steps_in_episode` steps otherwise. `step` then begins the next episode; `step_env` does not.
     - state: `EnvState`, the reservations on links and hosts and the progress of each service.
     - params: `EnvParams`, the banks from which `reset` draws an episode: topologies, DAGs, arrivals, background load.
 
@@ -159,8 +164,10 @@ class CECEnv:
 
         Returns:
             observation, state, () f32 reward in s, () bool terminated, and info, the record of the decision: `time` s,
-            `service`, `microservice`, `host`, `flow_start` s, `data_ready` s, `start` s, `finish` s, `decided` (false
-            after termination), `act` s (the episode's ACT when it terminates, otherwise 0), and `merges` so far.
+            `service`, `microservice`, `host`, `flow_start` s, `flow_end` s, `data_ready` s, `start` s, `finish` s,
+            `decided` (false if the decision was postponed and after termination), `postponed`, `redirected` (the
+            microservice could not run on the chosen host), `invalid` (some number of the action was not finite), `act`
+            s (the episode's ACT when it terminates, otherwise 0), and `merges` so far.
         """
         del key  # The dynamics are deterministic; the contract requires the argument.
         state, reward, info = self._decide(state, action, params)
@@ -178,15 +185,21 @@ class CECEnv:
         return ~any_undecided(state)
 
     def is_truncated(self, state: EnvState, params: EnvParams) -> chex.Array:
-        """() bool: the episode has had `max_steps_in_episode` decisions."""
+        """() bool: the episode has had `max_steps_in_episode` steps, postponed decisions included."""
         return state.episode.step >= params.max_steps_in_episode
 
     def action_space(self, params: EnvParams | None = None) -> Tree:
-        """Host, bandwidth share and hold. Samples hold for at most a minute; `step` accepts any hold >= 0."""
+        """Host, bandwidth share, hold, and with `EnvConfig.postpone` the postponement, half of whose range is none.
+
+        Samples hold or postpone for at most a minute; `step` accepts any number.
+        """
         del params
         return Tree(
             Action(
-                host=Discrete(self.config.num_hosts), bandwidth=Box(LEAST_BANDWIDTH, 1.0), hold=Box(0.0, SAMPLED_HOLD)
+                host=Discrete(self.config.num_hosts),
+                bandwidth=Box(LEAST_BANDWIDTH, 1.0),
+                hold=Box(0.0, SAMPLED_HOLD),
+                postpone=Box(-SAMPLED_HOLD, SAMPLED_HOLD) if self.config.postpone else None,
             )
         )
 
@@ -220,6 +233,7 @@ class CECEnv:
 
         topology = rows(bits[0], params.network.bandwidth.shape[0])
         arrivals = rows(bits[1], params.arrivals.dag.shape[0])
+        dag = params.arrivals.dag[arrivals]
         offset = rows(bits[2:], params.background.load.size)
         return Episode(
             topology=topology,
@@ -227,9 +241,10 @@ class CECEnv:
             offset=offset,
             step=jnp.int32(0),
             merges=jnp.int32(0),
-            decided=jnp.zeros(c.num_services, jnp.int16),
+            work=params.dags.work[dag],
+            begun=jnp.zeros(c.num_services, bool),
             next_ready=params.arrivals.release[arrivals] / params.arrival_rate,
-            next_microservice=params.dags.entry[params.arrivals.dag[arrivals]],
+            next_microservice=params.dags.entry[dag],
             completion=jnp.zeros(c.num_services, jnp.float32),
             makespan=jnp.float32(0.0),
             touched=jnp.zeros(c.num_hosts, bool),
@@ -238,61 +253,111 @@ class CECEnv:
     def _decide(self, state: EnvState, action: Action, params: EnvParams) -> tuple[EnvState, chex.Array, Info]:
         """Place the current microservice, reserve its flow and execution, and find the next one."""
         situation = current_situation(state, params)
-        decision = situation.decision
-        host = jnp.clip(action.host, 0, self.config.num_hosts - 1).astype(jnp.int32)
-        eta = jnp.clip(action.bandwidth, LEAST_BANDWIDTH, 1.0).astype(jnp.float32)
-        eps = jnp.maximum(action.hold, 0.0).astype(jnp.float32)
-        route = routing.words(params.network.route, state.episode.topology, host[None] % self.config.num_nodes)
+        decision, topology, num_nodes = situation.decision, state.episode.topology, self.config.num_nodes
+        chosen, invalid = _in_range(action, self.config.num_hosts)
+        host = _feasible(chosen.host, situation)
+        node = host[None] % num_nodes
         host_timeline = host_timelines(situation, host[None])
-        placed = place(situation, host[None], timelines=host_timeline, route=route, eta=eta[None], eps=eps[None])
+        placed = place(
+            situation,
+            host[None],
+            timelines=host_timeline,
+            route=routing.words(params.network.route, topology, node),
+            latency=params.network.latency[topology, :, node].T,
+            eta=chosen.bandwidth[None],
+            eps=chosen.hold[None],
+        )
         flow, execution, host_timeline = jax.tree.map(lambda x: x[0], (*placed, host_timeline))
 
-        after = commit(state, decision, host=host, finish=execution.finish, dags=params.dags)
-        after = _reserve(after, situation, host=host, host_timeline=host_timeline, flow=flow, execution=execution)
-        reward = decision_reward(
-            self.config.reward, decision, before=state, after=after, finish=execution.finish, params=params
+        until, progress = (
+            execution.finish,
+            booked(state, decision, host=host, finish=execution.finish, dags=params.dags),
         )
-        ended = decision.active & self.is_terminated(after)
+        put_off = jnp.zeros_like(decision.active)
+        if chosen.postpone is not None:
+            put_off = decision.active & (chosen.postpone > 0.0)
+            due = postponed_until(decision.time, chosen.postpone)
+            until, progress = jax.tree.map(
+                lambda x, y: jnp.where(put_off, x, y), (due, postponed(state, decision, due)), (until, progress)
+            )
+        books = decision.active & ~put_off
+        after = commit(state, decision, progress, params.dags)
+        after = _reserve(
+            after, situation, books, host=host, host_timeline=host_timeline, flow=flow, execution=execution
+        )
+        reward = decision_reward(self.config.reward, decision, before=state, after=after, until=until, params=params)
+        ended = books & self.is_terminated(after)
         info = {
             "time": decision.time,
             "service": decision.service,
             "microservice": decision.microservice,
             "host": host,
             "flow_start": flow.start,
+            "flow_end": flow.end,
             "data_ready": flow.ready,
             "start": execution.start,
             "finish": execution.finish,
-            "decided": decision.active,
+            "decided": books,
+            "postponed": put_off,
+            "redirected": books & (host != chosen.host),
+            "invalid": decision.active & invalid,
             "act": jnp.where(ended, jnp.mean(after.episode.completion), 0.0),
             "merges": after.episode.merges,
         }
         return after, reward, info
 
 
+def _in_range(action: Action, num_hosts: int) -> tuple[Action, chex.Array]:
+    """The action with every number in its range, and () bool, whether one was not finite."""
+    host = jnp.asarray(action.host)
+    finite = {name: jnp.isfinite(value) for name, value in vars(action).items() if value is not None}
+
+    def clipped(name: str, *, low: float, high: float, default: float) -> chex.Array:
+        value = jnp.where(finite[name], getattr(action, name), default)
+        return jnp.clip(value, low, high).astype(jnp.float32)
+
+    in_range = Action(
+        host=jnp.clip(jnp.where(finite["host"], host, 0), 0, num_hosts - 1).astype(jnp.int32),
+        bandwidth=clipped("bandwidth", low=LEAST_BANDWIDTH, high=1.0, default=1.0),
+        hold=clipped("hold", low=0.0, high=LONGEST, default=0.0),
+        postpone=None if action.postpone is None else clipped("postpone", low=0.0, high=LONGEST, default=0.0),
+    )
+    return in_range, ~jnp.all(jnp.stack(list(finite.values())))
+
+
+def _feasible(host: chex.Array, situation: Situation) -> chex.Array:
+    """The host if the microservice can run there, otherwise where it is redirected to; () i32 each."""
+    nodes = situation.feasible[: situation.inputs.size]
+    device = nodes.size + situation.decision.source
+    other = jnp.where(jnp.any(nodes), jnp.argmax(nodes).astype(jnp.int32), device)
+    return jnp.where(situation.feasible[host], host, other)
+
+
 def _reserve(
     state: EnvState,
     situation: Situation,
+    books: chex.Array,
     *,
     host: chex.Array,
     host_timeline: Timeline,
     flow: Flow,
     execution: Execution,
 ) -> EnvState:
-    """Reserve the links for the flow and the host for the execution if the decision is active."""
-    active, now = situation.decision.active, situation.decision.time
+    """Reserve the links for the flow and the host for the execution if () bool `books`."""
+    now = situation.decision.time
     links, link_merges = timeline.reserve(
-        situation.links, flow.usage, start=flow.start, end=jnp.where(active, flow.ready, flow.start), now=now
+        situation.links, flow.usage, start=flow.start, end=jnp.where(books, flow.end, flow.start), now=now
     )
     host_timeline, host_merges = timeline.reserve(
         host_timeline,
         execution.usage,
         start=execution.start,
-        end=jnp.where(active, execution.finish, execution.start),
+        end=jnp.where(books, execution.finish, execution.start),
         now=now,
     )
     return state.replace(
         episode=state.episode.replace(
-            merges=state.episode.merges + link_merges + host_merges, touched=state.episode.touched.at[host].max(active)
+            merges=state.episode.merges + link_merges + host_merges, touched=state.episode.touched.at[host].max(books)
         ),
         links=links,
         hosts=jax.tree.map(lambda rows, row: rows.at[host].set(row), state.hosts, host_timeline),

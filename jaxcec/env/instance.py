@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcec.env.banks import Dag, Topology, make_dags, make_network
+from jaxcec.env.banks import Dag, Ties, Topology, make_dags, make_network
+from jaxcec.env.check import check_params
 from jaxcec.env.env import CECEnv
+from jaxcec.env.routing import Link, resources
 from jaxcec.env.types import Arrivals, Background, EnvConfig, EnvParams
 
-_SERVICE_FIELDS = ("release", "source", "preds", "load", "data", "demand")
+_SERVICE_FIELDS = ("release", "source", "load", "demand")
+_INPUT_FIELDS = (("preds", "data"), ("inputs", "external"))  # one of two forms; `external` may be missing
 _ENOUGH_BREAKPOINTS = 512
 _SHOWN = reprlib.Repr()  # shortens values in messages
 _SHOWN.maxlevel = 3
@@ -23,23 +26,34 @@ _LEAST, _MOST = 1e-6, 1e15  # bounds of the numbers: the times that follow from 
 
 def build_instance(
     *,
-    links: Sequence[tuple[int, int, float]],
+    links: Sequence[tuple[Any, ...]],
     node_speed: Any,
     device_speed: Any,
     capacity: Any,
     services: Sequence[Mapping[str, Any]],
+    ties: Ties = "index",
     config: EnvConfig | None = None,
 ) -> tuple[CECEnv, EnvParams]:
     """An environment in which every reset gives exactly this instance, without background load.
 
     Args:
-        links: (a, b, Mbit/s) each, between edge nodes a and b; both directions share the bandwidth.
-        node_speed: (V,) Mcycles/s of the edge nodes.
-        device_speed: (V,) Mcycles/s of the end device attached to each edge node.
+        links: (a, b, Mbit/s) or (a, b, Mbit/s, latency in s) each, between edge nodes a and b. Both directions share a
+            bandwidth; of a pair (from a to b, from b to a), each direction has its own.
+        node_speed: (V,) Mcycles/s of the edge nodes; 0 of a router, which runs nothing.
+        device_speed: (V,) Mcycles/s of the end device attached to each edge node; 0 if there is none.
         capacity: (V, K) resources of each edge node, such as [cpu, mem]; an end device has one unit of each.
-        services: mappings with `release` s, `source` edge node, `preds` (predecessors of each microservice), `load`
-            (n,) Mcycles, `data` (n,) Mbit of input, `demand` (n, K) resources held while running. A demand must fit
-            every edge node; a demand above an end device's capacity takes the whole device.
+        services: mappings with `release` s, `source` edge node, `load` (n,) Mcycles, `demand` (n, K) resources held
+            while running, and one of two forms of the input:
+
+            - `preds`, the predecessors of each microservice, and `data` (n,) Mbit, which the predecessors of a
+              microservice send in equal shares and which lies at the source if it has none;
+            - `inputs`, of each microservice a mapping {predecessor: Mbit}, where 0 Mbit is precedence alone, and
+              `external` (n,) Mbit that lie at the source, by default 0.
+
+            Some edge node must be able to run each microservice: it has the demand and, unless the load is 0, a speed.
+            So must the service's own end device otherwise, where a demand above its capacity takes the whole device.
+        ties: which of a service's microservices that are ready at one time is decided first: that of lowest `index`, or
+            that of largest upward `rank` (Mcycles on the heaviest path from it to an exit).
         config: sizes at least those of the instance; the rest is padding. By default exactly its sizes, with timelines
             on which nothing is merged for up to 255 microservices.
 
@@ -49,6 +63,8 @@ def build_instance(
     Raises:
         ValueError: an invalid value; the message names the field, the value and what is allowed.
     """
+    if ties not in get_args(Ties):
+        raise ValueError(f"ties: got {_SHOWN.repr(ties)}; must be one of {', '.join(get_args(Ties))}")
     topology = _check_topology(links, node_speed, device_speed, capacity)
     dags = [_check_service(i, service, topology) for i, service in enumerate(_list("services", services))]
     if not dags:
@@ -56,7 +72,7 @@ def build_instance(
     config = _check_config(config, topology, dags)
     params = EnvParams(
         network=make_network([topology], config.max_links),
-        dags=make_dags(dags, config.max_microservices),
+        dags=make_dags(dags, config.max_microservices, ties),
         arrivals=Arrivals(
             dag=np.arange(len(dags), dtype=np.int32)[None],
             source=np.array([[service["source"] for service in services]], np.int32),
@@ -66,57 +82,101 @@ def build_instance(
         arrival_rate=np.float32(1.0),
         max_steps_in_episode=np.int32(np.iinfo(np.int32).max),
     )
-    params = jax.tree.map(jnp.asarray, params)
+    params = jax.tree.map(jnp.asarray, check_params(config, params))
     return CECEnv(config, params), params
 
 
 def _check_topology(links: Sequence[Any], node_speed: Any, device_speed: Any, capacity: Any) -> Topology:
-    speed = _numbers("node_speed", node_speed, 1, above=0.0)
+    speed = _numbers("node_speed", node_speed, 1)
     count = len(speed)
     if not count:
         raise ValueError("node_speed: got none; at least one edge node is needed")
-    device = _numbers("device_speed", device_speed, 1, above=0.0, length=count)
-    resources = _numbers("capacity", capacity, 2, above=0.0, length=count)
-    seen: set[frozenset[int]] = set()
-    checked = []
+    if not (speed > 0.0).any():
+        raise ValueError(
+            f"node_speed: got {_SHOWN.repr(speed.tolist())}; at least one edge node must have a positive speed"
+        )
+    device = _numbers("device_speed", device_speed, 1, length=count)
+    kinds = _numbers("capacity", capacity, 2, length=count)
+    checked: list[Link] = []
     for i, link in enumerate(_list("links", links)):
-        ends = _list(f"links[{i}]", link)
-        if len(ends) != 3:
-            raise ValueError(f"links[{i}]: got {_SHOWN.repr(link)}; must be (a, b, Mbit/s)")
-        a, b = (_node(f"links[{i}]", end, count) for end in ends[:2])
-        if a == b or frozenset((a, b)) in seen:
+        checked.append(_check_link(f"links[{i}]", link, count))
+        a, b = checked[-1][:2]
+        if a == b or any({a, b} == {*other[:2]} for other in checked[:-1]):
             raise ValueError(f"links[{i}]: got ({a}, {b}); must join two different nodes not joined before")
-        seen.add(frozenset((a, b)))
-        checked.append((a, b, float(_numbers(f"links[{i}] bandwidth", ends[2], 0, above=0.0))))
-    return Topology(links=checked, node_speed=speed, device_speed=device, capacity=resources)
+    return Topology(links=checked, node_speed=speed, device_speed=device, capacity=kinds)
+
+
+def _check_link(where: str, link: Any, count: int) -> Link:
+    parts = _list(where, link)
+    if len(parts) not in (3, 4):
+        raise ValueError(f"{where}: got {_SHOWN.repr(link)}; must be (a, b, Mbit/s) or (a, b, Mbit/s, latency in s)")
+    a, b = (_node(where, end, count) for end in parts[:2])
+    latency = float(_numbers(f"{where} latency", parts[3], 0)) if len(parts) == 4 else 0.0
+    if np.ndim(parts[2]) == 0:
+        return Link(a, b, float(_numbers(f"{where} bandwidth", parts[2], 0, above=0.0)), latency=latency)
+    rate, back = _numbers(f"{where} bandwidth", parts[2], 1, above=0.0, length=2)
+    return Link(a, b, float(rate), float(back), latency)
 
 
 def _check_service(i: int, service: Mapping[str, Any], topology: Topology) -> Dag:
     where = f"services[{i}]"
-    if not isinstance(service, Mapping):
-        raise ValueError(f"{where}: got {_SHOWN.repr(service)}; must be a mapping of {', '.join(_SERVICE_FIELDS)}")
-    missing = [name for name in _SERVICE_FIELDS if name not in service]
-    unknown = [name for name in service if name not in _SERVICE_FIELDS]
-    if missing or unknown:
-        raise ValueError(f"{where}: missing {missing}, unknown {unknown}; fields are {', '.join(_SERVICE_FIELDS)}")
+    names = _field_names(where, service)
     _numbers(f"{where}.release", service["release"], 0)
-    _node(f"{where}.source", service["source"], len(topology.node_speed))
-    rows = [_list(f"{where}.preds[{j}]", row) for j, row in enumerate(_list(f"{where}.preds", service["preds"]))]
+    source = _node(f"{where}.source", service["source"], len(topology.node_speed))
+    inputs = _list(f"{where}.{names[0]}", service[names[0]])
+    size = len(inputs)
+    rows = [_list(f"{where}.{names[0]}[{j}]", row) for j, row in enumerate(inputs)]
     preds = [
-        [_node(f"{where}.preds[{j}]", k, len(rows), what="a microservice") for k in row] for j, row in enumerate(rows)
+        [_node(f"{where}.{names[0]}[{j}]", k, size, what="a microservice") for k in row] for j, row in enumerate(rows)
     ]
-    demand = _numbers(f"{where}.demand", service["demand"], 2, length=len(preds))
-    least = topology.capacity.min(axis=0)
-    if demand.shape[1] != len(least):
-        raise ValueError(f"{where}.demand: got {demand.shape[1]} kinds of resource; capacity has {len(least)}")
-    if (demand > least).any():
-        j, k = np.argwhere(demand > least)[0]
-        raise ValueError(
-            f"{where}.demand[{j}][{k}]: got {demand[j, k]:g}; must fit every edge node, the smallest has {least[k]:g}"
+    demand = _numbers(f"{where}.demand", service["demand"], 2, length=size)
+    load = _numbers(f"{where}.load", service["load"], 1, length=size)
+    if demand.shape[1] != topology.capacity.shape[1]:
+        kinds = topology.capacity.shape[1]
+        raise ValueError(f"{where}.demand: got {demand.shape[1]} kinds of resource; capacity has {kinds}")
+    _check_feasible(where, load, demand, source=source, topology=topology)
+    if names[0] == "preds":
+        return Dag(
+            preds=preds, load=load, data=_numbers(f"{where}.data", service["data"], 1, length=size), demand=demand
         )
-    load = _numbers(f"{where}.load", service["load"], 1, length=len(preds))
-    data = _numbers(f"{where}.data", service["data"], 1, length=len(preds))
-    return Dag(preds=preds, load=load, data=data, demand=demand)
+    sent = [_sent(f"{where}.inputs[{j}]", row) for j, row in enumerate(inputs)]
+    external = _numbers(f"{where}.external", service.get("external", [0.0] * size), 1, length=size)
+    data = np.array([sum(row.values()) for row in sent]) + external
+    return Dag(preds=preds, load=load, data=data, demand=demand, sent=sent, external=external)
+
+
+def _field_names(where: str, service: Any) -> tuple[str, str]:
+    """The form in which a service gives its inputs, once it has all its fields and no others."""
+    if not isinstance(service, Mapping):
+        fields = ", ".join(_SERVICE_FIELDS + _INPUT_FIELDS[0])
+        raise ValueError(f"{where}: got {_SHOWN.repr(service)}; must be a mapping of {fields}")
+    names = _INPUT_FIELDS["inputs" in service]
+    required = [*_SERVICE_FIELDS, names[0], *(() if names[1] == "external" else (names[1],))]
+    missing = [name for name in required if name not in service]
+    unknown = [name for name in service if name not in (*required, names[1])]
+    if missing or unknown:
+        fields = ", ".join((*_SERVICE_FIELDS, *names))
+        raise ValueError(f"{where}: missing {missing}, unknown {unknown}; fields are {fields}")
+    return names
+
+
+def _sent(where: str, row: Any) -> dict[int, float]:
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{where}: got {_SHOWN.repr(row)}; must be a mapping {{predecessor: Mbit}}")
+    return {int(k): float(_numbers(f"{where}[{k}]", amount, 0)) for k, amount in row.items()}
+
+
+def _check_feasible(where: str, load: np.ndarray, demand: np.ndarray, *, source: int, topology: Topology) -> None:
+    """Raise ValueError unless some edge node or the service's end device can run each microservice."""
+    idle = load == 0.0
+    fits = (demand[:, None] <= topology.capacity[None]).all(axis=-1) & (idle[:, None] | (topology.node_speed > 0.0))
+    stuck = ~fits.any(axis=1) & ~idle & (topology.device_speed[source] == 0.0)
+    if stuck.any():
+        j = int(np.argmax(stuck))
+        raise ValueError(
+            f"{where}.demand[{j}]: got {demand[j].tolist()}; must fit an edge node whose speed is positive, for there "
+            f"is no end device at the source {source}"
+        )
 
 
 def _check_config(config: EnvConfig | None, topology: Topology, dags: Sequence[Dag]) -> EnvConfig:
@@ -124,7 +184,7 @@ def _check_config(config: EnvConfig | None, topology: Topology, dags: Sequence[D
     breakpoints = min(2 * total + 2, _ENOUGH_BREAKPOINTS)
     needed = {
         "num_nodes": len(topology.node_speed),
-        "max_links": max(len(topology.links), 1),
+        "max_links": max(len(resources(topology.links)), 1),
         "num_services": len(dags),
         "max_microservices": max(len(dag.preds) for dag in dags),
         "num_resources": topology.capacity.shape[1],

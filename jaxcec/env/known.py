@@ -48,6 +48,7 @@ def known_world(state: EnvState, params: EnvParams) -> World:
         arrivals=jnp.zeros_like(episode.arrivals),
         next_ready=jnp.where(known, episode.next_ready, jnp.inf),
         next_microservice=jnp.where(known, episode.next_microservice, 0),
+        work=jnp.where(known, episode.work, 0.0),
     )
     history = background.history_at(params.background, state.episode.offset, time=now, frames=HISTORY)
     world = World(params.replace(arrivals=arrivals), state.replace(episode=episode), history)
@@ -97,7 +98,7 @@ def expected_completions(state: EnvState, params: EnvParams) -> chex.Array:
     episode = state.episode
     row = params.arrivals.dag[episode.arrivals]
     release = params.arrivals.release[episode.arrivals] / params.arrival_rate
-    fresh = (episode.decided == 0)[:, None]
+    fresh = ~episode.begun[:, None]
     expected = expected_completion(
         pending=jnp.where(fresh, params.dags.in_degree[row], state.pending),
         ready=jnp.where(fresh, release[:, None], state.ready),

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxcec.env import routing, timeline
-from jaxcec.env.coflow import crossing
+from jaxcec.env.coflow import crossing, link_times, path_delay
 from jaxcec.env.dag import Decision, expected_completion, released
+from jaxcec.env.execution import execution_time, feasible_hosts
 from jaxcec.env.placement import Situation, current_situation, host_timelines, place
 from jaxcec.env.types import (
+    INFEASIBLE,
     EnvParams,
     EnvState,
     LinkObservation,
@@ -44,20 +46,26 @@ def _observe_nodes(situation: Situation, state: EnvState, params: EnvParams) -> 
     nodes = slice(0, num_nodes)
     timelines = host_timelines(situation, nodes)
     route = routing.words(params.network.route, topology)
-    nominal = params.network.bottleneck[topology].swapaxes(0, 1)
+    latency, nominal = params.network.latency[topology], params.network.bottleneck[topology].swapaxes(0, 1)
     flow, execution = place(
         situation,
         nodes,
         timelines=timelines,
         route=route,
+        latency=latency,
         eta=jnp.ones(num_nodes, jnp.float32),
         eps=jnp.zeros(num_nodes, jnp.float32),
     )
-    duration = decision.load / situation.speed[nodes]
+    duration = execution_time(decision.load, situation.speed[nodes])
     offered = situation.bandwidth * (1.0 - situation.link_load)
 
     def wait(host: Timeline, usage: chex.Array, duration: chex.Array) -> chex.Array:
         return timeline.earliest_start(host, usage[None], not_before=now[None], duration=duration[None])[0] - now
+
+    feasible = situation.feasible[nodes]
+
+    def if_feasible(time: chex.Array) -> chex.Array:
+        return jnp.where(feasible, time, INFEASIBLE)
 
     last = jnp.max(jnp.where(jnp.isfinite(timelines.times), timelines.times, 0.0), axis=1)
     return NodeObservation(
@@ -66,21 +74,22 @@ def _observe_nodes(situation: Situation, state: EnvState, params: EnvParams) -> 
         load=situation.host_load[nodes],
         backlog=jnp.maximum(last - now, 0.0),
         inputs=situation.inputs,
-        wait=jax.vmap(wait)(timelines, execution.usage, duration),
-        transfer=jnp.max(situation.inputs[None] / nominal, axis=1),
-        execution=duration,
-        traffic=_sum_of_ratios(crossing(situation.inputs, route), offered[None]),
+        wait=if_feasible(jax.vmap(wait)(timelines, execution.usage, duration)),
+        transfer=jnp.max(situation.inputs[None] / nominal, axis=1) + path_delay(situation.inputs, latency),
+        execution=if_feasible(duration),
+        traffic=jnp.sum(link_times(crossing(situation.inputs, route), offered), axis=-1),
         data_ready=flow.ready - now,
-        finish=execution.finish - now,
+        finish=if_feasible(execution.finish - now),
         ahead=path_ahead(decision, params, topology),
+        feasible=feasible.astype(jnp.float32),
     )
 
 
 def path_ahead(decision: Decision, params: EnvParams, topology: chex.Array) -> chex.Array:
     """Optimistic time from the microservice's finish on each edge node to the end of the heaviest path after it.
 
-    The input of the heaviest successor, both this microservice's share and the shares of its other decided
-    predecessors, moves to the best node for it at nominal bandwidths, and the path then runs there without waiting.
+    The input of the heaviest successor, that from this microservice and that from its other decided predecessors and
+    from the source, moves to the best node for it at nominal bandwidths, and the path then runs there without waiting.
     This is one step of PEFT's optimistic cost table (Arabnejad and Barbosa, IEEE TPDS 2014); a whole table would be
     needed for each DAG and topology.
 
@@ -90,21 +99,34 @@ def path_ahead(decision: Decision, params: EnvParams, topology: chex.Array) -> c
         topology: () i32, row of `Network`.
 
     Returns:
-        (V,) s; 0 for an exit, and after termination.
+        (V,) s; 0 for an exit, for a successor that no edge node can run, and after termination.
     """
     dags, network, num_nodes = params.dags, params.network, params.network.bottleneck.shape[-1]
     rank = jnp.where(dags.preds[decision.dag, :, decision.microservice], dags.rank[decision.dag], 0.0)
     successor = jnp.argmax(rank).astype(jnp.int32)
     has_successor = decision.active & (rank[successor] > 0.0)
-    in_degree = dags.in_degree[decision.dag, successor].astype(jnp.float32)
-    share = dags.data[decision.dag, successor] / jnp.maximum(in_degree, 1.0)
-    siblings = dags.preds[decision.dag, successor] & (decision.pending < 0)
-    at_node = decision.host.astype(jnp.int32)[None] % num_nodes == jnp.arange(num_nodes, dtype=jnp.int32)[:, None]
-    outputs = jnp.sum(siblings[None] & at_node, axis=1).astype(jnp.float32)
-    moving = share / network.bottleneck[topology]  # (V, V) s, from node to node
-    gathering = jnp.max(outputs[:, None] * moving, axis=0)
-    run = rank[successor] / network.speed[topology, :num_nodes]
-    return jnp.where(has_successor, jnp.min(jnp.maximum(moving, gathering[None]) + run[None], axis=1), 0.0)
+    what = decision.dag, successor
+    sent, external = dags.sent[what], dags.external[what]
+    total = jnp.sum(sent) + external
+    unit = dags.data[what] / jnp.where(total > 0.0, total, 1.0)
+    nodes = jnp.arange(num_nodes, dtype=jnp.int32)
+    siblings = jnp.where(decision.pending < 0, sent, 0.0)
+    at_node = decision.host.astype(jnp.int32)[None] % num_nodes == nodes[:, None]
+    others = jnp.sum(jnp.where(at_node, siblings[None], 0.0), axis=1) + jnp.where(
+        nodes == decision.source, external, 0.0
+    )
+    moving = unit / network.bottleneck[topology]  # (V, V) s, from node to node
+    latency = network.latency[topology]
+    own = sent[decision.microservice]
+    arrival = jnp.where(own * unit > 0.0, own * moving + latency, 0.0)
+    gathering = jnp.max(jnp.where(others[:, None] * unit > 0.0, others[:, None] * moving + latency, 0.0), axis=0)
+    speed = network.speed[topology]
+    feasible = feasible_hosts(dags.load[what], dags.demand[what], speed=speed, capacity=network.capacity[topology])[
+        :num_nodes
+    ]
+    run = jnp.where(feasible, execution_time(rank[successor], speed[:num_nodes]), INFEASIBLE)
+    ahead = jnp.min(jnp.maximum(arrival, gathering[None]) + run[None], axis=1)
+    return jnp.where(has_successor & jnp.any(feasible), ahead, 0.0)
 
 
 def _observe_links(situation: Situation) -> LinkObservation:
@@ -144,8 +166,10 @@ def _observe_service(decision: Decision, state: EnvState, params: EnvParams) -> 
         completion=completion,
     )
     # This service is excluded by its index, not by subtracting one: its release may be rounded to after now.
-    other = jnp.arange(episode.next_ready.size, dtype=jnp.int32) != decision.service
-    present = other & released(episode, decision.time) & jnp.isfinite(episode.next_ready)
+    services = jnp.arange(episode.next_ready.size, dtype=jnp.int32)
+    present = (services != decision.service) & released(episode, decision.time) & jnp.isfinite(episode.next_ready)
+    work, own = episode.work, episode.work[decision.service]
+    shorter = (work < own) | ((work == own) & (services < decision.service))
     age = jnp.maximum(decision.time - decision.release, 0.0)  # both may be roundings of one release time
     return ServiceObservation(
         remaining_load=jnp.sum(jnp.where(undecided, params.dags.load[decision.dag], 0.0)),
@@ -155,11 +179,8 @@ def _observe_service(decision: Decision, state: EnvState, params: EnvParams) -> 
         expected=jnp.maximum(expected - age, 0.0),
         others=jnp.sum(present, dtype=jnp.int32),
         source=jnp.arange(params.network.bottleneck.shape[-1], dtype=jnp.int32) == decision.source,
+        shorter=jnp.sum(present & shorter, dtype=jnp.int32),
     )
-
-
-def _sum_of_ratios(amount: chex.Array, rate: chex.Array) -> chex.Array:
-    return jnp.sum(jnp.where(amount > 0.0, amount / jnp.maximum(rate, 1e-30), 0.0), axis=-1)
 
 
 def flatten(observation: Observation) -> chex.Array:
@@ -169,11 +190,11 @@ def flatten(observation: Observation) -> chex.Array:
         observation: of one environment, without batch axes.
 
     Returns:
-        (V (K + 12) + 4 E + K + 11,): see `observation_size`.
+        (V (K + 13) + 4 E + K + 12,): see `observation_size`.
     """
     return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(observation)])
 
 
 def observation_size(num_nodes: int, max_links: int, num_resources: int) -> int:
-    """Length of the flattened observation: V (K + 12) + 4 E + K + 11."""
-    return num_nodes * (num_resources + 12) + 4 * max_links + num_resources + 11
+    """Length of the flattened observation: V (K + 13) + 4 E + K + 12."""
+    return num_nodes * (num_resources + 13) + 4 * max_links + num_resources + 12

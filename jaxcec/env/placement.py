@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxcec.env import background, timeline
-from jaxcec.env.coflow import Flow, crossing, inputs_at_nodes, place_flow
+from jaxcec.env.coflow import Flow, crossing, inputs_at_nodes, path_delay, place_flow
 from jaxcec.env.dag import Decision, current_decision
-from jaxcec.env.execution import Execution, place_execution
+from jaxcec.env.execution import Execution, feasible_hosts, place_execution
 from jaxcec.env.types import EnvParams, EnvState, Timeline
 
 
@@ -26,6 +26,7 @@ class Situation(struct.PyTreeNode):
     host_load: chex.Array  # (H,) other tenants' share now
     speed: chex.Array  # (H,) Mcycles/s offered now
     capacity: chex.Array  # (H, K)
+    feasible: chex.Array  # (H,) bool
     links: Timeline
     hosts: Timeline  # (H, ...); a row is stale until its host is touched, so read them through `host_timelines`
     touched: chex.Array  # (H,) bool, as in `Episode`
@@ -36,8 +37,14 @@ def current_situation(state: EnvState, params: EnvParams) -> Situation:
     decision, episode, network = current_decision(state, params), state.episode, params.network
     num_links, num_hosts = network.bandwidth.shape[-1], network.speed.shape[-1]
     loads = background.load_at(params.background, episode.offset, decision.time)
+    nominal, capacity = network.speed[episode.topology], network.capacity[episode.topology]
     inputs = inputs_at_nodes(
-        decision.data, preds=decision.preds, hosts=decision.host, source=decision.source, num_nodes=num_hosts // 2
+        decision.data,
+        sent=decision.sent,
+        hosts=decision.host,
+        external=decision.external,
+        source=decision.source,
+        num_nodes=num_hosts // 2,
     )
     return Situation(
         decision=decision,
@@ -45,8 +52,9 @@ def current_situation(state: EnvState, params: EnvParams) -> Situation:
         bandwidth=network.bandwidth[episode.topology],
         link_load=loads[:num_links],
         host_load=loads[num_links:],
-        speed=network.speed[episode.topology] * (1.0 - loads[num_links:]),
-        capacity=network.capacity[episode.topology],
+        speed=nominal * (1.0 - loads[num_links:]),
+        capacity=capacity,
+        feasible=feasible_hosts(decision.load, decision.demand, speed=nominal, capacity=capacity),
         links=state.links,
         hosts=state.hosts,
         touched=episode.touched,
@@ -74,6 +82,7 @@ def place(
     *,
     timelines: Timeline,
     route: Sequence[chex.Array],
+    latency: chex.Array,
     eta: chex.Array,
     eps: chex.Array,
 ) -> tuple[Flow, Execution]:
@@ -84,6 +93,7 @@ def place(
         hosts: (T,) i32, or a slice of the H hosts.
         timelines: of these hosts, from `host_timelines`.
         route: paths to each host's edge node, (T, E) u32 each, from `routing.words`.
+        latency: (V, T) s, of the paths from each edge node to each host's.
         eta: (T,) share of the effective bottleneck to take.
         eps: (T,) s, least hold of the flow.
     """
@@ -94,6 +104,7 @@ def place(
         traffic,
         bandwidth=situation.bandwidth,
         load=situation.link_load,
+        delay=path_delay(situation.inputs, latency),
         now=decision.time,
         eta=eta,
         eps=eps,

@@ -10,9 +10,9 @@ from jaxcec.env.types import EnvParams, EnvState, RewardKind
 
 
 def decision_reward(
-    kind: RewardKind, decision: Decision, *, before: EnvState, after: EnvState, finish: chex.Array, params: EnvParams
+    kind: RewardKind, decision: Decision, *, before: EnvState, after: EnvState, until: chex.Array, params: EnvParams
 ) -> chex.Array:
-    """Reward of a decision; 0 unless it is active.
+    """Reward of a decision; 0 unless it is active. The rewards of a postponed decision and of its booking add up.
 
     Args:
         kind: `act`: minus the increase of the service's completion time TT_i, which sums over an episode to -M x ACT.
@@ -23,7 +23,7 @@ def decision_reward(
         decision: the decision that was taken.
         before: state in which it was taken.
         after: state after it was committed.
-        finish: () s, FT of the microservice.
+        until: () s, FT of the microservice, or the time to which its decision was postponed.
         params: the banks.
 
     Returns:
@@ -42,5 +42,5 @@ def decision_reward(
 
         reward = expected(before, decision.pending, decision.ready) - expected(after, after.pending[i], after.ready[i])
     else:
-        reward = decision.time - finish
+        reward = decision.time - until
     return jnp.where(decision.active, reward, 0.0)

@@ -2,7 +2,8 @@
 
 Letters of the shapes (sizes live in `EnvConfig`):
 
-    V  edge nodes                E  links (padded)           H = 2V  hosts: edge nodes 0..V-1, their end devices V..2V-1
+    V  edge nodes                E  links (padded; a full-duplex link counts twice, once for each direction)
+    H = 2V  hosts: edge nodes 0..V-1, their end devices V..2V-1
     M  services per episode      N  microservices per service (padded)     K  resource kinds of a host (cpu, memory)
     Q  columns of a timeline, two more than its breakpoints
     G, S, A, B  rows of the banks of topologies, DAGs, arrival patterns and background traces;   F  frames of a trace
@@ -19,6 +20,7 @@ import chex
 from flax import struct
 
 RewardKind = Literal["act", "expected-act", "ready-to-finish"]
+INFEASIBLE = 1e9  # s, stands for `wait`, `execution` and `finish` where a microservice cannot run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,16 +35,19 @@ class EnvConfig:
     link_breakpoints: int = 126  # capacity of the links' timeline
     host_breakpoints: int = 94  # capacity of each host's timeline
     reward: RewardKind = "act"  # see `reward.decision_reward`
+    postpone: bool = False  # whether the action space has `Action.postpone`; `step` accepts it in any case
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            if field.name == "reward":
+            if field.name in ("reward", "postpone"):
                 continue
             value, least = getattr(self, field.name), 3 if field.name.endswith("breakpoints") else 1
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"EnvConfig.{field.name}: got {value!r}; must be an integer of at least {least}")
         if self.max_microservices > 32_000:
             raise ValueError(f"EnvConfig.max_microservices: got {self.max_microservices}; must be at most 32000")
+        if not isinstance(self.postpone, bool):
+            raise ValueError(f"EnvConfig.postpone: got {self.postpone!r}; must be True or False")
         if self.reward not in get_args(RewardKind):
             raise ValueError(f"EnvConfig.reward: got {self.reward!r}; must be one of {', '.join(get_args(RewardKind))}")
 
@@ -55,25 +60,34 @@ class EnvConfig:
 class Network(struct.PyTreeNode):
     """Bank of topologies."""
 
-    bandwidth: chex.Array  # (G, E) f32, Mbit/s, shared by both directions; 0 on padding
+    bandwidth: chex.Array  # (G, E) f32, Mbit/s; 0 on padding
     route: chex.Array  # (G, ceil(V / 32), V, E) u32, from `routing.packed`: which nodes' paths to a target cross a link
     bottleneck: chex.Array  # (G, V, V) f32, Mbit/s, least nominal bandwidth on the path; inf on the diagonal
-    speed: chex.Array  # (G, H) f32, Mcycles/s
+    latency: chex.Array  # (G, V, V) f32, s, propagation delay of the path
+    speed: chex.Array  # (G, H) f32, Mcycles/s; 0 if nothing can run there, as on a router
     capacity: chex.Array  # (G, H, K) f32, resources of a host
 
 
 class Dags(struct.PyTreeNode):
-    """Bank of services' DAGs. Microservices beyond `size` are padding, zero in every field but `in_degree`."""
+    """Bank of services' DAGs. Microservices beyond `size` are padding, zero in every field but `in_degree` and `turn`.
+
+    The input of a microservice lies at its predecessors' hosts, in proportion to `sent`, and at the service's source,
+    in proportion to `external`. A predecessor that sends nothing must finish first all the same.
+    """
 
     size: chex.Array  # (S,) i32, microservices in the DAG
     preds: chex.Array  # (S, N, N) bool: [j, k] if k must finish before j starts
     load: chex.Array  # (S, N) f32, Mcycles, C of Eq. 1
     data: chex.Array  # (S, N) f32, Mbit of input, D of Eq. 3
+    sent: chex.Array  # (S, N, N) f32, [j, k]: part of the input of j that k sends, in any unit
+    external: chex.Array  # (S, N) f32, part of the input of j that lies at the source, in the same unit
     demand: chex.Array  # (S, N, K) f32, resources held while running, R of Eq. 8
     # Derived by `banks.make_dags`, so that a reset and a decision read little:
     in_degree: chex.Array  # (S, N) i16, predecessors; -1 on padding
-    entry: chex.Array  # (S,) i16, lowest microservice without predecessors
+    entry: chex.Array  # (S,) i16, the microservice without predecessors whose turn is the lowest
+    turn: chex.Array  # (S, N) i16, a permutation: of microservices that are ready at one time, the lowest is next
     rank: chex.Array  # (S, N) f32, Mcycles on the heaviest path from the microservice to an exit, both included
+    work: chex.Array  # (S,) f32, Mcycles of all microservices
 
 
 class Arrivals(struct.PyTreeNode):
@@ -123,8 +137,9 @@ class Episode(struct.PyTreeNode):
     offset: chex.Array  # (E + H,) i32, first frame of each link's and host's background in the flattened bank
     step: chex.Array  # () i32, decisions taken
     merges: chex.Array  # () i32, timeline segments merged for lack of breakpoints
-    decided: chex.Array  # (M,) i16, decided microservices of each service
-    next_ready: chex.Array  # (M,) f32, s, ready time of the service's next microservice; inf when all are decided
+    work: chex.Array  # (M,) f32, Mcycles of each service's undecided microservices
+    begun: chex.Array  # (M,) bool: the service has had a decision, so that its rows of the tables are not stale
+    next_ready: chex.Array  # (M,) f32, s, when the service's next microservice is due; inf when all are decided
     next_microservice: chex.Array  # (M,) i16, index of that microservice
     completion: chex.Array  # (M,) f32, s, TT_i so far (Eq. 5): latest finish minus release; 0 before the first decision
     makespan: chex.Array  # () f32, s, latest finish so far
@@ -142,16 +157,20 @@ class EnvState(struct.PyTreeNode):
     links: Timeline  # (Ql,), (Ql,), (E, Ql)
     hosts: Timeline  # (H, Qh), None, (H, K, Qh)
     pending: chex.Array  # (M, N) i16, undecided predecessors; -1 on decided microservices and padding
-    ready: chex.Array  # (M, N) f32, s, latest finish of the predecessors decided so far, at least the release
+    ready: chex.Array  # (M, N) f32, s, latest finish of the predecessors decided so far, at least the release; later if
+    # the decision was postponed
     host: chex.Array  # (M, N) i16, host of a decided microservice
 
 
 class Action(struct.PyTreeNode):
-    """One decision (Eq. 13). Values out of range are clipped."""
+    """One decision (Eq. 13). Values out of range are clipped; one that is not finite counts as its default."""
 
     host: chex.Array  # () i32, q: edge node 0..V-1, or end device V..2V-1
-    bandwidth: chex.Array  # () f32, eta in [1e-3, 1], share of the path's effective bottleneck
-    hold: chex.Array  # () f32, s, eps >= 0, least delay of the flow
+    bandwidth: chex.Array  # () f32, eta in [1e-3, 1], share of the path's effective bottleneck; by default 1
+    hold: chex.Array  # () f32, s, eps >= 0, least delay of the flow, or of the execution if nothing moves; by default 0
+    postpone: chex.Array | None = (
+        None  # () f32, s; if positive, nothing is reserved and the decision is due again later
+    )
 
 
 class NodeObservation(struct.PyTreeNode):
@@ -169,6 +188,7 @@ class NodeObservation(struct.PyTreeNode):
     data_ready: chex.Array  # (V,) s until the input would be here with bandwidth 1 and hold 0, given all reservations
     finish: chex.Array  # (V,) s until the microservice would then finish here, given all reservations
     ahead: chex.Array  # (V,) s, optimistic remaining path after the microservice if placed here: `observe.path_ahead`
+    feasible: chex.Array  # (V,) 1 where the microservice can run; 0 elsewhere, with wait, execution, finish INFEASIBLE
 
 
 class LinkObservation(struct.PyTreeNode):
@@ -201,6 +221,7 @@ class ServiceObservation(struct.PyTreeNode):
     expected: chex.Array  # () s until its expected completion: see `dag.expected_completion`
     others: chex.Array  # () other services released by now that have undecided microservices
     source: chex.Array  # (V,) one-hot, the edge node at which it arrived
+    shorter: chex.Array  # () those of the others with less remaining work, or equal work and a lower index
 
 
 class Observation(struct.PyTreeNode):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcec.env import Action, CECEnv, EnvParams, EnvState, Observation, World, any_undecided, known_world
+from jaxcec.env import Action, CECEnv, EnvParams, EnvState, Observation, World, any_undecided, check_params, known_world
 from jaxcec.policies import (
     BASELINES,
     EFT_PLAN,
@@ -28,13 +29,15 @@ from jaxcec.policies import (
 
 Apply = Callable[[Any, Observation, World, chex.PRNGKey], Action]  # (params, observation, known world, key) -> Action
 Decide = Callable[[Observation, EnvState, chex.PRNGKey], Action]  # for a batch of environments; may read the future
+MOST_POSTPONED = 20  # times as many steps as microservices, after which nothing is postponed any more
 Carry = tuple[Observation, EnvState, dict[str, chex.Array], chex.Array]  # with the measures and the decision's index
 
 
 class Contender(NamedTuple):
     """A named policy; its parameters are apart from its function, so new parameters need no new compilation.
 
-    A learned policy is `Contender(name, apply, params)`; the class methods make the others.
+    A learned policy is `Contender(name, apply, params)`; the class methods make the others. Equal functions share one
+    compilation.
     """
 
     name: str
@@ -42,41 +45,80 @@ class Contender(NamedTuple):
     params: Any = None
 
     def play(self, env: CECEnv, env_params: EnvParams, keys: chex.PRNGKey) -> Episodes:
-        """One episode per key to its end: see `rollout`."""
-        return rollout(env, env_params, apply=self.apply, params=self.params, keys=keys)
+        """One episode per key to its end: see `rollout`.
+
+        Raises:
+            ValueError: invalid params, or the policy's actions have numbers that are not finite.
+        """
+        return _checked(self.name, rollout(env, env_params, apply=self.apply, params=self.params, keys=keys))
 
     @classmethod
     def of_rule(cls, name: str, policy: Policy) -> Contender:
-        """A policy without parameters."""
-        return cls(name, _of_rule(policy))  # type: ignore[arg-type]  # a function is hashable
+        """A policy from an observation and a key to an action: a function, or a callable pytree with parameters.
+
+        The arrays of a pytree, such as an Equinox module, become the contender's parameters.
+        """
+        arrays = jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array | np.ndarray) else None, policy)
+        rest = jax.tree.map(lambda leaf: None if isinstance(leaf, jax.Array | np.ndarray) else leaf, policy)
+        return cls(name, _Rule(rest), arrays)
 
     @classmethod
     def of_planner(cls, name: str, env: CECEnv, *, config: PlanConfig, prefer: Prefer) -> Contender:
         """A policy that plans in the known world from a base policy: see `policies.plan`."""
-        return cls(name, _of_planner(env, config, prefer))
+        return cls(name, _Planner(env, config, prefer))
 
     @classmethod
     def of_random_plans(cls, name: str, env: CECEnv, *, config: PlanConfig) -> Contender:
         """A policy that executes the first action of the best random plan: see `policies.best_of_random`."""
-        return cls(name, _of_random_plans(env, config))
+        return cls(name, _RandomPlans(env, config))
 
 
-# Cached: equal arguments give the same function, for which JAX finds the compiled program again.
-@functools.cache
-def _of_rule(policy: Callable[[Observation, chex.PRNGKey], Action]) -> Apply:
-    return lambda _params, observation, _world, key: policy(observation, key)
+# Classes rather than functions made by functions: equal arguments are equal, so that JAX finds the compiled program
+# again, and they can be pickled.
+class _Rule:
+    """A policy without its arrays, which it is called with."""
+
+    def __init__(self, rest: Any) -> None:
+        self.rest = rest
+
+    def __call__(self, arrays: Any, observation: Observation, world: World, key: chex.PRNGKey) -> Action:
+        del world
+        whole = jax.tree.map(
+            lambda leaf, array: array if leaf is None else leaf, self.rest, arrays, is_leaf=lambda leaf: leaf is None
+        )
+        return whole(observation, key)
+
+    def _key(self) -> tuple[Any, ...]:
+        """What equals in equal policies; a leaf that cannot be hashed, such as a dataclass, equals itself only."""
+        leaves, structure = jax.tree.flatten(self.rest)
+        return structure, *(leaf if isinstance(leaf, Hashable) else id(leaf) for leaf in leaves)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Rule) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
 
 
-@functools.cache
-def _of_planner(env: CECEnv, config: PlanConfig, prefer: Prefer) -> Apply:
-    return lambda _params, _observation, world, key: plan(
-        env, world, key, config=config, prefer=prefer, forecast=as_now
-    )
+@dataclasses.dataclass(frozen=True)
+class _Planner:
+    env: CECEnv
+    config: PlanConfig
+    prefer: Prefer
+
+    def __call__(self, params: Any, observation: Observation, world: World, key: chex.PRNGKey) -> Action:
+        del params, observation
+        return plan(self.env, world, key, config=self.config, prefer=self.prefer, forecast=as_now)
 
 
-@functools.cache
-def _of_random_plans(env: CECEnv, config: PlanConfig) -> Apply:
-    return lambda _params, _observation, world, key: best_of_random(env, world, key, config=config)
+@dataclasses.dataclass(frozen=True)
+class _RandomPlans:
+    env: CECEnv
+    config: PlanConfig
+
+    def __call__(self, params: Any, observation: Observation, world: World, key: chex.PRNGKey) -> Action:
+        del params, observation
+        return best_of_random(self.env, world, key, config=self.config)
 
 
 def baseline_contenders(env: CECEnv) -> list[Contender]:
@@ -99,6 +141,9 @@ class Episodes(NamedTuple):
     decisions: chex.Array
     moved: chex.Array  # decisions for another host than the source's edge node
     merges: chex.Array  # timeline segments merged
+    postponed: chex.Array  # decisions postponed, each time
+    redirected: chex.Array  # decisions for a host that could not run the microservice
+    invalid: chex.Array  # actions with a number that is not finite
     host: chex.Array  # (episodes, M, N) i16
 
 
@@ -136,7 +181,6 @@ def episode_keys(seed: int, count: int) -> chex.PRNGKey:
     return jax.random.split(jax.random.key(seed), count)
 
 
-@functools.partial(jax.jit, static_argnames=("env", "apply"))
 def rollout(env: CECEnv, env_params: EnvParams, *, apply: Apply, params: Any, keys: chex.PRNGKey) -> Episodes:
     """Play one episode per key to its end.
 
@@ -146,8 +190,15 @@ def rollout(env: CECEnv, env_params: EnvParams, *, apply: Apply, params: Any, ke
         apply: the policy.
         params: its parameters.
         keys: (episodes,) each draws an episode and the policy's random numbers in it.
-    """
 
+    Raises:
+        ValueError: see `env.check_params`.
+    """
+    return _rollout(env, check_params(env.config, env_params), apply=apply, params=params, keys=keys)
+
+
+@functools.partial(jax.jit, static_argnames=("env", "apply"))
+def _rollout(env: CECEnv, env_params: EnvParams, *, apply: Apply, params: Any, keys: chex.PRNGKey) -> Episodes:
     def decide(observation: Observation, state: EnvState, key: chex.PRNGKey) -> Action:
         return apply(params, observation, known_world(state, env_params), key)
 
@@ -159,6 +210,8 @@ def play(env: CECEnv, env_params: EnvParams, *, decide: Decide, keys: chex.PRNGK
 
     `rollout` calls this with a policy that sees the known world only. It is meant to be called within `jax.jit`.
 
+    Every episode ends: after MOST_POSTPONED x M x N steps nothing is postponed any more.
+
     Args:
         env: the environment.
         env_params: its banks.
@@ -166,36 +219,61 @@ def play(env: CECEnv, env_params: EnvParams, *, decide: Decide, keys: chex.PRNGK
         keys: (episodes,) as `rollout` takes them.
     """
     observation, state = jax.vmap(env.reset_env, in_axes=(0, None))(keys, env_params)
-    count = keys.shape[0]
-    start = {name: jnp.zeros(count, jnp.int32) for name in MEASURES} | {"act": jnp.zeros(count)}
+    start = {name: jnp.zeros(keys.shape[0], jnp.int32) for name in MEASURES} | {"act": jnp.zeros(keys.shape[0])}
+    most = env.config.num_services * env.config.max_microservices
 
     def step(carry: Carry) -> Carry:
         observation, state, measured, index = carry
         step_keys = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
         action = decide(observation, state, step_keys)
+        action = never_postponed_late(env, action, index)
         source = jnp.argmax(observation.service.source, axis=-1)
         observation, state, _, _, info = jax.vmap(env.step_env, in_axes=(0, 0, 0, None))(
             step_keys, state, action, env_params
         )
-        decided = info["decided"]
-        measured = {
+        moved = info["decided"] & (info["host"] != source)
+        counted = {"decisions": info["decided"], "moved": moved} | {
+            name: info[name] for name in ("postponed", "redirected", "invalid")
+        }
+        measured = {name: measured[name] + happened.astype(jnp.int32) for name, happened in counted.items()} | {
             "act": measured["act"] + info["act"],
-            "decisions": measured["decisions"] + decided.astype(jnp.int32),
-            "moved": measured["moved"] + (decided & (info["host"] != source)).astype(jnp.int32),
             "merges": info["merges"],
         }
         return observation, state, measured, index + 1
 
     _, state, measured, _ = jax.lax.while_loop(
-        lambda carry: any_undecided(carry[1]), step, (observation, state, start, jnp.int32(0))
+        lambda carry: any_undecided(carry[1]) & (carry[3] < (MOST_POSTPONED + 1) * most),
+        step,
+        (observation, state, start, jnp.int32(0)),
     )
     return Episodes(**measured, host=state.host)
 
 
+def never_postponed_late(env: CECEnv, action: Action, step: chex.Array) -> Action:
+    """The action, which postpones nothing from step MOST_POSTPONED x M x N on, so that every episode ends."""
+    if action.postpone is None:
+        return action
+    late = step >= MOST_POSTPONED * env.config.num_services * env.config.max_microservices
+    return action.replace(postpone=jnp.where(late, 0.0, action.postpone))
+
+
+def _checked(name: str, episodes: Episodes) -> Episodes:
+    """The episodes of a policy, unless one of its actions had a number that is not finite."""
+    invalid = int(episodes.invalid.sum())
+    if invalid:
+        steps = int(episodes.decisions.sum() + episodes.postponed.sum())
+        raise ValueError(
+            f"policy {name}: {invalid} of its {steps} actions have a number that is not finite (NaN or infinite); every"
+            " host, bandwidth, hold and postponement must be finite"
+        )
+    return episodes
+
+
 def timed_rollout(env: CECEnv, env_params: EnvParams, contender: Contender, keys: chex.PRNGKey) -> Result:
-    """`rollout` of a contender, with the time it took once compiled."""
+    """`Contender.play`, with the time it took once compiled."""
     policy = {"params": contender.params, "keys": keys}
-    compiled = rollout.lower(env, env_params, apply=contender.apply, **policy).compile()
+    env_params = check_params(env.config, env_params)
+    compiled = _rollout.lower(env, env_params, apply=contender.apply, **policy).compile()
     begin = time.perf_counter()
     episodes = jax.tree.map(np.asarray, compiled(env_params, **policy))
-    return Result(episodes, time.perf_counter() - begin)
+    return Result(_checked(contender.name, episodes), time.perf_counter() - begin)

@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcec.env import CECEnv, EnvParams, EnvState, Network, Observation, known_world
+from jaxcec.env import CECEnv, EnvParams, EnvState, Network, Observation, any_undecided, known_world
 from jaxcec.env.background import load_at
 from jaxcec.env.routing import WORD
-from jaxcec.evaluation.rollout import Apply, Contender
+from jaxcec.evaluation.rollout import Apply, Contender, never_postponed_late
+
+Row = dict[str, chex.Array]  # the record of a decision, and what the policy saw of the microservice
 
 
 class Placed(NamedTuple):
@@ -29,7 +31,8 @@ class Placed(NamedTuple):
     hold: float  # s, eps
     decided: float
     flow_start: float
-    data_ready: float
+    flow_end: float
+    data_ready: float  # later than `flow_end` by the latency
     start: float
     finish: float
     origins: tuple[int, ...]  # edge nodes that sent input
@@ -151,12 +154,12 @@ def record(env: CECEnv, env_params: EnvParams, contender: Contender, key: chex.P
 def _play_recorded(
     env: CECEnv, env_params: EnvParams, apply: Apply, params: Any, key: chex.PRNGKey
 ) -> tuple[EnvState, dict[str, chex.Array]]:
-    """The last state of the episode, and one row for each of the most decisions that an episode can have."""
+    """The last state of the episode, and a row of each booked decision, of as many as an episode can have."""
 
-    def step(carry: tuple[Observation, EnvState], index: chex.Array) -> tuple[Any, dict[str, chex.Array]]:
-        observation, state = carry
+    def step(observation: Observation, state: EnvState, index: chex.Array) -> tuple[Observation, EnvState, Row]:
         step_key = jax.random.fold_in(key, index)
         action = apply(params, observation, known_world(state, env_params), step_key)
+        action = never_postponed_late(env, action, index)
         next_observation, next_state, _, _, info = env.step_env(step_key, state, action, env_params)
         seen = {
             "load": observation.microservice.load,
@@ -165,11 +168,21 @@ def _play_recorded(
             "bandwidth": action.bandwidth,
             "hold": action.hold,
         }
-        return (next_observation, next_state), info | seen
+        return next_observation, next_state, info | seen
 
-    most = env.config.num_services * env.config.max_microservices
-    (_, state), info = jax.lax.scan(step, env.reset_env(key, env_params), jnp.arange(most))
-    return state, info
+    def step_and_write(carry: tuple[Observation, EnvState, Row, chex.Array, chex.Array]) -> Any:
+        observation, state, rows, booked, index = carry
+        observation, state, row = step(observation, state, index)
+        at = jnp.where(row["decided"], booked, most)  # beyond the rows, where nothing is written
+        rows = jax.tree.map(lambda column, x: column.at[at].set(x, mode="drop"), rows, row)
+        return observation, state, rows, booked + row["decided"].astype(jnp.int32), index + 1
+
+    most, zero = env.config.num_services * env.config.max_microservices, jnp.int32(0)
+    first = env.reset_env(key, env_params)
+    row = jax.eval_shape(step, *first, zero)[2]
+    rows = jax.tree.map(lambda x: jnp.zeros((most, *x.shape), x.dtype), row)
+    carry = jax.lax.while_loop(lambda carry: any_undecided(carry[1]), step_and_write, (*first, rows, zero, zero))
+    return carry[1], carry[2]
 
 
 def _links_and_paths(
@@ -182,7 +195,10 @@ def _links_and_paths(
     route, bandwidth = np.asarray(network.route[topology]), np.asarray(network.bandwidth[topology])
     pairs = [(a, b) for a in range(num_nodes) for b in range(num_nodes) if a != b]
     paths = {(a, b): np.flatnonzero(route[a // WORD, b] >> (a % WORD) & 1).tolist() for a, b in pairs}
-    ends = {path[0]: pair for pair, path in paths.items() if len(path) == 1 and pair[0] < pair[1]}
+    ends: dict[int, tuple[int, int]] = {}
+    for pair, path in paths.items():
+        if len(path) == 1:
+            ends.setdefault(path[0], pair)  # the lower node first, unless each direction is a resource of its own
     return [(*ends[link], float(bandwidth[link])) for link in sorted(ends)], paths
 
 
@@ -190,7 +206,7 @@ def _placed(row: dict[str, Any], paths: dict[tuple[int, int], list[int]], num_no
     """The decision in one row of `_play_recorded`."""
     host, node = int(row["host"]), int(row["host"]) % num_nodes
     origins = tuple(int(v) for v in np.flatnonzero(row["inputs"]) if v != node)
-    times = {name: float(row[name]) for name in ("flow_start", "data_ready", "start", "finish")}
+    times = {name: float(row[name]) for name in ("flow_start", "flow_end", "data_ready", "start", "finish")}
     return Placed(
         service=int(row["service"]),
         microservice=int(row["microservice"]),
@@ -213,7 +229,7 @@ def bars(schedule: Schedule) -> list[Bar]:
         intervals.setdefault(placed.host, []).append((placed.start, placed.finish, placed))
         for link in placed.links:
             name = schedule.link_name(link)
-            intervals.setdefault(name, []).append((placed.flow_start, placed.data_ready, placed))
+            intervals.setdefault(name, []).append((placed.flow_start, placed.flow_end, placed))
     return [
         Bar(resource, slot, start, end, placed)
         for resource, found in intervals.items()

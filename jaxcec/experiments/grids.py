@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxcec.env import CECEnv, EnvParams
-from jaxcec.evaluation import Contender, clairvoyant, rollout
+from jaxcec.evaluation import Contender, clairvoyant
 from jaxcec.files import csv_text, write_aside
 from jaxcec.policies import SearchConfig
 from jaxcec.scenarios import Scenario
@@ -98,7 +98,7 @@ def play_point(
     """
     played = {}
     for contender in contenders:
-        episodes = rollout(env, env_params, apply=contender.apply, params=contender.params, keys=keys)
+        episodes = contender.play(env, env_params, keys)
         played[contender.name] = jax.tree.map(np.asarray, episodes)
         report(contender.name)
     if search.generations:

@@ -31,13 +31,14 @@ def local_device(observation: Observation, key: chex.PRNGKey) -> Action:
 
 
 def local_node(observation: Observation, key: chex.PRNGKey) -> Action:
-    """Every microservice runs on the edge node of its service's source."""
-    return at_full_rate(jnp.argmax(observation.service.source))
+    """Every microservice runs on the edge node of its service's source, or on the first one that can run it."""
+    return at_full_rate(jnp.argmax(observation.nodes.feasible * (1.0 + observation.service.source)))
 
 
 def random_node(observation: Observation, key: chex.PRNGKey) -> Action:
-    """Every microservice runs on an edge node drawn uniformly."""
-    return at_full_rate(jax.random.randint(key, (), 0, observation.service.source.shape[-1]))
+    """Every microservice runs on an edge node drawn uniformly from those that can run it."""
+    count = jnp.sum(observation.nodes.feasible).astype(jnp.int32)
+    return at_full_rate(nth_feasible(observation, jax.random.randint(key, (), 0, jnp.maximum(count, 1))))
 
 
 def greedy(observation: Observation, key: chex.PRNGKey) -> Action:
@@ -65,6 +66,12 @@ def priced_predicted_finish(observation: Observation, key: chex.PRNGKey) -> Acti
     """PEFT with the price of `priced_earliest_finish`: least finish + ahead + TRAFFIC_PRICE x traffic."""
     nodes = observation.nodes
     return at_full_rate(jnp.argmin(nodes.finish + nodes.ahead + TRAFFIC_PRICE * nodes.traffic))
+
+
+def nth_feasible(observation: Observation, n: chex.Array) -> chex.Array:
+    """() i32, the edge node number n, modulo their number, of those that can run the microservice; 0 if none can."""
+    upto = jnp.cumsum(observation.nodes.feasible).astype(jnp.int32)
+    return jnp.argmax(upto > n % jnp.maximum(upto[-1], 1)).astype(jnp.int32)
 
 
 def at_full_rate(host: chex.Array) -> Action:

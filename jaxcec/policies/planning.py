@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from jaxcec.checks import check_numbers
 from jaxcec.env import Action, CECEnv, EnvState, Observation, World, coarse, expected_completions
-from jaxcec.policies.baselines import TRAFFIC_PRICE, at_full_rate
+from jaxcec.policies.baselines import TRAFFIC_PRICE, at_full_rate, nth_feasible
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +44,12 @@ class Preference(NamedTuple):
     bandwidth: chex.Array  # eta if the node is chosen
     hold: chex.Array  # eps, s, if the node is chosen
     toll: chex.Array  # s, cost of the choice to future services, which the known world does not contain
+    postpone: chex.Array | None = None  # s, by which the decision is postponed if the node is chosen; None is never
 
     def action(self, node: chex.Array) -> Action:
         """The action that chooses a node, () int."""
-        return Action(host=node.astype(jnp.int32), bandwidth=self.bandwidth[node], hold=self.hold[node])
+        host, postpone = node.astype(jnp.int32), None if self.postpone is None else self.postpone[node]
+        return Action(host=host, bandwidth=self.bandwidth[node], hold=self.hold[node], postpone=postpone)
 
 
 Prefer = Callable[[Observation], Preference]
@@ -101,12 +103,13 @@ def simulate(
         prefer: the base policy.
         forecast: draws other tenants' load; all candidates are tried under the same draws.
     """
-    preference = prefer(env.observe(key, world.state, None, world.params))
-    _, nodes = jax.lax.top_k(preference.scores, min(config.candidates, preference.scores.size))
+    observation = env.observe(key, world.state, None, world.params)
+    preference, feasible = prefer(observation), observation.nodes.feasible
+    _, nodes = jax.lax.top_k(_of_feasible(preference.scores, feasible), min(config.candidates, feasible.size))
 
     def follow(observation: Observation, _: None) -> tuple[Action, chex.Array]:
         preference = prefer(observation)
-        node = jnp.argmax(preference.scores)
+        node = jnp.argmax(_of_feasible(preference.scores, observation.nodes.feasible))
         return preference.action(node), preference.toll[node]
 
     def cost(node: chex.Array, key: chex.PRNGKey) -> chex.Array:
@@ -114,7 +117,12 @@ def simulate(
         return _cost_of(env, forecast(world, key), config=config, first=first, follow=follow)
 
     costs = jax.vmap(jax.vmap(cost, in_axes=(None, 0)), in_axes=(0, None))(nodes, jax.random.split(key, config.samples))
-    return Plan(preference, nodes, jnp.mean(costs, axis=1))
+    return Plan(preference, nodes, jnp.where(feasible[nodes] > 0.0, jnp.mean(costs, axis=1), jnp.inf))
+
+
+def _of_feasible(scores: chex.Array, feasible: chex.Array) -> chex.Array:
+    """(V,) scores of the edge nodes that can run the microservice; the least number for the others."""
+    return jnp.where(feasible > 0.0, scores, jnp.finfo(scores.dtype).min)
 
 
 def best_of_random(env: CECEnv, world: World, key: chex.PRNGKey, *, config: PlanConfig) -> Action:
@@ -127,16 +135,15 @@ def best_of_random(env: CECEnv, world: World, key: chex.PRNGKey, *, config: Plan
         config: number of plans, horizon and resolution.
     """
     plans = jax.random.randint(key, (config.candidates, 1 + config.steps), 0, env.config.num_nodes)
+    observation = env.observe(key, world.state, None, world.params)
 
-    def untolled(node: chex.Array) -> tuple[Action, chex.Array]:
-        return at_full_rate(node), jnp.float32(0.0)
+    def follow(observation: Observation, drawn: chex.Array) -> tuple[Action, chex.Array]:
+        return at_full_rate(nth_feasible(observation, drawn)), jnp.float32(0.0)
 
-    def cost(nodes: chex.Array) -> chex.Array:
-        return _cost_of(
-            env, world, config=config, first=untolled(nodes[0]), follow=lambda _, node: untolled(node), rows=nodes[1:]
-        )
+    def cost(drawn: chex.Array) -> chex.Array:
+        return _cost_of(env, world, config=config, first=follow(observation, drawn[0]), follow=follow, rows=drawn[1:])
 
-    return at_full_rate(plans[jnp.argmin(jax.vmap(cost)(plans)), 0])
+    return follow(observation, plans[jnp.argmin(jax.vmap(cost)(plans)), 0])[0]
 
 
 def _cost_of(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcec.env import CECEnv, EnvConfig, EnvParams, make_dags, make_network
-from jaxcec.env.banks import Dag
+from jaxcec.env.banks import Dag, Ties
 from jaxcec.env.types import RewardKind
 from jaxcec.scenarios.alibaba import LoadReport, load_batch_tasks
 from jaxcec.scenarios.arrivals import draw_arrivals
@@ -19,7 +19,7 @@ from jaxcec.scenarios.job_table import JobTable, Runtime, alibaba_hour, job_dags
 from jaxcec.scenarios.load_processes import BackgroundKind, draw_background
 from jaxcec.scenarios.seeds import check_choice, split_rng
 from jaxcec.scenarios.synthetic_dags import check_demand, synthetic_dag
-from jaxcec.scenarios.topology import check_neighbours, most_links, synthetic_topology
+from jaxcec.scenarios.topology import Duplex, check_neighbours, most_links, synthetic_topology
 
 Dataset = Literal["synthetic", "alibaba", "both"]
 # Where the scenario `paper`, section V as printed, departs from the defaults of `Scenario`.
@@ -50,6 +50,12 @@ class Scenario:
     link_breakpoints: int = 126  # breakpoints that the timeline of the links can hold, at least 3
     host_breakpoints: int = 94  # breakpoints that the timeline of each host can hold, at least 3
     reward: RewardKind = "act"  # per decision, in s: minus the increase of ACT or of expected ACT, or Eq. 14
+    ties: Ties = (
+        "index"  # which of a service's microservices that are ready together is first: lowest index or top rank
+    )
+    postpone: bool = False  # whether the action space has the postponement of a decision
+    duplex: Duplex = "half"  # whether the directions of a link share its bandwidth (half) or have it each (full)
+    latency: float = 0.0  # s, propagation delay of every link, at least 0
     num_topologies: int = 256  # topologies in the bank of each split, at least 1
     num_dags: int = 1024  # services' DAGs in the bank of each split, at least 1
     num_patterns: int = 1024  # arrival patterns in the bank of each split, at least 1
@@ -63,6 +69,8 @@ class Scenario:
             raise ValueError(f"scenario.trace: got {self.trace!r}; must be None where scenario.dataset is synthetic")
         check_choice("scenario.runtime", self.runtime, get_args(Runtime))
         check_choice("scenario.background", self.background, get_args(BackgroundKind))
+        check_choice("scenario.ties", self.ties, get_args(Ties))
+        check_choice("scenario.duplex", self.duplex, get_args(Duplex))
         self._check_numbers()
         check_demand("scenario.demand", self.demand)
         check_neighbours("scenario.neighbours", self.neighbours)
@@ -74,7 +82,10 @@ class Scenario:
             if field.name == "seed":
                 if value < 0:
                     raise ValueError(f"scenario.seed: got {value}; must be at least 0")
-            elif isinstance(value, int) and value < 1:
+            elif field.name == "latency":
+                if not 0.0 <= value <= 1e6:
+                    raise ValueError(f"scenario.latency: got {value}; must be from 0 to 1e6 s")
+            elif isinstance(value, int) and not isinstance(value, bool) and value < 1:
                 raise ValueError(f"scenario.{field.name}: got {value}; must be at least 1")
             elif isinstance(value, float) and not 1e-9 <= value <= 1e15:  # products of these stay finite in float32
                 raise ValueError(f"scenario.{field.name}: got {value}; must be positive and finite, from 1e-9 to 1e15")
@@ -83,12 +94,13 @@ class Scenario:
         """Return the sizes of the environment's arrays."""
         return EnvConfig(
             num_nodes=self.num_nodes,
-            max_links=most_links(self.num_nodes, self.neighbours),
+            max_links=most_links(self.num_nodes, self.neighbours) * (2 if self.duplex == "full" else 1),
             num_services=self.num_services,
             max_microservices=self.max_microservices,
             link_breakpoints=self.link_breakpoints,
             host_breakpoints=self.host_breakpoints,
             reward=self.reward,
+            postpone=self.postpone,
         )
 
 
@@ -141,13 +153,15 @@ def _draw_params(scenario: Scenario, split: str, jobs: JobTable | None) -> EnvPa
             bandwidth=scenario.bandwidth,
             node_speed=scenario.node_speed,
             device_speed=scenario.device_speed,
+            duplex=scenario.duplex,
+            latency=scenario.latency,
         )
         for _ in range(scenario.num_topologies)
     ]
     dags = _draw_dags(scenario, split, jobs)
     params = EnvParams(
         network=make_network(topologies, scenario.env_config().max_links),
-        dags=make_dags(dags, scenario.max_microservices),
+        dags=make_dags(dags, scenario.max_microservices, scenario.ties),
         arrivals=draw_arrivals(
             split_rng(scenario.seed, split, "arrivals"),
             num_patterns=scenario.num_patterns,

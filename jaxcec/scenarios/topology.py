@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import networkx as nx
 import numpy as np
 
 from jaxcec.env.banks import Topology
+from jaxcec.env.routing import Link
 from jaxcec.scenarios.sampling import truncated_normal
 
+Duplex = Literal["half", "full"]
 _TRIES = 1000  # draws of a topology before giving up
 
 
@@ -80,6 +83,8 @@ def synthetic_topology(
     bandwidth: float,
     node_speed: float,
     device_speed: float,
+    duplex: Duplex = "half",
+    latency: float = 0.0,
 ) -> Topology:
     """Draw a topology with its bandwidths and speeds.
 
@@ -93,6 +98,8 @@ def synthetic_topology(
         bandwidth: mean of a link, Mbit/s.
         node_speed: mean speed of an edge node, Mcycles/s.
         device_speed: mean speed of an end device, Mcycles/s.
+        duplex: whether the directions of a link share its bandwidth, or have as much each.
+        latency: of every link, s.
 
     Raises:
         ValueError: see `draw_topology` and `truncated_normal`.
@@ -100,7 +107,10 @@ def synthetic_topology(
     links = draw_topology(rng, num_nodes, neighbours)
     rates = truncated_normal(rng, bandwidth, relative_sd=0.8, size=len(links))
     return Topology(
-        links=[(a, b, float(rate)) for (a, b), rate in zip(links, rates, strict=True)],
+        links=[
+            Link(a, b, float(rate), float(rate) if duplex == "full" else None, latency)
+            for (a, b), rate in zip(links, rates, strict=True)
+        ],
         node_speed=truncated_normal(rng, node_speed, relative_sd=0.8, size=num_nodes),
         device_speed=truncated_normal(rng, device_speed, relative_sd=0.2, size=num_nodes),
         capacity=np.ones((num_nodes, 2)),  # cpu and memory

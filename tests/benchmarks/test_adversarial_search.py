@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxcec.env import build_instance
-from jaxcec.env.routing import packed, routes
+from jaxcec.env.routing import Link, packed, routes
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def drawn_genes(search, rng: np.random.Generator) -> dict:
 def test_genes_and_written_instance_agree(search, seed):
     rng = np.random.default_rng(seed)
     genes, links = drawn_genes(search, rng), search.draw_links(rng)
-    crosses = routes([(a, b, 1.0) for a, b in links], search.V, search.E)[0]
+    crosses = routes([Link(a, b, 1.0) for a, b in links], search.V, search.E)[0]
     params = search.instance_params(genes, jnp.asarray(crosses), jnp.asarray(packed(crosses)))
     written = search.plain(jax.tree.map(lambda x: x[None], params), 0, links)
     _, built = build_instance(**written, config=search.SIZES)

@@ -11,8 +11,8 @@ INSTANCE = {"links": [(0, 1, 1)], "node_speed": [1, 1], "device_speed": [1, 1], 
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"node_speed": [1e39, 1]}, r"node_speed\[0\]: got 1e\+39; must be finite and from 1e-06 to 1e\+15"),
-        ({"node_speed": [1, 1e-50]}, r"node_speed\[1\]: got 1e-50; must be finite and from 1e-06 to 1e\+15"),
+        ({"node_speed": [1e39, 1]}, r"node_speed\[0\]: got 1e\+39; must be finite and 0 or from 1e-06 to 1e\+15"),
+        ({"node_speed": [1, 1e-50]}, r"node_speed\[1\]: got 1e-50; must be finite and 0 or from 1e-06 to 1e\+15"),
         ({"node_speed": [10**400, 1]}, r"node_speed: got .*; must be a list of numbers"),
         ({"node_speed": [], "device_speed": [], "capacity": [], "links": []}, "node_speed: got none; at least one"),
         ({"links": None}, "links: got None; must be a list"),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxcec.env.banks import Dag, make_dags, upward_rank
-from jaxcec.env.routing import routes
+from jaxcec.env.routing import Link, routes
 from jaxcec.scenarios.synthetic_dags import synthetic_dag
 
 
@@ -60,15 +60,15 @@ def test_invalid_dags_are_rejected(dags, message):
 
 
 def test_routes_prefer_few_hops_then_high_bandwidth_then_low_indices():
-    square = [(0, 1, 4.0), (1, 3, 4.0), (0, 2, 5.0), (2, 3, 6.0)]
-    route, bottleneck = routes(square, 4, 6)
+    square = [Link(0, 1, 4.0), Link(1, 3, 4.0), Link(0, 2, 5.0), Link(2, 3, 6.0)]
+    route, bottleneck, _ = routes(square, 4, 6)
     assert np.flatnonzero(route[0, 3]).tolist() == [2, 3], "the wider of the two paths of two hops"
     assert bottleneck[0, 3] == 5.0 and np.isinf(bottleneck[2, 2])
-    route, _ = routes([(a, b, 1.0) for a, b, _ in square], 4, 4)
+    route, _, _ = routes([link._replace(bandwidth=1.0) for link in square], 4, 4)
     assert np.flatnonzero(route[0, 3]).tolist() == [0, 1], "equally wide paths: through node 1"
     assert not route[1, 1].any()
 
 
 def test_a_disconnected_graph_is_rejected():
     with pytest.raises(ValueError, match=r"links: .*not connected; \[2\] cannot be reached from node 0"):
-        routes([(0, 1, 1.0)], 3, 2)
+        routes([Link(0, 1, 1.0)], 3, 2)

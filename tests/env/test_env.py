@@ -336,9 +336,9 @@ def test_info_has_one_structure_and_explicit_dtypes_from_the_first_step(small):
     )
     dtypes = {name: str(value.dtype) for name, value in raw[-1].items()}
     assert dtypes == {
-        **dict.fromkeys(("time", "flow_start", "data_ready", "start", "finish", "act"), "float32"),
+        **dict.fromkeys(("time", "flow_start", "flow_end", "data_ready", "start", "finish", "act"), "float32"),
         **dict.fromkeys(("service", "microservice", "host", "merges"), "int32"),
-        "decided": "bool",
+        **dict.fromkeys(("decided", "postponed", "redirected", "invalid"), "bool"),
     }
     assert set(step.info) == {*raw[-1], "terminated", "truncated", "final_observation"}
     assert [str(x.dtype) for x in (step.reward, step.terminated, step.truncated)] == ["float32", "bool", "bool"]

@@ -2,7 +2,7 @@
 
 The file was made before the model was widened to `-v1`, on a CPU, with the XLA flags of tests/conftest.py: unoptimised
 code rounds alike everywhere. Optimised code may contract a product and a sum, and is compared within a tolerance.
-`XLA_FLAGS=... python tests/env/test_v0.py` makes the file again, which is right only if `-v0` itself is meant to change.
+`XLA_FLAGS=... python tests/env/test_v0.py` makes the file again, right only if `-v0` itself is meant to change.
 """
 
 import os

@@ -1,0 +1,121 @@
+"""Numbers that no environment can have, found before anything is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import numpy as np
+
+from jaxcec.env.types import EnvConfig, EnvParams
+
+P = TypeVar("P", bound=EnvParams)
+MOST_LOAD = 0.9  # share of a host or link that other tenants may take
+_POSITIVE = ("background.frame", "arrival_rate", "max_steps_in_episode")
+_Sizes = dict[str, tuple[int | None, ...]]
+
+
+def check_params(config: EnvConfig, params: P) -> P:
+    """The params unchanged, if an environment of these sizes can have them.
+
+    Whatever takes params from outside calls this. Inside a compiled function there are no numbers yet, so traced params
+    pass.
+
+    Args:
+        config: sizes of the environment.
+        params: one set of banks, without batch axes.
+
+    Raises:
+        ValueError: a leaf has a wrong shape, a number that is not finite or out of range, or an index without a row.
+    """
+    leaves = {_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]}
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves.values()):
+        return params
+    arrays = {name: np.asarray(leaf) for name, leaf in leaves.items()}
+    for name, shape in _shapes(config).items():
+        _check_shape(name, arrays[name], shape)
+    for name, array in arrays.items():
+        if name not in ("network.route", "network.bottleneck", "dags.preds"):
+            _check(name, array, np.isfinite, "finite")
+            least, most = _range(name, config, arrays)
+            _check(name, array, lambda x: (x >= least) & (x <= most), f"from {least:g} to {most:g}")  # noqa: B023
+    _check("network.bottleneck", arrays["network.bottleneck"], lambda x: x > 0.0, "positive")
+    if not (arrays["network.speed"][:, : config.num_nodes] > 0.0).any(axis=1).all():
+        raise ValueError("network.speed: got a topology without an edge node whose speed is positive; must have one")
+    _check_feasible(arrays, config.num_nodes)
+    return params
+
+
+def _check_feasible(arrays: dict[str, np.ndarray], num_nodes: int) -> None:
+    """Raise ValueError if a microservice has no host on a topology where some edge node has no end device."""
+    speed, load, demand = arrays["network.speed"], arrays["dags.load"], arrays["dags.demand"]
+    for g in np.flatnonzero((speed[:, num_nodes:] == 0.0).any(axis=1)):
+        capacity = arrays["network.capacity"][g, :num_nodes]
+        fits = (demand[:, :, None] <= capacity).all(axis=-1) & (speed[g, :num_nodes] > 0.0)
+        stuck = ~fits.any(axis=-1) & (load > 0.0)
+        if stuck.any():
+            s, j = np.argwhere(stuck)[0]
+            raise ValueError(
+                f"dags.demand[{s}][{j}]: got {demand[s, j].tolist()}; must fit an edge node of topology {g} whose "
+                "speed is positive, for not every source has an end device"
+            )
+
+
+def _shapes(config: EnvConfig) -> _Sizes:
+    """Shape of every leaf; None for the rows of a bank."""
+    v, e, h, k = config.num_nodes, config.max_links, config.num_hosts, config.num_resources
+    m, n = config.num_services, config.max_microservices
+    per_dag: _Sizes = {"preds": (n, n), "load": (n,), "data": (n,), "sent": (n, n), "external": (n,), "demand": (n, k)}
+    per_dag |= {"size": (), "in_degree": (n,), "entry": (), "turn": (n,), "rank": (n,), "work": ()}
+    network: _Sizes = {"bandwidth": (e,), "bottleneck": (v, v), "latency": (v, v), "speed": (h,), "capacity": (h, k)}
+    network |= {"route": (-(-v // 32), v, e)}
+    arrivals: _Sizes = dict.fromkeys(("dag", "source", "release"), (m,))
+    banks: dict[str, _Sizes] = {
+        "network": network,
+        "dags": per_dag,
+        "arrivals": arrivals,
+        "background": {"load": (None,)},
+    }
+    shapes: _Sizes = {
+        f"{bank}.{name}": (None, *shape) for bank, names in banks.items() for name, shape in names.items()
+    }
+    return shapes | dict.fromkeys(_POSITIVE, ())
+
+
+def _range(name: str, config: EnvConfig, arrays: dict[str, np.ndarray]) -> tuple[float, float]:
+    """Least and largest value of a leaf."""
+    rows = {
+        "arrivals.dag": len(arrays["dags.size"]),
+        "arrivals.source": config.num_nodes,
+        "dags.entry": config.max_microservices,
+        "dags.turn": config.max_microservices,
+    }
+    if name in rows:
+        return 0, rows[name] - 1
+    if name in _POSITIVE:
+        return (1 if name == "max_steps_in_episode" else 1e-9), np.inf
+    special = {
+        "background.load": (0.0, MOST_LOAD),
+        "dags.size": (1, config.max_microservices),
+        "dags.in_degree": (-1, config.max_microservices),
+    }
+    return special.get(name, (0.0, np.inf))
+
+
+def _check_shape(name: str, array: np.ndarray, shape: tuple[int | None, ...]) -> None:
+    fits = array.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
+    if not fits or not array.size:
+        wanted = ", ".join("rows" if size is None else str(size) for size in shape)
+        raise ValueError(f"{name}: got shape {array.shape}; must be ({wanted})")
+
+
+def _check(name: str, array: np.ndarray, allowed: Callable[[np.ndarray], np.ndarray], what: str) -> None:
+    wrong = ~allowed(array)
+    if wrong.any():
+        index = "".join(f"[{i}]" for i in np.argwhere(wrong)[0])
+        raise ValueError(f"{name}{index}: got {array[wrong].flat[0]}; must be {what}")
+
+
+def _name(path: tuple[jax.tree_util.GetAttrKey, ...]) -> str:
+    return ".".join(key.name for key in path)
