@@ -69,11 +69,12 @@ def draw_wide_instance(rng: random.Random, num_nodes: int, size: int) -> dict:
         return rng.choice([rng.choice([1, 2, 4]), (rng.choice([1, 2, 4]), rng.choice([1, 2, 4]))])
 
     instance = draw_instance(rng, num_nodes, size)
+    router, lacks = rng.randrange(num_nodes), rng.randrange(num_nodes)
     instance |= {
         "links": [(a, b, rate(), rng.choice([0, 1, 3])) for a, b, _ in instance["links"]],
-        "node_speed": [rng.choice([0, 1, 2, 2, 4, 4]) for _ in range(num_nodes)],
+        "node_speed": [0 if node == router else speed for node, speed in enumerate(instance["node_speed"])],
         "device_speed": [rng.choice([0, 1]) for _ in range(num_nodes)],
-        "capacity": [[rng.randint(1, 3), rng.choice([0, 2, 2])] for _ in range(num_nodes)],
+        "capacity": [[cpu, 0 if node == lacks else 2] for node, (cpu, _) in enumerate(instance["capacity"])],
         "services": [with_parcels(rng, service) for service in instance["services"]],
     }
     oracle = Oracle(instance)
@@ -246,7 +247,7 @@ def test_the_simulator_follows_an_optimum(solved):
     the executions for which another waits are ready before its flow must start. An optimum has such a wait only where
     the flow cannot be sent later because the links are busy then; otherwise a longer hold does the same.
     """
-    reached, waiting, gaps = 0, 0, []
+    reached, waiting = 0, 0
     for case in solved:
         optimum = case.optimum
         played = replay_optimum(case, optimum)
@@ -259,16 +260,16 @@ def test_the_simulator_follows_an_optimum(solved):
         assert played.total == pytest.approx(optimum.total, abs=EXACT) or apart
         reached += abs(played.total - optimum.total) <= EXACT
         waiting += optimum.wait > 0
-        gaps.append(max(played.total / optimum.total - 1, 0.0))
-    print(f"{reached} of {len(solved)} optima reached, {waiting} have waits, {max(gaps):.1%} the largest gap")
+    print(f"{reached} of {len(solved)} optima reached, {waiting} have waits")
 
 
 def test_the_simulator_reaches_the_optimum_without_waits_for_a_host(solved):
-    """Such schedules are among the environment's, so their optimum is an upper bound of the environment's.
+    """Such schedules are among the environment's in any order of decisions that their flows allow.
 
-    The environment's own optimum lies between this one and the one with waits.
+    So their optimum is an upper bound of the best of the environment, which lies between it and the one with waits.
+    The last line is the gap of the best that is known to be reached.
     """
-    gaps = []
+    gaps, best = [], []
     for case in solved:
         no_wait = solve(case.instance, seconds=300, waits=False)
         assert no_wait.proved
@@ -277,8 +278,11 @@ def test_the_simulator_reaches_the_optimum_without_waits_for_a_host(solved):
             assert played.start == no_wait.start
             assert played.total == pytest.approx(no_wait.total, abs=EXACT)
         gaps.append(no_wait.total / case.optimum.total - 1)
+        followed = replay_optimum(case, case.optimum).total
+        best.append(max(min(no_wait.total, followed) / case.optimum.total - 1, 0.0))
     equal = sum(gap == 0 for gap in gaps)
     print(f"{equal} of {len(gaps)} equal the optimum, {np.mean(gaps):.1%} above it, at most {max(gaps):.1%}")
+    print(f"the best reached is {np.mean(best):.2%} above the optimum, at most {max(best):.2%}")
 
 
 # The second service is short and arrives one second after a long one, at the same node; moving either takes a minute.
