@@ -17,8 +17,8 @@ from helpers.oracle import link_resources, parcels, predecessors, shortest_route
 
 Microservice = tuple[int, int]  # service, index within it
 Parcel = tuple[int | None, Fraction]  # predecessor that sends it, or None for external input; Mbit
-UNIT = 192  # shares of a link's bandwidth are whole multiples of 1 / UNIT, which are halves of thirds, and so on
-STEP = 1 / 64  # s, between decisions that `due_times` orders within the same second; exact in float32
+UNIT = 192  # shares of a link's bandwidth are whole multiples of 1 / UNIT: thirds, and halves of them down to 1 / 64
+STEPS = 64  # per second; decisions that `due_times` orders are a step apart, which is exact in float32
 FEW = 10  # s, for the second search, of an optimum of least wait
 
 
@@ -58,7 +58,7 @@ class Program:
         self.running = [[] for _ in self.speed]  # (interval, demand of each kind) by host
         self.flowing = []  # (interval, usage of each link resource)
         self.runs, self.node = {}, {}
-        self.flow_start, self.data_ready, self.start, self.finish = {}, {}, {}, {}
+        self.ready, self.flow_start, self.data_ready, self.start, self.finish = {}, {}, {}, {}, {}
         for i, service in enumerate(services):
             for j in range(len(service["load"])):
                 self._place(i, j, service)
@@ -109,7 +109,8 @@ class Program:
         ready, flow_start, data_ready, start, finish = (self._instant() for _ in range(5))
         before = [self.finish[i, k] for k in predecessors(service, j)]
         model.add_max_equality(ready, before or [service["release"]])
-        self.flow_start[what], self.data_ready[what], self.start[what] = flow_start, data_ready, start
+        self.ready[what], self.flow_start[what] = ready, flow_start
+        self.data_ready[what], self.start[what] = data_ready, start
         model.add(flow_start >= ready)
         model.add(data_ready == flow_start + self._flow(what, service))
         model.add(start >= data_ready)
@@ -177,23 +178,47 @@ class Program:
         self.model.add_max_equality(last, [self.finish[i, j] for j in range(len(service["load"]))])
         return last - service["release"]
 
+    def decide_blockers_first(self) -> None:
+        """Allow an execution to wait only for executions that can be decided before it; see `blockers`."""
+        model, due, host = self.model, {}, {}
+        for what, runs in self.runs.items():
+            due[what] = self._instant(STEPS * self.horizon)
+            model.add(due[what] >= STEPS * self.ready[what])
+            model.add(due[what] <= STEPS * self.flow_start[what])
+            host[what] = sum(h * run for h, run in enumerate(runs))
+        for what, other in itertools.permutations(self.runs, 2):
+            reasons = [
+                self.start[what] == self.data_ready[what],
+                host[what] != host[other],
+                self.start[other] >= self.start[what],
+                self.finish[other] <= self.data_ready[what],
+                due[other] + 1 <= due[what],
+            ]
+            holds = [model.new_bool_var("") for _ in reasons]
+            for reason, literal in zip(reasons, holds, strict=True):
+                model.add(reason).only_enforce_if(literal)
+            model.add_bool_or(holds)
+
     def _instant(self, most: int | None = None) -> cp_model.IntVar:
         return self.model.new_int_var(0, self.horizon if most is None else most, "")
 
 
-def solve(instance: dict[str, Any], seconds: float, waits: bool = True) -> Optimum:
+def solve(instance: dict[str, Any], seconds: float, *, waits: bool = True, in_order: bool = False) -> Optimum:
     """An optimum, and whether it is proved; among the optima found in FEW more seconds, one of least wait.
 
     Args:
         instance: see `Program`.
         seconds: time limit of the proof.
         waits: whether an execution may start later than its input arrives.
+        in_order: whether it may do so only if what it waits for can be decided first.
     """
     program, solver = Program(instance), cp_model.CpSolver()
     solver.parameters.num_workers, solver.parameters.max_time_in_seconds = 2, seconds
     model = program.model
     if not waits:
         model.add(sum(program.wait) == 0)
+    if in_order:
+        program.decide_blockers_first()
     model.minimize(program.total)
     status, took = solver.solve(model), solver.wall_time
     total, proved = round(solver.objective_value), status == cp_model.OPTIMAL
@@ -261,7 +286,7 @@ def due_times(instance: dict[str, Any], optimum: Optimum) -> dict[Microservice, 
     for what in sorted(optimum.start, key=optimum.start.get, reverse=True):
         service = instance["services"][what[0]]
         ready = max([service["release"], *(optimum.finish[what[0], k] for k in predecessors(service, what[1]))])
-        first = [due[other] - STEP for other in due if what in blockers(optimum, other)]
+        first = [due[other] - 1 / STEPS for other in due if what in blockers(optimum, other)]
         due[what] = max(float(ready), min([float(optimum.flow_start[what]), *first]))
     return due
 

@@ -244,8 +244,9 @@ def test_the_simulator_follows_an_optimum(solved):
     it starts in the optimum, fits there next to the committed flows, and so does the execution: it starts at that time
     or at an earlier one that fits. It can only start earlier if it waits in the optimum while an execution that is not
     yet committed uses its host. Hence every solution without waits is reached, in any such order, and one with waits if
-    the executions for which another waits are ready before its flow must start. An optimum has such a wait only where
-    the flow cannot be sent later because the links are busy then; otherwise a longer hold does the same.
+    whatever an execution waits for can be decided before it. In an optimum of least wait, that is missed only where a
+    flow must start before it is known what its execution will wait for, and cannot be sent later because its links are
+    busy then; otherwise a longer hold does the same.
     """
     reached, waiting = 0, 0
     for case in solved:
@@ -264,25 +265,32 @@ def test_the_simulator_follows_an_optimum(solved):
 
 
 def test_the_simulator_reaches_the_optimum_without_waits_for_a_host(solved):
-    """Such schedules are among the environment's in any order of decisions that their flows allow.
-
-    So their optimum is an upper bound of the best of the environment, which lies between it and the one with waits.
-    The last line is the gap of the best that is known to be reached.
-    """
-    gaps, best = [], []
+    """Such schedules are among the environment's, in any order of decisions between ready times and flow starts."""
+    gaps = []
     for case in solved:
-        no_wait = solve(case.instance, seconds=300, waits=False)
+        no_wait = case.optimum if case.optimum.wait == 0 else solve(case.instance, seconds=300, waits=False)
         assert no_wait.proved
         for due in (no_wait.flow_start, dict.fromkeys(no_wait.host, 0), due_times(case.instance, no_wait)):
             played = replay(case.env, case.params, host=no_wait.host, flow_start=no_wait.flow_start, due=due)
             assert played.start == no_wait.start
             assert played.total == pytest.approx(no_wait.total, abs=EXACT)
         gaps.append(no_wait.total / case.optimum.total - 1)
-        followed = replay_optimum(case, case.optimum).total
-        best.append(max(min(no_wait.total, followed) / case.optimum.total - 1, 0.0))
     equal = sum(gap == 0 for gap in gaps)
     print(f"{equal} of {len(gaps)} equal the optimum, {np.mean(gaps):.1%} above it, at most {max(gaps):.1%}")
-    print(f"the best reached is {np.mean(best):.2%} above the optimum, at most {max(best):.2%}")
+
+
+def test_the_simulator_reaches_the_optimum_whose_waits_can_be_decided_in_order(solved):
+    """The best that `test_the_simulator_follows_an_optimum` says is reached; the optimum itself in most cases."""
+    gaps = []
+    for case in solved:
+        best = case.optimum
+        if abs(replay_optimum(case, best).total - best.total) > EXACT:
+            best = solve(case.instance, seconds=300, in_order=True)
+            assert best.proved
+        assert replay_optimum(case, best).total == pytest.approx(best.total, abs=EXACT)
+        gaps.append(best.total / case.optimum.total - 1)
+    equal = sum(gap == 0 for gap in gaps)
+    print(f"{equal} of {len(gaps)} equal the optimum, {np.mean(gaps):.2%} above it, at most {max(gaps):.2%}")
 
 
 # The second service is short and arrives one second after a long one, at the same node; moving either takes a minute.
@@ -341,3 +349,4 @@ def test_an_optimum_may_need_what_is_not_known_when_a_flow_must_start():
     case = Solved(TOO_EARLY, *build_instance(**TOO_EARLY), optimum)
     assert replay_optimum(case, optimum).start == {(0, 0): 4, (1, 0): 12, (2, 0): 12}
     assert replay_optimum(case, no_wait).total == no_wait.total
+    assert solve(TOO_EARLY, seconds=60, in_order=True).total == no_wait.total
