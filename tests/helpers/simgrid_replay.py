@@ -3,11 +3,15 @@
 This script needs nothing but SimGrid 3.32, so that the Python which has it (Debian's python3-simgrid) can run it
 outside the tests' environment. Input:
 
-    links       [bandwidth, ...], bytes/s
+    links       [[bandwidth, latency], ...], bytes/s and s; a full-duplex link is two of them, one for each direction
     routes      [[source, target, [link, ...]], ...] between nodes
     hosts       [[speed, [cores of each kind of resource]], ...], flop/s of each core
     microservices   [{node, host, flops, threads, start, flows}, ...]: `threads` of each kind of resource, flows
-                    [{source, bytes, rate, start}, ...]
+                    [{source, bytes, rate, start}, ...], none of 0 bytes
+
+In the simulator a flow holds its links while it is sent and then takes their latency to arrive; SimGrid waits for the
+latency first and uses the links afterwards, when other flows may have been promised them. Each link is therefore two
+in SimGrid: one with the bandwidth, and a fast one with the latency, over which a byte follows the flow.
 
 The input has no finish times. Output: {flows: [[s, ...], ...], executions: [s, ...]}.
 """
@@ -15,9 +19,11 @@ The input has no finish times. Output: {flows: [[s, ...], ...], executions: [s, 
 import json
 import sys
 
-from simgrid import Actor, Engine, Host, LinkInRoute, Mailbox, NetZone, this_actor
+from simgrid import Actor, Comm, Engine, Host, LinkInRoute, Mailbox, NetZone, this_actor
 
-# The pure fluid model: bandwidth shared max-min fairly, without latency, slow start, windows or acknowledgements.
+FAST = 1e18  # bytes/s
+# The pure fluid model: bandwidth shared max-min fairly, without slow start, windows or acknowledgements. The latency of
+# a path is the sum of its links'.
 FLUID = [
     "network/model:CM02",
     "network/bandwidth-factor:1",
@@ -31,13 +37,8 @@ FLUID = [
 
 def build(zone, case):
     """Create nodes and routes, and for each host and kind of resource a machine with its number of cores."""
-    nodes = {node for route in case["routes"] for node in route[:2]}
-    points = {node: zone.create_host(f"node {node}", 1.0).seal().netpoint for node in sorted(nodes)}
-    links = [
-        LinkInRoute(zone.create_link(f"link {e}", float(bandwidth)).seal()) for e, bandwidth in enumerate(case["links"])
-    ]
-    for source, target, route in case["routes"]:
-        zone.add_route(points[source], points[target], None, None, [links[e] for e in route], False)
+    connect(zone, case["routes"], "node", [(bandwidth, 0.0) for bandwidth, _ in case["links"]])
+    connect(zone, case["routes"], "latency", [(FAST, latency) for _, latency in case["links"]])
     for h, (speed, cores) in enumerate(case["hosts"]):
         for kind, count in enumerate(cores):
             machine = zone.create_host(f"host {h} {kind}", float(speed))
@@ -46,10 +47,30 @@ def build(zone, case):
     zone.seal()
 
 
-def send(name, flow, finishes, index):
+def connect(zone, routes, layer, links):
+    """Create a machine for each node, and routes between them over links of given bandwidth and latency."""
+    nodes = {node for route in routes for node in route[:2]}
+    points = {node: zone.create_host(f"{layer} {node}", 1.0).seal().netpoint for node in sorted(nodes)}
+    made = []
+    for e, (bandwidth, latency) in enumerate(links):
+        link = zone.create_link(f"{layer} link {e}", float(bandwidth))
+        link.set_latency(latency)
+        made.append(LinkInRoute(link.seal()))
+    for source, target, route in routes:
+        zone.add_route(points[source], points[target], None, None, [made[e] for e in route], False)
+
+
+def send(name, flow):
     """Run one flow from its start, at its rate or at the share that the links leave."""
     this_actor.sleep_until(flow["start"])
     Mailbox.by_name(name).put_init("", flow["bytes"]).set_rate(flow["rate"]).wait()
+
+
+def receive(name, flow, target, finishes, index):
+    """Wait for one flow and then for the latency of its path."""
+    # A flow starts when both of its ends are ready, and this one is from the beginning.
+    Mailbox.by_name(name).get()
+    Comm.sendto(Host.by_name(f"latency {flow['source']}"), Host.by_name(f"latency {target}"), 1)
     finishes[index] = Engine.clock
 
 
@@ -59,12 +80,10 @@ def compute(flops, count):
         thread.wait()
 
 
-def run(name, task, finishes, index):
+def run(name, task, flows, finishes, index):
     """Run one execution after its input has arrived and not before its start, with one thread per core it holds."""
-    # All receives are posted at the beginning, because a flow starts when both of its ends are ready.
-    expected = [Mailbox.by_name(name).get_async() for _ in task["flows"]]
-    for flow, _ in expected:
-        flow.wait()
+    for flow in flows:
+        flow.join()
     this_actor.sleep_until(task["start"])
     machines = [Host.by_name(f"host {task['host']} {kind}") for kind in range(len(task["threads"]))]
     # An actor that migrates takes its threads with it, so every machine has a separate actor.
@@ -85,9 +104,12 @@ def replay(case):
     executions = [None] * len(tasks)
     flows = [[None] * len(task["flows"]) for task in tasks]
     for i, task in enumerate(tasks):
-        Actor.create(f"run {i}", Host.by_name(f"node {task['node']}"), run, str(i), task, executions, i)
+        node, arriving = Host.by_name(f"node {task['node']}"), []
         for j, flow in enumerate(task["flows"]):
-            Actor.create(f"send {i} {j}", Host.by_name(f"node {flow['source']}"), send, str(i), flow, flows[i], j)
+            name = f"{i} {j}"
+            Actor.create(f"send {name}", Host.by_name(f"node {flow['source']}"), send, name, flow)
+            arriving.append(Actor.create(f"receive {name}", node, receive, name, flow, task["node"], flows[i], j))
+        Actor.create(f"run {i}", node, run, str(i), task, arriving, executions, i)
     engine.run()
     return {"flows": flows, "executions": executions}
 

@@ -8,9 +8,11 @@ several links.
 
 How the two models correspond:
 
-- links: CM02 without latency, latency and bandwidth factors, TCP window (gamma), weight of short links (weight-S) and
-  cross-traffic; one shared link for both directions, as in the simulator; routes from `tests/helpers/oracle.py`;
-- a coflow: one flow from each node that holds a part of the input, capped at size / tau, tau = G / eta;
+- links: CM02 without latency and bandwidth factors, TCP window (gamma), weight of short links (weight-S) and
+  cross-traffic; one shared link for both directions, or one for each if full duplex, as in the simulator; SimGrid sums
+  the latency of a path's links; routes from `tests/helpers/oracle.py`;
+- a coflow: one flow from each node that holds a part of the input, capped at size / tau, tau = G / eta, and arriving
+  after its own path's latency;
 - resources: a microservice that holds R of C of a host's cpu runs as R x 4 threads on C x 4 cores, and as many again
   for memory, each thread with all of its cycles; the model has no slower execution, so one indicates overbooking;
 - other tenants: none. In the model their load is elastic and yields to reservations.
@@ -20,6 +22,7 @@ import dataclasses
 import json
 import random
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import jax
@@ -27,14 +30,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.episodes import rollout
-from helpers.oracle import Oracle, Record, shortest_route
+from helpers.oracle import Oracle, Record, link_resources, predecessors, shortest_route
 
 from jaxcec.env import Action, EnvConfig, build_instance
 
 PYTHON = "/usr/bin/python3"  # its distribution has the module, the tests' environment does not
 SCRIPT = Path(__file__).parents[1] / "helpers" / "simgrid_replay.py"
 V, M, N = 8, 4, 8
-CONFIG = EnvConfig(V, max_links=12, num_services=M, max_microservices=N, link_breakpoints=96, host_breakpoints=64)
+CONFIG = EnvConfig(V, max_links=20, num_services=M, max_microservices=N, link_breakpoints=96, host_breakpoints=64)
 CORES = 4  # per unit of a resource
 SCALE = 1e6  # bytes in a Mbit, flops in a Mcycle: sizes are whole bytes in SimGrid
 TOLERANCE = 1e-3  # relative to the duration of the flow or execution
@@ -76,6 +79,25 @@ def draw_instance(rng: random.Random) -> dict:
     }
 
 
+def draw_wide_instance(rng: random.Random) -> dict:
+    """The same with latency, links of which half are full duplex, input per dependency and external input."""
+
+    def rate() -> float | tuple[float, float]:
+        return rng.uniform(1, 19) if rng.random() < 0.5 else (rng.uniform(1, 19), rng.uniform(1, 19))
+
+    def data() -> float:
+        return rng.choice([0, rng.uniform(50, 500)])
+
+    def with_parcels(service: dict) -> dict:
+        kept = {name: service[name] for name in ("release", "source", "load", "demand")}
+        inputs = [{k: data() for k in preds} for preds in service["preds"]]
+        return kept | {"inputs": inputs, "external": [data() for _ in inputs]}
+
+    instance = draw_instance(rng)
+    links = [(a, b, rate(), rng.choice([0, rng.uniform(0, 5)])) for a, b, _ in instance["links"]]
+    return instance | {"links": links, "services": [with_parcels(service) for service in instance["services"]]}
+
+
 def draw_actions(rng: random.Random, count: int) -> list[tuple[int, float, float]]:
     """Hosts, often one of two nodes, which become busy; bandwidth shares, often below 1; holds, often positive."""
     popular = rng.sample(range(V), 2)
@@ -99,31 +121,36 @@ def simulate(instance: dict, actions: list[tuple[int, float, float]]) -> list[Re
 
 def flows_of(oracle: Oracle, record: Record, eta: float) -> list[dict]:
     """The flows of a microservice's input: one from each node that holds a part, all of duration G / eta."""
-    service, target = oracle.services[record.service], record.host % V
-    preds, data = service["preds"][record.microservice], service["data"][record.microservice]
-    holders = [oracle.records[record.service, k].host % V for k in preds] or [service["source"]]
-    volume = oracle.coflow(record.service, record.microservice, record.host)
-    duration = max(x / bandwidth for x, (_, _, bandwidth) in zip(volume, oracle.links, strict=True)) / eta
-    parts = {node: data * holders.count(node) / len(holders) for node in sorted(set(holders) - {target})}
+    what, target = (record.service, record.microservice), record.host % V
+    volume = oracle.coflow(*what, record.host)
+    duration = max(x / bandwidth for x, bandwidth in zip(volume, oracle.bandwidth, strict=True)) / eta
+    parts = Counter()
+    for node, data in oracle.holders(*what):
+        parts[node] += data
     return [
         {"source": node, "bytes": round(part * SCALE), "rate": part * SCALE / duration, "start": record.flow_start}
-        for node, part in parts.items()
-        if part > 0
+        for node, part in sorted(parts.items())
+        if node != target and round(part * SCALE) > 0
     ]
 
 
 def replay(instance: dict, actions: list[tuple[int, float, float]], records: list[Record]) -> dict:
-    """SimGrid's finish of each flow and of each execution, s, given the starts in a schedule."""
-    oracle, tasks = Oracle(instance), []
+    """SimGrid's finish of each flow and of each execution, s, given the starts in a schedule.
+
+    And `lead`, by how much the latency of each flow's path is less than the greatest of its coflow, s.
+    """
+    oracle, tasks, lead = Oracle(instance), [], []
     for record, (_, eta, _) in zip(records, actions, strict=False):
         flows = flows_of(oracle, record, eta)
+        latency = [oracle.path_latency(flow["source"], record.host % V) for flow in flows]
+        lead.append([max(latency) - each for each in latency])
         oracle.records[record.service, record.microservice] = record
         task = {"node": record.host % V, "host": record.host, "start": record.start, "flows": flows}
         task["flops"] = instance["services"][record.service]["load"][record.microservice] * SCALE
         task["threads"] = [round(r * CORES) for r in oracle.demand(record.service, record.microservice, record.host)]
         tasks.append(task)
     case = {
-        "links": [bandwidth * SCALE for _, _, bandwidth in instance["links"]],
+        "links": [(bandwidth * SCALE, latency) for bandwidth, latency in link_resources(oracle.links)],
         "routes": [[a, b, shortest_route(oracle.links, a, b)] for a in range(V) for b in range(V) if a != b],
         "hosts": [
             [speed * SCALE, [round(c * CORES) for c in capacity]]
@@ -133,15 +160,18 @@ def replay(instance: dict, actions: list[tuple[int, float, float]], records: lis
     }
     done = subprocess.run([PYTHON, SCRIPT], input=json.dumps(case), capture_output=True, text=True, timeout=60)
     assert not done.returncode, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(done.stdout) | {"lead": lead}
 
 
 def errors(records: list[Record], replayed: dict) -> tuple[list[float], list[float]]:
-    """Relative difference of the two finishes, for each flow and each execution, as a share of its duration."""
+    """Relative difference of the two finishes, for each flow and each execution, as a share of its duration.
+
+    A flow that has less far to go than the slowest one of its coflow arrives that much earlier.
+    """
     flows = [
-        abs(finish - record.data_ready) / (record.data_ready - record.flow_start)
-        for record, finishes in zip(records, replayed["flows"], strict=True)
-        for finish in finishes
+        abs(finish + early - record.data_ready) / (record.data_ready - record.flow_start)
+        for record, finishes, lead in zip(records, replayed["flows"], replayed["lead"], strict=True)
+        for finish, early in zip(finishes, lead, strict=True)
     ]
     executions = [
         abs(finish - record.finish) / (record.finish - record.start)
@@ -158,16 +188,17 @@ def check(instance: dict, actions: list, records: list[Record]) -> tuple[list[fl
     assert max(executions) <= TOLERANCE
     finish = {(r.service, r.microservice): end for r, end in zip(records, replayed["executions"], strict=True)}
     for record in records:
-        for k in instance["services"][record.service]["preds"][record.microservice]:
+        for k in predecessors(instance["services"][record.service], record.microservice):
             assert finish[record.service, k] <= record.flow_start * (1 + 1e-4)
     return flows, executions
 
 
-def test_everything_finishes_at_the_simulator_s_times():
+@pytest.mark.parametrize("draw", [draw_instance, draw_wide_instance], ids=["plain", "wide"])
+def test_everything_finishes_at_the_simulator_s_times(draw):
     flows, executions = [], []
     for seed in range(100):
         rng = random.Random(seed)
-        instance, actions = draw_instance(rng), draw_actions(rng, M * N)
+        instance, actions = draw(rng), draw_actions(rng, M * N)
         found = check(instance, actions, simulate(instance, actions))
         flows += found[0]
         executions += found[1]
