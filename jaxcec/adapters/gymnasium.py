@@ -6,12 +6,17 @@ envs = gymnasium.make_vec("jaxcec/calibrated-v0", num_envs=64, view="continuous"
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax._src.xla_bridge import backends_are_initialized  # there is no public equivalent
 
 from jaxcec import registered_envs
 from jaxcec.adapters.views import FlatView, make_view
@@ -20,6 +25,7 @@ from jaxcec.env.types import EnvParams, EnvState, Info
 
 try:
     import gymnasium
+    from gymnasium.error import ResetNeeded
     from gymnasium.vector import AutoresetMode
     from gymnasium.vector.utils import batch_space
 except ImportError as error:
@@ -29,40 +35,100 @@ except ImportError as error:
 
 
 class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
-    """`num_envs` vectorised copies of a view with same-step auto-reset.
+    """`num_envs` vectorised copies of a view, with any of Gymnasium's three modes of auto-reset.
 
-    At the end of an episode, `info["final_obs"]` is its last observation and `info["final_info"]` the record of its
-    last decision, with Gymnasium's masks `_final_obs` and `_final_info`. The records of all other decisions are in
-    `info` itself.
+    - `SAME_STEP`: a copy whose episode ends begins the next one in the same step. `info["final_obs"]` is the last
+      observation of the episode and `info["final_info"]` the record of its last decision, with Gymnasium's masks
+      `_final_obs` and `_final_info`. The records of all other decisions are in `info` itself.
+    - `NEXT_STEP`: it begins the next one in the next step, which ignores its action and has reward 0 and no record.
+      Gymnasium's wrappers of observations need this mode or the next.
+    - `DISABLED`: it must be reset with `options={"reset_mask": mask}` before the next step.
 
     Args:
         view: the view.
         num_envs: number of copies.
         params: the banks; by default the view's.
+        autoreset_mode: one of the above, or its value such as `NextStep`.
+
+    Raises:
+        ValueError: an unknown mode.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012  # as Gymnasium declares it
 
-    def __init__(self, view: FlatView, num_envs: int, params: EnvParams | None = None) -> None:
+    def __init__(
+        self,
+        view: FlatView,
+        num_envs: int,
+        params: EnvParams | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+    ) -> None:
         self.view, self.num_envs = view, num_envs
         self.params = view.default_params if params is None else params
+        self.metadata = self.metadata | {"autoreset_mode": _mode(autoreset_mode)}
         self.single_observation_space = _convert(view.observation_space())
         self.single_action_space = _convert(view.action_space())
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
+        self._copies: tuple[chex.Array, EnvState, chex.PRNGKey] | None = None  # last observation, state and key of each
+        self._ended = np.zeros(num_envs, bool)  # those not yet reset after the end of their episode
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin a new episode in every copy; equal seeds give equal episodes. There are no options."""
+        """Begin a new episode in every copy; equal seeds give equal episodes.
+
+        Args:
+            seed: by default, the episodes that follow those of the previous seed.
+            options: `reset_mask`, (num_envs,) bool: reset only these copies. The others keep their state, and their
+                last observation is returned.
+
+        Raises:
+            ValueError: an unknown option or an invalid mask.
+            gymnasium.error.ResetNeeded: the first reset is not of all copies.
+        """
+        _check_process()
+        mask = self._reset_mask(options)
         super().reset(seed=seed)
-        seeds = self.np_random.integers(2**32, size=self.num_envs, dtype=np.uint32)
-        observation, self._state, self._keys = _reset(self.view, seeds, self.params)
-        return np.array(observation), {}
+        return self._begin(mask), {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Take one decision in each copy: observations, rewards, terminations, truncations (never both), info."""
-        returned, self._state, self._keys = _step(self.view, self._keys, self._state, actions, self.params)
+        _check_process()
+        if self._copies is None:
+            raise ResetNeeded("step: there is no episode; call reset first")
+        if self.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP:
+            return self._step_with_reset(*self._copies[1:], actions)
+        return self._step_without_reset(*self._copies[1:], actions)
+
+    def _reset_mask(self, options: dict[str, Any] | None) -> np.ndarray:
+        """(num_envs,) bool: the copies to be reset."""
+        check_options(options, ["reset_mask"])
+        if not options:
+            return np.ones(self.num_envs, bool)
+        mask = np.asarray(options["reset_mask"])
+        if mask.dtype != bool or mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(
+                f"reset_mask: got {mask.dtype} of shape {mask.shape} with {np.count_nonzero(mask)} true; must be bool "
+                f"of shape ({self.num_envs},) with at least one true"
+            )
+        if self._copies is None and not mask.all():
+            raise ResetNeeded("reset_mask: there are no episodes to keep; call reset without reset_mask first")
+        return mask
+
+    def _begin(self, mask: np.ndarray) -> np.ndarray:
+        """Begin a new episode where the mask is true; the observations of all copies."""
+        seeds = self.np_random.integers(2**32, size=self.num_envs, dtype=np.uint32)
+        new = _reset(self.view, seeds, self.params)
+        self._copies = new if self._copies is None or mask.all() else _select(mask, new, self._copies)
+        self._ended = self._ended & ~mask
+        return np.array(self._copies[0])
+
+    def _step_with_reset(
+        self, state: EnvState, keys: chex.PRNGKey, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        returned, state, keys = _step(self.view, keys, state, actions, self.params)
+        self._copies = returned[0], state, keys
         observation, reward, terminated, truncated, record = jax.tree.map(np.array, returned)
         last = record.pop("final_observation")
         ended = terminated | truncated
@@ -78,6 +144,24 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
                 "_final_info": ended,
             }
         return observation, reward, terminated, truncated, info
+
+    def _step_without_reset(
+        self, state: EnvState, keys: chex.PRNGKey, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        resting = self._ended
+        if resting.any() and self.metadata["autoreset_mode"] is AutoresetMode.DISABLED:
+            raise ResetNeeded(
+                f"step: {np.count_nonzero(resting)} of {self.num_envs} episodes have ended; reset them with "
+                "options={'reset_mask': terminated | truncated}"
+            )
+        returned, state = _step_each(self.view, state, actions, self.params)
+        self._copies = returned[0], state, keys
+        observation, reward, terminated, truncated, record = jax.tree.map(np.array, returned)
+        terminated, truncated = terminated & ~resting, truncated & ~resting
+        self._ended = terminated | truncated
+        if resting.any():
+            observation = self._begin(resting)
+        return observation, np.where(resting, np.float32(0), reward), terminated, truncated, _masked(record, ~resting)
 
 
 class GymnasiumEnv(gymnasium.Env):
@@ -95,11 +179,14 @@ class GymnasiumEnv(gymnasium.Env):
         self.params = view.default_params if params is None else params
         self.observation_space = _convert(view.observation_space())
         self.action_space = _convert(view.action_space())
+        self._state: EnvState | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin a new episode; equal seeds give equal episodes. There are no options."""
+        _check_process()
+        check_options(options, [])
         super().reset(seed=seed)
         key = jax.random.key(self.np_random.integers(2**32, dtype=np.uint32))
         observation, self._state = self.view.reset_env(key, self.params)
@@ -107,6 +194,9 @@ class GymnasiumEnv(gymnasium.Env):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Take one decision: observation, reward, terminated, truncated (never both), record of the decision."""
+        _check_process()
+        if self._state is None:
+            raise ResetNeeded("step: there is no episode; call reset first")
         returned, self._state = _step_once(self.view, self._state, action, self.params)
         observation, reward, terminated, truncated, record = jax.tree.map(np.array, returned)
         return observation, float(reward), bool(terminated), bool(truncated), record
@@ -115,7 +205,8 @@ class GymnasiumEnv(gymnasium.Env):
 def register() -> None:
     """Register every id of `jaxcec.registered_envs` with Gymnasium as `jaxcec/` and the id; idempotent.
 
-    `gymnasium.make` and `make_vec` then accept the further arguments of `jaxcec.adapters.make_view`.
+    `gymnasium.make` and `make_vec` then accept the further arguments of `jaxcec.adapters.make_view`, and `make_vec`
+    also `max_episode_steps` and `autoreset_mode`.
     """
     for env_id in registered_envs:
         if f"jaxcec/{env_id}" not in gymnasium.registry:
@@ -124,12 +215,70 @@ def register() -> None:
             )
 
 
+def check_options(options: dict[str, Any] | None, allowed: Collection[str]) -> None:
+    """Check the names of the options of a reset.
+
+    Raises:
+        ValueError: an option is not allowed.
+    """
+    for name in options or {}:
+        if name not in allowed:
+            raise ValueError(
+                f"options: got {name!r}; {'must be ' + ', '.join(allowed) if allowed else 'there are none'}"
+            )
+
+
 def _make(env_id: str, **settings: Any) -> GymnasiumEnv:
+    _check_process()
     return GymnasiumEnv(make_view(env_id, **settings))
 
 
-def _make_vec(env_id: str, num_envs: int, **settings: Any) -> GymnasiumVectorEnv:
-    return GymnasiumVectorEnv(make_view(env_id, **settings), num_envs)
+def _make_vec(
+    env_id: str,
+    num_envs: int,
+    max_episode_steps: int | None = None,
+    autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+    **settings: Any,
+) -> GymnasiumVectorEnv:
+    _check_process()
+    view = make_view(env_id, **settings)
+    params = view.default_params
+    if max_episode_steps is not None:
+        most = np.iinfo(np.int32).max
+        if not isinstance(max_episode_steps, Integral) or not 1 <= max_episode_steps <= most:
+            raise ValueError(f"max_episode_steps: got {max_episode_steps!r}; must be an integer from 1 to {most}")
+        params = params.replace(max_steps_in_episode=jnp.int32(max_episode_steps))
+    return GymnasiumVectorEnv(view, num_envs, params, autoreset_mode)
+
+
+def _mode(autoreset_mode: AutoresetMode | str) -> AutoresetMode:
+    try:
+        return AutoresetMode(autoreset_mode)
+    except ValueError:
+        allowed = ", ".join(mode.value for mode in AutoresetMode)
+        raise ValueError(f"autoreset_mode: got {autoreset_mode!r}; must be one of {allowed}") from None
+
+
+_jax_process: int | None = None  # the process that was forked first after JAX had started
+
+
+def _before_fork() -> None:
+    global _jax_process
+    if _jax_process is None and backends_are_initialized():
+        _jax_process = os.getpid()
+
+
+if hasattr(os, "register_at_fork"):  # Windows cannot fork
+    os.register_at_fork(before=_before_fork)
+
+
+def _check_process() -> None:
+    """Raise an error where JAX would wait for ever for the threads that a fork did not copy."""
+    if _jax_process not in (None, os.getpid()):
+        raise RuntimeError(
+            "jaxcec: JAX cannot run in a process forked after it had started; use GymnasiumVectorEnv, or "
+            'AsyncVectorEnv(..., context="spawn")'
+        )
 
 
 @partial(jax.jit, static_argnums=0)
@@ -145,6 +294,19 @@ def _step(
     keys = jax.vmap(jax.random.split)(keys)
     observation, state, *rest = jax.vmap(view.step, in_axes=(0, 0, 0, None))(keys[:, 0], state, actions, params)
     return (observation, *rest), state, keys[:, 1]
+
+
+@jax.jit
+def _select(mask: chex.Array, new: Any, old: Any) -> Any:
+    """For each copy, `new` where the mask is true and `old` elsewhere."""
+    return jax.vmap(lambda one, *both: jax.tree.map(partial(jnp.where, one), *both))(mask, new, old)
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _step_each(
+    view: FlatView, state: EnvState, actions: chex.Array, params: EnvParams
+) -> tuple[tuple[Any, ...], EnvState]:
+    return jax.vmap(partial(_step_once, view), in_axes=(0, 0, None))(state, actions, params)
 
 
 @partial(jax.jit, static_argnums=0)

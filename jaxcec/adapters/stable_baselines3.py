@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcec.adapters.gymnasium import GymnasiumVectorEnv
+from jaxcec.adapters.gymnasium import GymnasiumVectorEnv, check_options
 from jaxcec.adapters.views import FlatView
 from jaxcec.env.types import EnvParams
 
@@ -41,6 +41,11 @@ class StableBaselinesVecEnv(VecEnv):
         observations, _ = self.envs.reset(seed=self._seeds[0])
         self._reset_seeds()
         return observations
+
+    def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
+        """Raise a ValueError if there are any: a reset has no options."""
+        for each in options if isinstance(options, list) else [options]:
+            check_options(each, [])
 
     def step_async(self, actions: np.ndarray) -> None:
         """Store the actions for the next `step_wait`."""

@@ -1,10 +1,14 @@
-"""The Gymnasium adapters: checkers, same-step auto-reset, seeds."""
+"""The Gymnasium adapters: checkers, modes of auto-reset, seeds, wrappers, errors."""
+
+import dataclasses
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.episodes import equal
+from helpers.episodes import SMALL, equal
 
 import jaxcec
 from jaxcec.adapters import ContinuousView, DiscreteView
@@ -14,6 +18,7 @@ adapter = pytest.importorskip("jaxcec.adapters.gymnasium")
 
 TINY = {"num_topologies": 2, "num_dags": 20, "num_patterns": 2, "num_traces": 2, "num_frames": 8, "num_services": 3}
 ENVS, STEPS, LIMIT = 5, 40, 12
+AutoresetMode = gymnasium.vector.AutoresetMode
 
 
 def test_gymnasium_s_checker_passes(view):
@@ -126,3 +131,183 @@ def test_one_environment_goes_on_until_it_ends(view):
         assert not (terminated and truncated)
         assert truncated == (env._state.episode.step == LIMIT and not terminated)
     assert (info["act"] > 0) == terminated
+
+
+def vector(small, mode=AutoresetMode.SAME_STEP, kind=DiscreteView):
+    return adapter.GymnasiumVectorEnv(kind(small), ENVS, autoreset_mode=mode)
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "Disabled"])
+def test_the_modes_differ_only_in_when_they_reset(small, mode):
+    """Against same-step auto-reset, until the first episode of each copy ends; then its reset."""
+    expected, envs = vector(small), vector(small, mode)
+    assert envs.metadata["autoreset_mode"] is AutoresetMode(mode) is not expected.metadata["autoreset_mode"]
+    seen = envs.reset(seed=7)[0]
+    assert equal(seen, expected.reset(seed=7)[0])
+    first = np.ones(ENVS, bool)  # copies in their first episode
+    resting = np.zeros(ENVS, bool)
+    for _ in range(LIMIT + 1):
+        actions = envs.action_space.sample()
+        if resting.any() and mode == "Disabled":
+            before = envs.reset(options={"reset_mask": resting})[0]
+            assert equal(before[~resting], seen[~resting]) and (before[resting] != seen[resting]).any(axis=1).all()
+            resting = np.zeros(ENVS, bool)
+        seen, reward, terminated, truncated, info = envs.step(actions)
+        last, *others, expected_info = expected.step(actions)
+        assert seen in envs.observation_space and reward.dtype == np.float32 and terminated.dtype == bool
+        assert all(equal(x[first], y[first]) for x, y in zip((reward, terminated, truncated), others, strict=True))
+        assert (info["_finish"] == ~resting).all() and (reward[resting] == 0).all() and "final_obs" not in info
+        assert not (terminated | truncated)[resting].any()
+        resting = terminated | truncated
+        for i in np.flatnonzero(first):
+            np.testing.assert_allclose(seen[i], expected_info["final_obs"][i] if resting[i] else last[i], rtol=1e-6)
+            assert info["act"][i] == (expected_info["final_info"] if resting[i] else expected_info)["act"][i]
+        first &= ~resting
+    assert not first.any()
+
+
+def test_a_masked_reset_keeps_the_other_copies(small):
+    expected, envs = vector(small), vector(small)
+    with pytest.raises(gymnasium.error.ResetNeeded, match="reset_mask: there are no episodes to keep"):
+        envs.reset(options={"reset_mask": np.arange(ENVS) < 2})
+    mask = np.array([True, False, True, False, False])
+    whole = vector(small).reset(seed=8)[0]
+    assert equal(envs.reset(seed=8, options={"reset_mask": np.ones(ENVS, bool)})[0], whole)
+    for each in (envs, expected):
+        each.reset(seed=7)
+        last = each.step(np.arange(ENVS))[0]
+    options = {"reset_mask": mask}
+    seen, info = envs.reset(seed=8, options=options)
+    assert equal(seen, np.where(mask[:, None], whole, last)) and info == {} and list(options) == ["reset_mask"]
+    for x, y in zip(envs.step(np.arange(ENVS))[:4], expected.step(np.arange(ENVS))[:4], strict=True):
+        assert equal(x[~mask], y[~mask])
+
+
+@pytest.mark.parametrize("mask", [np.zeros(ENVS, bool), np.ones(ENVS), np.ones(ENVS + 1, bool), None])
+def test_an_invalid_mask_is_refused(small, mask):
+    with pytest.raises(
+        ValueError, match=rf"reset_mask: got .*must be bool of shape \({ENVS},\) with at least one true"
+    ):
+        vector(small).reset(options={"reset_mask": mask})
+
+
+def test_unknown_settings_are_refused(small):
+    with pytest.raises(ValueError, match="options: got 'split'; must be reset_mask"):
+        vector(small).reset(options={"split": "test"})
+    with pytest.raises(ValueError, match="options: got 'split'; there are none"):
+        adapter.GymnasiumEnv(DiscreteView(small)).reset(options={"split": "test"})
+    with pytest.raises(ValueError, match="autoreset_mode: got 'later'; must be one of NextStep, SameStep, Disabled"):
+        vector(small, "later")
+
+
+def test_a_step_without_an_episode_is_refused(small):
+    with pytest.raises(gymnasium.error.ResetNeeded, match="call reset first"):
+        vector(small).step(np.zeros(ENVS, int))
+    with pytest.raises(gymnasium.error.ResetNeeded, match="call reset first"):
+        adapter.GymnasiumEnv(DiscreteView(small)).step(0)
+    envs = vector(small, AutoresetMode.DISABLED)
+    envs.reset(seed=7)
+    with pytest.raises(gymnasium.error.ResetNeeded, match=f"of {ENVS} episodes have ended; reset them with options="):
+        for _ in range(LIMIT + 1):
+            envs.step(np.zeros(ENVS, int))
+
+
+def test_gymnasium_limits_the_length_of_an_episode():
+    adapter.register()
+    settings = dataclasses.asdict(SMALL)
+    env = gymnasium.make("jaxcec/calibrated-v0", max_episode_steps=2, **settings)
+    env.reset(seed=0)
+    assert [env.step(0)[3] for _ in range(2)] == [False, True]
+    envs = gymnasium.make_vec("jaxcec/calibrated-v0", ENVS, max_episode_steps=2, autoreset_mode="NextStep", **settings)
+    assert envs.params.max_steps_in_episode.dtype == jnp.int32
+    envs.reset(seed=0)
+    assert [envs.step(np.zeros(ENVS, int))[3].tolist() for _ in range(4)] == [[x] * ENVS for x in (0, 1, 0, 0)]
+    for wrong in (0, -1, 2**31, 1.5):
+        with pytest.raises(
+            ValueError, match=f"max_episode_steps: got {wrong}; must be an integer from 1 to 2147483647"
+        ):
+            gymnasium.make_vec("jaxcec/calibrated-v0", ENVS, max_episode_steps=wrong, **settings)
+
+
+def test_gymnasium_s_wrappers_accept_the_modes_that_the_documentation_says(small):
+    wrappers = gymnasium.wrappers.vector
+    observation = [
+        wrappers.FlattenObservation,
+        lambda envs: wrappers.TransformObservation(envs, lambda x: x),
+        lambda envs: wrappers.RescaleObservation(envs, np.float32(0), np.float32(1)),
+        lambda envs: wrappers.ReshapeObservation(envs, (*envs.single_observation_space.shape, 1)),
+        lambda envs: wrappers.DtypeObservation(envs, np.float32),
+    ]
+    other = [
+        wrappers.RecordEpisodeStatistics,
+        wrappers.NormalizeReward,
+        wrappers.DictInfoToList,
+        lambda envs: wrappers.ClipReward(envs, -1, 1),
+        lambda envs: wrappers.TransformReward(envs, lambda x: x),
+        lambda envs: wrappers.RescaleAction(envs, np.float32(0), np.float32(1)),
+        wrappers.ClipAction,
+        lambda envs: wrappers.TransformAction(envs, lambda x: x),
+    ]
+    accepted = {
+        AutoresetMode.SAME_STEP: other,
+        AutoresetMode.NEXT_STEP: [*other, *observation, wrappers.NormalizeObservation],
+        AutoresetMode.DISABLED: other + observation,
+    }
+    for mode, kinds in accepted.items():
+        for wrap in kinds:
+            envs = wrap(vector(small, mode, ContinuousView))
+            envs.reset(seed=0)
+            for _ in range(10 if mode is AutoresetMode.DISABLED else 2 * LIMIT):  # no episode is as short as 10
+                envs.step(np.zeros((ENVS, SMALL.num_nodes + 2), np.float32))
+
+
+def test_next_step_mode_s_episode_statistics_are_right(small):
+    envs = gymnasium.wrappers.vector.RecordEpisodeStatistics(vector(small, AutoresetMode.NEXT_STEP))
+    envs.reset(seed=7)
+    total, length, ends = np.zeros(ENVS), np.zeros(ENVS, int), 0
+    for _ in range(STEPS):
+        _, reward, terminated, truncated, info = envs.step(envs.action_space.sample())
+        total, length, ended = total + reward, length + info["_finish"], terminated | truncated
+        if ended.any():
+            np.testing.assert_allclose(info["episode"]["r"][ended], total[ended], rtol=1e-5)
+            assert (info["episode"]["l"][ended] == length[ended]).all()
+        total[ended], length[ended], ends = 0, 0, ends + ended.sum()
+    assert ends > 2 * ENVS
+
+
+FORKED = """
+import gymnasium, warnings
+from jaxcec.adapters import make_view
+from jaxcec.adapters.gymnasium import GymnasiumEnv, register
+
+warnings.simplefilter("ignore")  # JAX's, of the fork
+register()
+settings = {"num_dags": 16, "num_services": 3, "num_topologies": 2, "num_patterns": 2, "num_traces": 2}
+view = make_view("calibrated-v0", **settings)
+for make in (lambda: GymnasiumEnv(view), lambda: gymnasium.make("jaxcec/calibrated-v0", **settings)):
+    try:
+        gymnasium.vector.AsyncVectorEnv([make], context="fork").reset()
+    except (RuntimeError, OSError, EOFError) as error:
+        print("ended with", type(error).__name__, error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot fork")
+def test_a_forked_environment_ends_with_an_error():
+    """In place of a deadlock. Gymnasium passes on errors of `reset`; those of `make` go to stderr of the worker."""
+    run = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=120)
+    message = "JAX cannot run in a process forked after it had started; use GymnasiumVectorEnv"
+    assert f"ended with RuntimeError jaxcec: {message}" in run.stdout and run.stdout.count("ended with") == 2
+    assert f"RuntimeError: jaxcec: {message}" in run.stderr
+
+
+@pytest.mark.slow
+def test_a_spawned_environment_works(small):
+    view = DiscreteView(small)
+    env = adapter.GymnasiumEnv(view)
+    envs = gymnasium.vector.AsyncVectorEnv([lambda: adapter.GymnasiumEnv(view)] * 2, context="spawn")
+    try:
+        assert equal(envs.reset(seed=7)[0][0], env.reset(seed=7)[0])
+        np.testing.assert_allclose(envs.step([1, 1])[0][0], env.step(1)[0], rtol=1e-6)
+    finally:
+        envs.close()

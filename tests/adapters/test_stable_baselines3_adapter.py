@@ -55,6 +55,16 @@ def test_unsupported_methods_raise_an_error(small):
         envs.set_attr("params", None)
     with pytest.raises(NotImplementedError, match="compiled as one"):
         envs.env_method("step")
+    envs.set_options([{}] * ENVS)
+    with pytest.raises(ValueError, match="options: got 'split'; there are none"):
+        envs.set_options({"split": "test"})
+
+
+def test_a_step_before_the_first_reset_is_refused(small):
+    from gymnasium.error import ResetNeeded
+
+    with pytest.raises(ResetNeeded, match="call reset first"):
+        adapter.StableBaselinesVecEnv(DiscreteView(small), ENVS).step(np.zeros(ENVS, int))
 
 
 OFF_POLICY = {"learning_starts": 500, "train_freq": 4, "batch_size": 64}
