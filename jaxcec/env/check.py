@@ -48,17 +48,20 @@ def check_params(config: EnvConfig, params: P) -> P:
 
 
 def _check_feasible(arrays: dict[str, np.ndarray], num_nodes: int) -> None:
-    """Raise ValueError if a microservice has no host on a topology where some edge node has no end device."""
+    """Raise ValueError if a service has a microservice that no edge node and not its own end device can run."""
     speed, load, demand = arrays["network.speed"], arrays["dags.load"], arrays["dags.demand"]
+    dag, source = arrays["arrivals.dag"], arrays["arrivals.source"]
     for g in np.flatnonzero((speed[:, num_nodes:] == 0.0).any(axis=1)):
         capacity = arrays["network.capacity"][g, :num_nodes]
         fits = (demand[:, :, None] <= capacity).all(axis=-1) & (speed[g, :num_nodes] > 0.0)
         stuck = ~fits.any(axis=-1) & (load > 0.0)
-        if stuck.any():
-            s, j = np.argwhere(stuck)[0]
+        wrong = stuck.any(axis=-1)[dag] & (speed[g, num_nodes + source] == 0.0)
+        if wrong.any():
+            where = tuple(np.argwhere(wrong)[0])
+            s, j = dag[where], np.argmax(stuck[dag[where]])
             raise ValueError(
                 f"dags.demand[{s}][{j}]: got {demand[s, j].tolist()}; must fit an edge node of topology {g} whose "
-                "speed is positive, for not every source has an end device"
+                f"speed is positive, for the source {source[where]} has no end device"
             )
 
 
