@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcec.adapters.views import ContinuousView
+from jaxcec.env.check import check_params
 from jaxcec.env.types import EnvParams
 
 try:
@@ -32,7 +33,7 @@ class BraxEnv(Env):
 
     def __init__(self, view: ContinuousView, params: EnvParams | None = None) -> None:
         self.view = view
-        self.params = view.default_params if params is None else params
+        self.params = view.default_params if params is None else check_params(view.env.config, params)
 
     def reset(self, rng: chex.PRNGKey) -> State:
         """Begin a new episode."""
@@ -62,7 +63,7 @@ class BraxEnv(Env):
 
     @property
     def action_size(self) -> int:
-        """V + 2, the length of the action."""
+        """V + 2, or V + 3 with `EnvConfig.postpone`: the length of the action."""
         return self.view.num_actions
 
     @property

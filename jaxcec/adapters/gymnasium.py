@@ -20,6 +20,7 @@ from jax._src.xla_bridge import backends_are_initialized  # there is no public e
 
 from jaxcec import registered_envs
 from jaxcec.adapters.views import FlatView, make_view
+from jaxcec.env.check import check_params
 from jaxcec.env.spaces import Box, Discrete
 from jaxcec.env.types import EnvParams, EnvState, Info
 
@@ -44,6 +45,8 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
       Gymnasium's wrappers of observations need this mode or the next.
     - `DISABLED`: it must be reset with `options={"reset_mask": mask}` before the next step.
 
+    `info["action_mask"]` has 1 for each edge node that can run the microservice to be decided next, otherwise 0.
+
     Args:
         view: the view.
         num_envs: number of copies.
@@ -64,7 +67,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
     ) -> None:
         self.view, self.num_envs = view, num_envs
-        self.params = view.default_params if params is None else params
+        self.params = _checked(view, params)
         self.metadata = self.metadata | {"autoreset_mode": _mode(autoreset_mode)}
         self.single_observation_space = _convert(view.observation_space())
         self.single_action_space = _convert(view.action_space())
@@ -90,16 +93,31 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         _check_process()
         mask = self._reset_mask(options)
         super().reset(seed=seed)
-        return self._begin(mask), {}
+        return self._begin(mask), self._mask_of_copies()
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Take one decision in each copy: observations, rewards, terminations, truncations (never both), info."""
         _check_process()
         if self._copies is None:
             raise ResetNeeded("step: there is no episode; call reset first")
-        if self.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP:
-            return self._step_with_reset(*self._copies[1:], actions)
-        return self._step_without_reset(*self._copies[1:], actions)
+        same_step = self.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+        step = self._step_with_reset if same_step else self._step_without_reset
+        observation, reward, terminated, truncated, info = step(*self._copies[1:], actions)
+        return observation, reward, terminated, truncated, info | self._mask_of_copies()
+
+    def action_masks(self) -> np.ndarray:
+        """(num_envs, A) bool, the edge nodes that can run the current microservice of each copy, as sb3-contrib asks.
+
+        Raises:
+            gymnasium.error.ResetNeeded: there is no episode yet.
+        """
+        if self._copies is None:
+            raise ResetNeeded("action_masks: there is no episode; call reset first")
+        return np.array(_action_masks(self.view, self._copies[1], self.params))
+
+    def _mask_of_copies(self) -> dict[str, np.ndarray]:
+        """The entries of `info` with the mask for the next action."""
+        return {"action_mask": self.action_masks().astype(np.int8), "_action_mask": np.ones(self.num_envs, bool)}
 
     def _reset_mask(self, options: dict[str, Any] | None) -> np.ndarray:
         """(num_envs,) bool: the copies to be reset."""
@@ -167,6 +185,8 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
 class GymnasiumEnv(gymnasium.Env):
     """A view as a single Gymnasium environment. For more than one, GymnasiumVectorEnv is much faster.
 
+    `info["action_mask"]` has 1 for each edge node that can run the microservice to be decided next, otherwise 0.
+
     Args:
         view: the view.
         params: the banks; by default the view's.
@@ -176,7 +196,7 @@ class GymnasiumEnv(gymnasium.Env):
 
     def __init__(self, view: FlatView, params: EnvParams | None = None) -> None:
         self.view = view
-        self.params = view.default_params if params is None else params
+        self.params = _checked(view, params)
         self.observation_space = _convert(view.observation_space())
         self.action_space = _convert(view.action_space())
         self._state: EnvState | None = None
@@ -190,7 +210,7 @@ class GymnasiumEnv(gymnasium.Env):
         super().reset(seed=seed)
         key = jax.random.key(self.np_random.integers(2**32, dtype=np.uint32))
         observation, self._state = self.view.reset_env(key, self.params)
-        return np.array(observation), {}
+        return np.array(observation), self._mask()
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Take one decision: observation, reward, terminated, truncated (never both), record of the decision."""
@@ -199,7 +219,11 @@ class GymnasiumEnv(gymnasium.Env):
             raise ResetNeeded("step: there is no episode; call reset first")
         returned, self._state = _step_once(self.view, self._state, action, self.params)
         observation, reward, terminated, truncated, record = jax.tree.map(np.array, returned)
-        return observation, float(reward), bool(terminated), bool(truncated), record
+        return observation, float(reward), bool(terminated), bool(truncated), record | self._mask()
+
+    def _mask(self) -> dict[str, np.ndarray]:
+        """The entry of `info` with the mask for the next action, as `action_space.sample` takes it."""
+        return {"action_mask": np.array(_action_mask(self.view, self._state, self.params)).astype(np.int8)}
 
 
 def register() -> None:
@@ -251,6 +275,15 @@ def _make_vec(
     return GymnasiumVectorEnv(view, num_envs, params, autoreset_mode)
 
 
+def _checked(view: FlatView, params: EnvParams | None) -> EnvParams:
+    """The params of an environment, by default the view's.
+
+    Raises:
+        ValueError: see `env.check_params`.
+    """
+    return view.default_params if params is None else check_params(view.env.config, params)
+
+
 def _mode(autoreset_mode: AutoresetMode | str) -> AutoresetMode:
     try:
         return AutoresetMode(autoreset_mode)
@@ -294,6 +327,16 @@ def _step(
     keys = jax.vmap(jax.random.split)(keys)
     observation, state, *rest = jax.vmap(view.step, in_axes=(0, 0, 0, None))(keys[:, 0], state, actions, params)
     return (observation, *rest), state, keys[:, 1]
+
+
+@partial(jax.jit, static_argnums=0)
+def _action_mask(view: FlatView, state: EnvState, params: EnvParams) -> chex.Array:
+    return view.action_mask(state, params)
+
+
+@partial(jax.jit, static_argnums=0)
+def _action_masks(view: FlatView, state: EnvState, params: EnvParams) -> chex.Array:
+    return jax.vmap(view.action_mask, in_axes=(0, None))(state, params)
 
 
 @jax.jit

@@ -75,9 +75,18 @@ class StableBaselinesVecEnv(VecEnv):
         """Not supported: the copies are one compiled program."""
         raise NotImplementedError("set_attr: the environments are compiled as one; make a new StableBaselinesVecEnv")
 
+    def action_masks(self) -> np.ndarray:
+        """(num_envs, A) bool: the actions that each copy allows, for sb3-contrib's MaskablePPO."""
+        return self.envs.action_masks()
+
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
-        """Not supported: the copies are one compiled program."""
-        raise NotImplementedError("env_method: the environments are compiled as one and have no methods")
+        """`action_masks` of each copy; nothing else is supported, for the copies are one compiled program."""
+        if method_name == "action_masks":
+            masks = self.action_masks()
+            return [masks[i] for i in self._get_indices(indices)]
+        raise NotImplementedError(
+            "env_method: the environments are compiled as one and have no methods but action_masks"
+        )
 
     def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
         """False for each copy: wrappers such as VecMonitor wrap the whole VecEnv."""

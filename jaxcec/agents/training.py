@@ -25,7 +25,7 @@ from jaxcec.agents.loop import RunnerState, init_runner, runner_sharding, train_
 from jaxcec.agents.sharding import any_process, check_divisible, env_mesh, replicated, shapes_with_sharding, sharding_of
 from jaxcec.agents.trained_policy import TrainedPolicy
 from jaxcec.agents.types import Metrics
-from jaxcec.env import CECEnv, EnvParams
+from jaxcec.env import CECEnv, EnvParams, check_params
 from jaxcec.evaluation.rollout import rollout
 
 CHUNKS = 64  # of a run
@@ -93,10 +93,11 @@ def train(
         The policy of the best validation; without validation, the last one.
 
     Raises:
-        ValueError: settings that do not suit the algorithm or each other.
+        ValueError: settings that do not suit the algorithm or each other, or see `env.check_params`.
         NotFiniteError: training diverged. The best policy so far is in the last report.
     """
     _check(config, num_envs=num_envs, total_decisions=total_decisions, mesh=mesh)
+    check_params(env.config, params)
     keys = validation_keys(key, validation_episodes) if validation_episodes else None
     steps = -(-total_decisions // num_envs)
     per_update = learner_for(config).steps_per_update

@@ -29,10 +29,9 @@ def check_params(config: EnvConfig, params: P) -> P:
     Raises:
         ValueError: a leaf has a wrong shape, a number that is not finite or out of range, or an index without a row.
     """
-    leaves = {_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]}
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves.values()):
+    if not is_concrete(params):
         return params
-    arrays = {name: np.asarray(leaf) for name, leaf in leaves.items()}
+    arrays = {_name(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]}
     for name, shape in _shapes(config).items():
         _check_shape(name, arrays[name], shape)
     for name, array in arrays.items():
@@ -47,6 +46,11 @@ def check_params(config: EnvConfig, params: P) -> P:
     return params
 
 
+def is_concrete(params: EnvParams) -> bool:
+    """Whether the leaves have values, as they do outside of compiled functions."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(params))
+
+
 def _check_feasible(arrays: dict[str, np.ndarray], num_nodes: int) -> None:
     """Raise ValueError if a service has a microservice that no edge node and not its own end device can run."""
     speed, load, demand = arrays["network.speed"], arrays["dags.load"], arrays["dags.demand"]
@@ -55,7 +59,7 @@ def _check_feasible(arrays: dict[str, np.ndarray], num_nodes: int) -> None:
         capacity = arrays["network.capacity"][g, :num_nodes]
         fits = (demand[:, :, None] <= capacity).all(axis=-1) & (speed[g, :num_nodes] > 0.0)
         stuck = ~fits.any(axis=-1) & (load > 0.0)
-        wrong = stuck.any(axis=-1)[dag] & (speed[g, num_nodes + source] == 0.0)
+        wrong = np.any(stuck, axis=-1)[dag] & (speed[g, num_nodes + source] == 0.0)
         if wrong.any():
             where = tuple(np.argwhere(wrong)[0])
             s, j = dag[where], np.argmax(stuck[dag[where]])

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcec.env import routing, timeline
+from jaxcec.env.check import check_params, is_concrete
 from jaxcec.env.coflow import Flow
 from jaxcec.env.dag import any_undecided, booked, commit, postponed, postponed_until
 from jaxcec.env.execution import Execution
@@ -84,13 +85,17 @@ class CECEnv:
     Args:
         config: sizes of the arrays, and the kind of reward.
         default_params: banks for calls without `params`.
+
+    Raises:
+        ValueError: see `check_params`, which `reset` and `step` also call, but not inside of a compiled function or
+            under vmap: there, call it where you make or replace the params.
     """
 
     name = "CEC"
 
     def __init__(self, config: EnvConfig, default_params: EnvParams | None = None) -> None:
         self.config = config
-        self._default_params = default_params
+        self._default_params = self._valid = None if default_params is None else check_params(config, default_params)
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self.config == other.config
@@ -112,7 +117,7 @@ class CECEnv:
 
     def reset(self, key: chex.PRNGKey, params: EnvParams | None = None) -> tuple[Observation, EnvState]:
         """Draw an episode: topology, arrival pattern and background, each uniform over its bank."""
-        return self.reset_env(key, self.default_params if params is None else params)
+        return self.reset_env(key, self._checked(params))
 
     def step(
         self, key: chex.PRNGKey, state: EnvState, action: Action, params: EnvParams | None = None
@@ -124,7 +129,16 @@ class CECEnv:
             truncated (never both), and info: that of `step_env`, with `terminated`, `truncated` and
             `final_observation`, the observation before the reset.
         """
-        return self._step(key, state, action, self.default_params if params is None else params)
+        return self._step(key, state, action, self._checked(params))
+
+    def _checked(self, params: EnvParams | None) -> EnvParams:
+        """The params, or by default those of the environment; only params other than in the last call are checked."""
+        if params is None:
+            return self.default_params
+        if params is not self._valid:
+            check_params(self.config, params)
+            self._valid = params if is_concrete(params) else self._valid
+        return params
 
     # The compiled bodies take params as an argument, so that equal environments share them despite different defaults.
     @partial(jax.jit, static_argnums=0)

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcec.env.banks import Dag, Ties, Topology, make_dags, make_network
-from jaxcec.env.check import check_params
 from jaxcec.env.env import CECEnv
 from jaxcec.env.routing import Link, resources
 from jaxcec.env.types import Arrivals, Background, EnvConfig, EnvParams
@@ -82,7 +81,7 @@ def build_instance(
         arrival_rate=np.float32(1.0),
         max_steps_in_episode=np.int32(np.iinfo(np.int32).max),
     )
-    params = jax.tree.map(jnp.asarray, check_params(config, params))
+    params = jax.tree.map(jnp.asarray, params)
     return CECEnv(config, params), params
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcec.checks import check_numbers
-from jaxcec.env import Action, CECEnv, EnvParams, EnvState, any_undecided
+from jaxcec.env import Action, CECEnv, EnvParams, EnvState, any_undecided, check_params
 from jaxcec.env.dag import current_decision
 from jaxcec.policies.baselines import at_full_rate
 
@@ -75,7 +75,11 @@ def search(
 
     Returns:
         (B, M, N) i16 placements, and their ACT (B,) in s.
+
+    Raises:
+        ValueError: see `env.check_params`.
     """
+    check_params(env.config, params)
     population = populate(env, params, states, placements=placements, size=config.population)
     for generation_key in jax.random.split(key, config.generations):
         population = next_generation(env, params, states, population=population, key=generation_key)
