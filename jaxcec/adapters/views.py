@@ -79,7 +79,7 @@ class FlatView:
 
     def reset(self, key: chex.PRNGKey, params: EnvParams | None = None) -> tuple[chex.Array, EnvState]:
         """Draw an episode, as `CECEnv.reset` does."""
-        return self.reset_env(key, self.default_params if params is None else params)
+        return self.reset_env(key, self.env.checked(params))
 
     def step(
         self, key: chex.PRNGKey, state: EnvState, action: chex.Array, params: EnvParams | None = None
@@ -89,7 +89,7 @@ class FlatView:
         Returns:
             The six values of `CECEnv.step`, with flat observation and `info["final_observation"]` and scaled reward.
         """
-        return self._step(key, state, action, self.default_params if params is None else params)
+        return self._step(key, state, action, self.env.checked(params))
 
     @partial(jax.jit, static_argnums=0)
     def _step(
@@ -126,7 +126,7 @@ class FlatView:
         return self.env.is_terminated(state)
 
     def is_truncated(self, state: EnvState, params: EnvParams) -> chex.Array:
-        """() bool: the episode has had `max_steps_in_episode` decisions."""
+        """() bool: the episode has had `max_steps_in_episode` steps, postponed decisions included."""
         return self.env.is_truncated(state, params)
 
 
@@ -215,7 +215,7 @@ class ContinuousView(FlatView):
         )
 
     def action_space(self, params: EnvParams | None = None) -> Box:
-        """Scores, bandwidth and hold."""
+        """Scores, bandwidth, hold, and the postponement with `EnvConfig.postpone`."""
         del params
         return Box(-1.0, 1.0, (self.num_actions,))
 

@@ -85,12 +85,12 @@ def make_dags(dags: Sequence[Dag], max_microservices: int, ties: Ties = "index")
     """
     if not dags:
         raise ValueError("services: got none; at least one is needed")
-    rows = [_dag_row(dag, max_microservices, where=f"services[{s}].preds", ties=ties) for s, dag in enumerate(dags)]
+    rows = [_dag_row(dag, max_microservices, where=f"services[{s}]", ties=ties) for s, dag in enumerate(dags)]
     return Dags(**{name: np.stack([row[name] for row in rows]) for name in rows[0]})
 
 
 def _dag_row(dag: Dag, n: int, *, where: str, ties: Ties) -> dict[str, Any]:
-    size = len(dag.preds)
+    size, where = len(dag.preds), f"{where}.{'preds' if dag.sent is None else 'inputs'}"
     if not 1 <= size <= n:
         raise ValueError(f"{where}: got {size} microservices; must be 1 to {n}")
     preds, sent = np.zeros((n, n), bool), np.zeros((n, n), np.float32)

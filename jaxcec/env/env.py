@@ -88,7 +88,7 @@ class CECEnv:
 
     Raises:
         ValueError: see `check_params`, which `reset` and `step` also call, but not inside of a compiled function or
-            under vmap: there, call it where you make or replace the params.
+            under vmap over params: there, call it where you make or replace the params.
     """
 
     name = "CEC"
@@ -117,7 +117,7 @@ class CECEnv:
 
     def reset(self, key: chex.PRNGKey, params: EnvParams | None = None) -> tuple[Observation, EnvState]:
         """Draw an episode: topology, arrival pattern and background, each uniform over its bank."""
-        return self.reset_env(key, self._checked(params))
+        return self.reset_env(key, self.checked(params))
 
     def step(
         self, key: chex.PRNGKey, state: EnvState, action: Action, params: EnvParams | None = None
@@ -129,9 +129,9 @@ class CECEnv:
             truncated (never both), and info: that of `step_env`, with `terminated`, `truncated` and
             `final_observation`, the observation before the reset.
         """
-        return self._step(key, state, action, self._checked(params))
+        return self._step(key, state, action, self.checked(params))
 
-    def _checked(self, params: EnvParams | None) -> EnvParams:
+    def checked(self, params: EnvParams | None) -> EnvParams:
         """The params, or by default those of the environment; only params other than in the last call are checked."""
         if params is None:
             return self.default_params
@@ -179,7 +179,8 @@ class CECEnv:
         Returns:
             observation, state, () f32 reward in s, () bool terminated, and info, the record of the decision: `time` s,
             `service`, `microservice`, `host`, `flow_start` s, `flow_end` s, `data_ready` s, `start` s, `finish` s,
-            `decided` (false if the decision was postponed and after termination), `postponed`, `redirected` (the
+            `decided` (false after termination and if the decision was `postponed`: the times are then those at which it
+            is due again), `postponed`, `redirected` (the
             microservice could not run on the chosen host), `invalid` (some number of the action was not finite), `act`
             s (the episode's ACT when it terminates, otherwise 0), and `merges` so far.
         """
@@ -283,34 +284,35 @@ class CECEnv:
         )
         flow, execution, host_timeline = jax.tree.map(lambda x: x[0], (*placed, host_timeline))
 
-        until, progress = (
-            execution.finish,
-            booked(state, decision, host=host, finish=execution.finish, dags=params.dags),
-        )
-        put_off = jnp.zeros_like(decision.active)
-        if chosen.postpone is not None:
-            put_off = decision.active & (chosen.postpone > 0.0)
-            due = postponed_until(decision.time, chosen.postpone)
-            until, progress = jax.tree.map(
-                lambda x, y: jnp.where(put_off, x, y), (due, postponed(state, decision, due)), (until, progress)
-            )
-        books = decision.active & ~put_off
-        after = commit(state, decision, progress, params.dags)
-        after = _reserve(
-            after, situation, books, host=host, host_timeline=host_timeline, flow=flow, execution=execution
-        )
-        reward = decision_reward(self.config.reward, decision, before=state, after=after, until=until, params=params)
-        ended = books & self.is_terminated(after)
-        info = {
-            "time": decision.time,
-            "service": decision.service,
-            "microservice": decision.microservice,
+        progress = booked(state, decision, host=host, finish=execution.finish, dags=params.dags)
+        record = {
             "host": host,
             "flow_start": flow.start,
             "flow_end": flow.end,
             "data_ready": flow.ready,
             "start": execution.start,
             "finish": execution.finish,
+        }
+        put_off = jnp.zeros_like(decision.active)
+        if chosen.postpone is not None:
+            put_off = decision.active & (chosen.postpone > 0.0)
+            due = postponed_until(decision.time, chosen.postpone)
+            later = postponed(state, decision, due), dict.fromkeys(record, due) | {"host": chosen.host}
+            progress, record = jax.tree.map(lambda x, y: jnp.where(put_off, x, y), later, (progress, record))
+        books = decision.active & ~put_off
+        after = commit(state, decision, progress, params.dags)
+        after = _reserve(
+            after, situation, books, host=host, host_timeline=host_timeline, flow=flow, execution=execution
+        )
+        reward = decision_reward(
+            self.config.reward, decision, before=state, after=after, until=record["finish"], params=params
+        )
+        ended = books & self.is_terminated(after)
+        info = {
+            "time": decision.time,
+            "service": decision.service,
+            "microservice": decision.microservice,
+            **record,
             "decided": books,
             "postponed": put_off,
             "redirected": books & (host != chosen.host),

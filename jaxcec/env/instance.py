@@ -110,7 +110,7 @@ def _check_link(where: str, link: Any, count: int) -> Link:
     if len(parts) not in (3, 4):
         raise ValueError(f"{where}: got {_SHOWN.repr(link)}; must be (a, b, Mbit/s) or (a, b, Mbit/s, latency in s)")
     a, b = (_node(where, end, count) for end in parts[:2])
-    latency = float(_numbers(f"{where} latency", parts[3], 0)) if len(parts) == 4 else 0.0
+    latency = float(_numbers(f"{where} latency", parts[3], 0, least=0.0)) if len(parts) == 4 else 0.0
     if np.ndim(parts[2]) == 0:
         return Link(a, b, float(_numbers(f"{where} bandwidth", parts[2], 0, above=0.0)), latency=latency)
     rate, back = _numbers(f"{where} bandwidth", parts[2], 1, above=0.0, length=2)
@@ -200,8 +200,10 @@ def _check_config(config: EnvConfig | None, topology: Topology, dags: Sequence[D
     return config
 
 
-def _numbers(where: str, value: Any, ndim: int, *, above: float | None = None, length: int | None = None) -> np.ndarray:
-    """Finite float64 array of a given rank, at least 0 or greater than `above`, and in the range of float32."""
+def _numbers(
+    where: str, value: Any, ndim: int, *, above: float | None = None, least: float = _LEAST, length: int | None = None
+) -> np.ndarray:
+    """Finite float64 array of a given rank, at least 0 or greater than `above`; at least `least` where it is not 0."""
     try:
         array = np.asarray(value, np.float64)
     except (TypeError, ValueError, OverflowError):
@@ -210,10 +212,10 @@ def _numbers(where: str, value: Any, ndim: int, *, above: float | None = None, l
         expected = _SHAPES[ndim] + ("" if length is None else f" of length {length}")
         raise ValueError(f"{where}: got an array of shape {array.shape}; must be {expected}")
     bad = ~np.isfinite(array) | (array < 0.0 if above is None else array <= above)
-    extreme = (array > _MOST) | ((array != 0.0) & (array < _LEAST))
+    extreme = (array > _MOST) | ((array != 0.0) & (array < least))
     for wrong, bound in (
         (bad, "at least 0" if above is None else f"greater than {above:g}"),
-        (extreme, f"{'0 or ' if above is None else ''}from {_LEAST:g} to {_MOST:g}"),
+        (extreme, f"{'0 or ' if above is None else ''}from {least:g} to {_MOST:g}"),
     ):
         if wrong.any():
             index = "".join(f"[{i}]" for i in np.argwhere(wrong)[0]) if ndim else ""

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 
 import chex
 from flax import struct
+from jax import export
 
 RewardKind = Literal["act", "expected-act", "ready-to-finish"]
 INFEASIBLE = 1e9  # s, stands for `wait`, `execution` and `finish` where a microservice cannot run
@@ -135,7 +136,7 @@ class Episode(struct.PyTreeNode):
     topology: chex.Array  # () i32, row of `Network`
     arrivals: chex.Array  # () i32, row of `Arrivals`
     offset: chex.Array  # (E + H,) i32, first frame of each link's and host's background in the flattened bank
-    step: chex.Array  # () i32, decisions taken
+    step: chex.Array  # () i32, steps taken, postponed decisions included
     merges: chex.Array  # () i32, timeline segments merged for lack of breakpoints
     work: chex.Array  # (M,) f32, Mcycles of each service's undecided microservices
     begun: chex.Array  # (M,) bool: the service has had a decision, so that its rows of the tables are not stale
@@ -234,3 +235,13 @@ class Observation(struct.PyTreeNode):
 
 
 Info = dict[str, Any]
+
+for _node in [*vars().values()]:
+    if isinstance(_node, type) and issubclass(_node, struct.PyTreeNode) and _node is not struct.PyTreeNode:
+        # So that `jax.export` can serialise a function of them, such as a policy. They have leaves only.
+        export.register_pytree_node_serialization(
+            _node,
+            serialized_name=f"jaxcec.{_node.__name__}",
+            serialize_auxdata=lambda _: b"",
+            deserialize_auxdata=lambda _: (),
+        )

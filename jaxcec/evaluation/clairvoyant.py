@@ -9,7 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxcec.env import Action, CECEnv, EnvParams, EnvState, Observation
+from jaxcec.env import Action, CECEnv, EnvParams, EnvState, Observation, check_params
 from jaxcec.evaluation.rollout import Episodes, play
 from jaxcec.policies import SearchConfig, follow_placement, search
 
@@ -38,7 +38,11 @@ def clairvoyant(
         config: size of the population and number of generations.
         search_key: draws the changes.
         report: receives the mean ACT so far in s after each generation.
+
+    Raises:
+        ValueError: see `env.check_params`.
     """
+    check_params(env.config, env_params)
     states = jax.vmap(env.reset_env, in_axes=(0, None))(keys, env_params)[1]
     placed = jnp.stack([jnp.asarray(episodes.host) for episodes in played], axis=1)
     best, _ = search(env, env_params, states, config=config, placements=placed, key=search_key, report=report)

@@ -37,6 +37,7 @@ class Placed(NamedTuple):
     finish: float
     origins: tuple[int, ...]  # edge nodes that sent input
     links: tuple[int, ...]  # crossed by the input
+    traffic: float  # Mbit of input sent, counted once on each link that it crossed
 
     @property
     def wait(self) -> float:
@@ -85,7 +86,7 @@ class Schedule(NamedTuple):
     @property
     def traffic(self) -> float:
         """Input sent, counted once on each link that it crossed, Mbit."""
-        return sum(p.data * len(p.links) for p in self.placed)
+        return sum(p.traffic for p in self.placed)
 
     @property
     def busy(self) -> float:
@@ -218,6 +219,7 @@ def _placed(row: dict[str, Any], paths: dict[tuple[int, int], list[int]], num_no
         decided=float(row["time"]),
         origins=origins,
         links=tuple(sorted({link for v in origins for link in paths[v, node]})),
+        traffic=float(sum(row["inputs"][v] * len(paths[v, node]) for v in origins)),
         **times,
     )
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcec.checks import check_numbers
-from jaxcec.env import Action, CECEnv, EnvParams, EnvState, any_undecided, check_params
+from jaxcec.env import Action, CECEnv, EnvParams, EnvState, any_undecided
 from jaxcec.env.dag import current_decision
 from jaxcec.policies.baselines import at_full_rate
 
@@ -75,11 +75,7 @@ def search(
 
     Returns:
         (B, M, N) i16 placements, and their ACT (B,) in s.
-
-    Raises:
-        ValueError: see `env.check_params`.
     """
-    check_params(env.config, params)
     population = populate(env, params, states, placements=placements, size=config.population)
     for generation_key in jax.random.split(key, config.generations):
         population = next_generation(env, params, states, population=population, key=generation_key)
@@ -90,9 +86,9 @@ def search(
 @partial(jax.jit, static_argnames=("env", "size"))
 def populate(env: CECEnv, params: EnvParams, states: EnvState, *, placements: chex.Array, size: int) -> Population:
     """The first population: the given placements from the best to the worst, repeated until there are `size`."""
-    act = simulated_act(env, params, states, placements=placements)
+    act, placements = simulated_act(env, params, states, placements=placements)
     order = jnp.resize(jnp.argsort(act, axis=1).T, (size, act.shape[0])).T
-    return jax.vmap(lambda rows, act, i: Population(rows[i], act[i]))(placements.astype(jnp.int16), act, order)
+    return jax.vmap(lambda rows, act, i: Population(rows[i], act[i]))(placements, act, order)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -105,7 +101,7 @@ def next_generation(
     children = _changed(
         _mated(population, mate_key), change_key, microservices=microservices, num_nodes=env.config.num_nodes
     )
-    act = simulated_act(env, params, states, placements=children)
+    act, children = simulated_act(env, params, states, placements=children)
     better = act < population.act
     placements = jnp.where(better[..., None, None], children, population.placements)
     return jax.vmap(_without_worst)(Population(placements, jnp.minimum(act, population.act)))
@@ -140,8 +136,10 @@ def _without_worst(population: Population) -> Population:
     return jax.tree.map(lambda rows: rows.at[worst].set(rows[best]), population)
 
 
-def simulated_act(env: CECEnv, params: EnvParams, states: EnvState, *, placements: chex.Array) -> chex.Array:
-    """ACT of every placement of every episode.
+def simulated_act(
+    env: CECEnv, params: EnvParams, states: EnvState, *, placements: chex.Array
+) -> tuple[chex.Array, chex.Array]:
+    """ACT of every placement of every episode, and the placements that were executed.
 
     Args:
         env: the simulator.
@@ -150,7 +148,7 @@ def simulated_act(env: CECEnv, params: EnvParams, states: EnvState, *, placement
         placements: (B, P, M, N) hosts.
 
     Returns:
-        (B, P) s.
+        (B, P) s, and (B, P, M, N) i16, where a microservice that could not run on its host is on another one.
     """
     episodes, size = placements.shape[:2]
     key = jax.random.key(0)  # The dynamics draw nothing; the contract requires the argument.
@@ -161,7 +159,7 @@ def simulated_act(env: CECEnv, params: EnvParams, states: EnvState, *, placement
         return jax.vmap(env.step_env, in_axes=(None, 0, 0, None))(key, states, actions, params)[1]
 
     after = jax.lax.while_loop(any_undecided, step, jax.tree.map(lambda x: jnp.repeat(x, size, axis=0), states))
-    return jnp.mean(after.episode.completion, axis=1).reshape(episodes, size)
+    return jnp.mean(after.episode.completion, axis=1).reshape(episodes, size), after.host.reshape(placements.shape)
 
 
 def follow_placement(placement: chex.Array, state: EnvState, params: EnvParams) -> Action:
