@@ -23,6 +23,25 @@ INSTANCE = {
     ],
 }
 
+# Three nodes in a line: a router, a node without a gpu, and one with a gpu and the only end device. Kinds: cpu, gpu.
+ROUTED = {
+    "links": [(0, 1, (10, 5), 0.5), (1, 2, 10)],
+    "node_speed": [0, 20, 10],
+    "device_speed": [0, 0, 5],
+    "capacity": [[0, 0], [2, 0], [2, 1]],
+    "services": [
+        {
+            "release": 0,
+            "source": 0,
+            "inputs": [{}, {0: 10}, {0: 0, 1: 20}],
+            "external": [30, 0, 0],
+            "load": [100, 50, 60],
+            "demand": [[1, 0], [1, 1], [2, 0]],
+        },
+        {"release": 1, "source": 2, "preds": [[]], "load": [80], "data": [50], "demand": [[0.5, 1]]},
+    ],
+}
+
 
 def smallest_observation() -> Observation:
     """The first observation of an instance of one microservice and two nodes."""
