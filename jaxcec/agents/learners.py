@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
+from typing import Any
+
+import chex
 
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import DDPG
 from jaxcec.agents.dqn import DQN
 from jaxcec.agents.dtdrlmo import DTDRLMO
 from jaxcec.agents.dtdrlmo_plan import DTDRLMOPlan
-from jaxcec.agents.learner import Act, Learner
+from jaxcec.agents.learner import Learner
 from jaxcec.agents.ppo import PPO
-from jaxcec.env import CECEnv
+from jaxcec.env import Action, CECEnv, Observation, World
 
 LEARNERS: dict[str, type[Learner]] = {  # by the name that `AgentConfig.algorithm` gives; others may be added
     "dtdrlmo-plan": DTDRLMOPlan,
@@ -33,7 +36,15 @@ def learner_for(config: AgentConfig) -> Learner:
     return LEARNERS[config.algorithm](config)
 
 
-@functools.cache  # one function per config and environment, so that its compiled programs are found again
-def policy_function(config: AgentConfig, env: CECEnv) -> Act:
-    """A trained policy as a function of its parameters, for plain (hashable) settings."""
-    return learner_for(config).policy(env)
+@dataclasses.dataclass(frozen=True)
+class PolicyFunction:
+    """A trained policy as a function of its parameters, for plain (hashable) settings.
+
+    Equal settings and environments make equal functions, so that compiled programs are found again.
+    """
+
+    config: AgentConfig
+    env: CECEnv
+
+    def __call__(self, params: Any, observation: Observation, world: World, key: chex.PRNGKey) -> Action:
+        return learner_for(self.config).policy(self.env)(params, observation, world, key)

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.learner import Act
-from jaxcec.agents.learners import policy_function
+from jaxcec.agents.learners import PolicyFunction
 from jaxcec.env import CECEnv
 from jaxcec.evaluation.rollout import Contender
 
@@ -22,7 +22,7 @@ class TrainedPolicy:
 
     def apply(self, env: CECEnv) -> Act:
         """The policy as a function of parameters, observation, known world and key."""
-        return policy_function(self.config, env)
+        return PolicyFunction(self.config, env)
 
     def contender(self, env: CECEnv, name: str | None = None) -> Contender:
         """The policy under a name, by default its algorithm's, to be played by `jaxcec.evaluation.rollout`."""

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.evolution import Evolution, evolve, with_found_prices
-from jaxcec.agents.learners import learner_for, policy_function
+from jaxcec.agents.learners import PolicyFunction, learner_for
 from jaxcec.agents.loop import RunnerState, init_runner, runner_sharding, train_chunk, warm_up
 from jaxcec.agents.sharding import any_process, check_divisible, env_mesh, replicated, shapes_with_sharding, sharding_of
 from jaxcec.agents.trained_policy import TrainedPolicy
@@ -264,7 +264,7 @@ class _Run:
         if not validate or self.keys is None:
             return Report("training", step, self.steps, row, state)
         params = learner_for(self.config).acting_params(state.runner.agent)
-        apply = policy_function(self.config, self.env)
+        apply = PolicyFunction(self.config, self.env)
         act = jnp.mean(rollout(self.env, self.params, apply=apply, params=params, keys=self.keys).act)
         row["validation_act"] = float(act)
         improved = float(act) <= float(state.best_act)

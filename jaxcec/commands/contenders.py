@@ -80,7 +80,8 @@ def own_policy(name: str, env: CECEnv, env_params: EnvParams) -> Contender:
         policy = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"--policy: got {name!r}; must be MODULE:FUNCTION, but {error}") from None
-    action = jax.eval_shape(policy, _observation(env, env_params), jax.random.key(0))
+    # A policy with parameters need not be hashable, as the function that eval_shape takes must be.
+    action = jax.eval_shape(lambda *seen: policy(*seen), _observation(env, env_params), jax.random.key(0))
     if not isinstance(action, Action) or any(leaf.shape for leaf in jax.tree.leaves(action)):
         raise ValueError(f"--policy: got {name}, which returns {action}; must return an Action of scalars")
     return Contender.of_rule(name, policy)

@@ -18,6 +18,9 @@ def stay(observation, key):
     node = jnp.argmax(observation.service.source).astype(jnp.int32)
     return Action(host=node, bandwidth=jnp.float32(1.0), hold=jnp.float32(0.0))
 
+def without_a_number(observation, key):
+    return stay(observation, key).replace(hold=jnp.float32(jnp.nan))
+
 def a_number(observation, key):
     return jnp.argmax(observation.service.source)
 """
@@ -71,4 +74,14 @@ def test_invalid_policies_are_refused(home, policy, message, capsys):
     with pytest.raises(SystemExit):
         evaluate.main(["--config", "tiny.yaml", "--policies", "eft", "--policy", policy, "--out", "out"])
     assert message in " ".join(capsys.readouterr().err.split())
+    assert not (home / "out").exists()
+
+
+def test_a_policy_whose_numbers_are_not_finite_is_refused_and_nothing_is_written(home, capsys):
+    asked = ["--policies", "local", "--policy", "own_policies:without_a_number", "--episodes", "3", "--out", "out"]
+    with pytest.raises(SystemExit) as stopped:
+        evaluate.main(["--config", "tiny.yaml", *asked])
+    message = " ".join(capsys.readouterr().err.split())
+    assert stopped.value.code == 2
+    assert "policy own_policies:without_a_number:" in message and "a number that is not finite" in message
     assert not (home / "out").exists()
