@@ -12,6 +12,7 @@ from jaxcec.policies.baselines import predicted_finish as predicted_finish
 from jaxcec.policies.baselines import priced_earliest_finish as priced_earliest_finish
 from jaxcec.policies.baselines import priced_predicted_finish as priced_predicted_finish
 from jaxcec.policies.baselines import random_node as random_node
+from jaxcec.policies.baselines import srpt as srpt
 from jaxcec.policies.placement_search import SearchConfig as SearchConfig
 from jaxcec.policies.placement_search import follow_placement as follow_placement
 from jaxcec.policies.placement_search import search as search

@@ -18,6 +18,7 @@ from jaxcec.policies import (
     priced_earliest_finish,
     priced_predicted_finish,
     random_node,
+    srpt,
 )
 from jaxcec.scenarios.scenario import make_env
 
@@ -162,3 +163,17 @@ def test_random_is_uniform_over_the_edge_nodes(seen):
     assert counts.sum() == counts[:V].sum() == draws
     deviation = np.abs(counts[:V] - draws / V) / np.sqrt(draws / V * (1 - 1 / V))
     assert deviation.max() < 4, counts
+
+
+def test_srpt_gives_way_to_shorter_services_while_others_delay_it(seen):
+    """It is the rule that the price of traffic belongs to, put off where five services are shorter."""
+    priced = decide(priced_earliest_finish, seen)
+    free = decide(srpt, seen.replace(service=seen.service.replace(shorter=jnp.full_like(seen.service.shorter, 4.0))))
+    np.testing.assert_array_equal(free.host, priced.host)
+    assert not free.postpone.any()
+    nodes = seen.nodes
+    delay = np.asarray((nodes.finish - nodes.execution - nodes.transfer)[jnp.arange(len(priced.host)), priced.host])
+    many = decide(srpt, seen.replace(service=seen.service.replace(shorter=jnp.full_like(seen.service.shorter, 6.0))))
+    np.testing.assert_array_equal(many.postpone > 0, delay > 0.3)
+    assert (delay > 0.3).any() and (delay < 0.3).any()
+    np.testing.assert_allclose(many.postpone[delay > 0.3], 1.2 + 0.1 * (delay[delay > 0.3] - 0.3), rtol=1e-4)

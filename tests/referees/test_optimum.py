@@ -126,7 +126,15 @@ def solved(request) -> list[Solved]:
 
 def any_rule(index, observation, _world, key) -> Action:
     """All rules as one policy, which is compiled once."""
-    return jax.lax.switch(index, list(BASELINES.values()), observation, key)
+
+    def may_postpone(rule):
+        def decide(observation, key):
+            action = rule(observation, key)
+            return action.replace(postpone=jnp.float32(0.0)) if action.postpone is None else action
+
+        return decide
+
+    return jax.lax.switch(index, [may_postpone(rule) for rule in BASELINES.values()], observation, key)
 
 
 def play_rules(case: Solved) -> dict[str, Episodes]:
