@@ -106,8 +106,9 @@ def instance_params(genes: Genes, crosses: chex.Array, route: chex.Array) -> Env
             preds=preds,
             load=load,
             data=jnp.where(there, value["data"], 0.0),
-            sent=preds.astype(jnp.float32),
-            external=(there & ~preds.any(axis=-1)).astype(jnp.float32),
+            sent=(preds | (jnp.eye(N, dtype=bool)[None] & (there & ~preds.any(axis=-1))[:, :, None])).astype(
+                jnp.float32
+            ),
             demand=jnp.where(there[..., None], value["demand"], 0.0),
             in_degree=jnp.where(there, preds.sum(axis=-1), -1).astype(jnp.int16),
             entry=jnp.zeros(M, jnp.int16),

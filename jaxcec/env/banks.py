@@ -99,6 +99,8 @@ def _dag_row(dag: Dag, n: int, *, where: str, ties: Ties) -> dict[str, Any]:
             raise ValueError(f"{where}[{j}]: got {before}; must be microservices from 0 to {size - 1}")
         preds[j, list(before)] = True
         sent[j, list(before)] = 1.0 if dag.sent is None else [dag.sent[j][k] for k in before]
+    lone = np.array([not before for before in dag.preds])
+    sent[range(size), range(size)] = lone if dag.external is None else dag.external
     in_degree = np.where(np.arange(n) < size, preds.sum(axis=-1), -1).astype(np.int16)
     entries = in_degree == 0
     rank = _padded(upward_rank(dag.preds, np.asarray(dag.load, np.float32), where), n)
@@ -109,7 +111,6 @@ def _dag_row(dag: Dag, n: int, *, where: str, ties: Ties) -> dict[str, Any]:
         "load": _padded(dag.load, n),
         "data": _padded(dag.data, n),
         "sent": sent,
-        "external": entries.astype(np.float32) if dag.external is None else _padded(dag.external, n),
         "demand": _padded(dag.demand, n),
         "in_degree": in_degree,
         "entry": np.int16(np.argmin(np.where(entries, turn, n))),

@@ -73,7 +73,7 @@ def _shapes(config: EnvConfig) -> _Sizes:
     """Shape of every leaf; None for the rows of a bank."""
     v, e, h, k = config.num_nodes, config.max_links, config.num_hosts, config.num_resources
     m, n = config.num_services, config.max_microservices
-    per_dag: _Sizes = {"preds": (n, n), "load": (n,), "data": (n,), "sent": (n, n), "external": (n,), "demand": (n, k)}
+    per_dag: _Sizes = {"preds": (n, n), "load": (n,), "data": (n,), "sent": (n, n), "demand": (n, k)}
     per_dag |= {"size": (), "in_degree": (n,), "entry": (), "turn": (n,), "rank": (n,), "work": ()}
     network: _Sizes = {"bandwidth": (e,), "bottleneck": (v, v), "latency": (v, v), "speed": (h,), "capacity": (h, k)}
     network |= {"route": (-(-v // 32), v, e)}

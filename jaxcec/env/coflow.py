@@ -29,15 +29,22 @@ class Flow(struct.PyTreeNode):
 
 
 def inputs_at_nodes(
-    data: chex.Array, *, sent: chex.Array, hosts: chex.Array, external: chex.Array, source: chex.Array, num_nodes: int
+    data: chex.Array,
+    *,
+    sent: chex.Array,
+    hosts: chex.Array,
+    microservice: chex.Array,
+    source: chex.Array,
+    num_nodes: int,
 ) -> chex.Array:
     """Input held by each edge node: what predecessors send lies at their hosts, the rest at the source.
 
     Args:
         data: () Mbit, D.
-        sent: (N,) part of the input that each microservice of the service sends, 0 unless it is a predecessor.
+        sent: (N,) part of the input that each microservice of the service sends, 0 unless it is a predecessor, and at
+            the index of the microservice itself, the part that lies at the source.
         hosts: (N,) int, the host of each microservice of the service. An end device counts as its edge node.
-        external: () part of the input that lies at the source, in the unit of `sent`.
+        microservice: () int, its index.
         source: () int, the service's edge node.
         num_nodes: V.
 
@@ -45,8 +52,9 @@ def inputs_at_nodes(
         (V,) Mbit.
     """
     nodes = jnp.arange(num_nodes, dtype=jnp.int32)
-    located = (hosts.astype(jnp.int32) % num_nodes)[:, None] == nodes[None, :]  # (N, V)
-    part = jnp.sum(jnp.where(located, sent[:, None], 0.0), axis=0) + jnp.where(nodes == source, external, 0.0)
+    itself = jnp.arange(hosts.size, dtype=jnp.int32) == microservice
+    at = jnp.where(itself, source, hosts.astype(jnp.int32) % num_nodes)
+    part = jnp.sum(jnp.where(at[:, None] == nodes[None, :], sent[:, None], 0.0), axis=0)
     total = jnp.sum(part)
     return data * (part / jnp.where(total > 0.0, total, 1.0))
 

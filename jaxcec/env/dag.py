@@ -25,9 +25,9 @@ class Decision(struct.PyTreeNode):
     pending: chex.Array  # (N,) i16, the service's row of `EnvState.pending`
     ready: chex.Array  # (N,) s, of `EnvState.ready`
     host: chex.Array  # (N,) i16, of `EnvState.host`
+    work: chex.Array  # () Mcycles of the service's undecided microservices
     preds: chex.Array  # (N,) bool, predecessors of the microservice
-    sent: chex.Array  # (N,) part of its input that each microservice sends
-    external: chex.Array  # () part of its input that lies at the source
+    sent: chex.Array  # (N,) part of its input that each microservice sends; at its own index, what lies at the source
     load: chex.Array  # () Mcycles
     data: chex.Array  # () Mbit
     demand: chex.Array  # (K,)
@@ -58,9 +58,9 @@ def current_decision(state: EnvState, params: EnvParams) -> Decision:
         pending=jnp.where(fresh, dags.in_degree[row], state.pending[service]),
         ready=jnp.where(fresh, release, state.ready[service]),
         host=state.host[service],
+        work=jnp.where(fresh, dags.work[row], state.work[service]),
         preds=dags.preds[row, microservice],
         sent=dags.sent[row, microservice],
-        external=dags.external[row, microservice],
         load=dags.load[row, microservice],
         data=dags.data[row, microservice],
         demand=dags.demand[row, microservice],
@@ -146,7 +146,7 @@ def booked(state: EnvState, decision: Decision, *, host: chex.Array, finish: che
         host=jnp.where(chosen, host.astype(jnp.int16), decision.host),
         completion=jnp.maximum(episode.completion[i], finish - decision.release),
         makespan=jnp.maximum(episode.makespan, finish),
-        work=episode.work[i] - decision.load,
+        work=decision.work - decision.load,
     )
 
 
@@ -159,7 +159,7 @@ def postponed(state: EnvState, decision: Decision, until: chex.Array) -> Progres
         host=decision.host,
         completion=episode.completion[i],
         makespan=episode.makespan,
-        work=episode.work[i],
+        work=decision.work,
     )
 
 
@@ -189,7 +189,6 @@ def commit(state: EnvState, decision: Decision, progress: Progress, dags: Dags) 
     episode: Episode = state.episode.replace(
         step=state.episode.step + active.astype(jnp.int32),
         begun=put(state.episode.begun, active),
-        work=put(state.episode.work, progress.work),
         next_ready=put(state.episode.next_ready, due),
         next_microservice=put(state.episode.next_microservice, next_microservice),
         completion=put(state.episode.completion, progress.completion),
@@ -200,6 +199,7 @@ def commit(state: EnvState, decision: Decision, progress: Progress, dags: Dags) 
         pending=put(state.pending, progress.pending),
         ready=put(state.ready, progress.ready),
         host=put(state.host, progress.host),
+        work=put(state.work, progress.work),
     )
 
 

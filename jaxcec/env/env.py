@@ -7,7 +7,8 @@ current decision, `place` times its flow and its execution, `reserve` reserves t
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
+from functools import partial, reduce
+from operator import and_
 
 import chex
 import jax
@@ -167,6 +168,7 @@ class CECEnv:
             pending=jnp.zeros(table, jnp.int16),
             ready=jnp.zeros(table, jnp.float32),
             host=jnp.zeros(table, jnp.int16),
+            work=jnp.zeros(c.num_services, jnp.float32),
         )
         return observe(state, params), state
 
@@ -256,7 +258,6 @@ class CECEnv:
             offset=offset,
             step=jnp.int32(0),
             merges=jnp.int32(0),
-            work=params.dags.work[dag],
             begun=jnp.zeros(c.num_services, bool),
             next_ready=params.arrivals.release[arrivals] / params.arrival_rate,
             next_microservice=params.dags.entry[dag],
@@ -338,15 +339,15 @@ def _in_range(action: Action, num_hosts: int) -> tuple[Action, chex.Array]:
         hold=clipped("hold", low=0.0, high=LONGEST, default=0.0),
         postpone=None if action.postpone is None else clipped("postpone", low=0.0, high=LONGEST, default=0.0),
     )
-    return in_range, ~jnp.all(jnp.stack(list(finite.values())))
+    return in_range, ~reduce(and_, finite.values())
 
 
 def _feasible(host: chex.Array, situation: Situation) -> chex.Array:
     """The host if the microservice can run there, otherwise where it is redirected to; () i32 each."""
-    nodes = situation.feasible[: situation.inputs.size]
-    device = nodes.size + situation.decision.source
-    other = jnp.where(jnp.any(nodes), jnp.argmax(nodes).astype(jnp.int32), device)
-    return jnp.where(situation.feasible[host], host, other)
+    hosts, num_nodes = jnp.arange(situation.feasible.size, dtype=jnp.int32), situation.inputs.size
+    device = hosts == num_nodes + situation.decision.source
+    rank = jnp.where(situation.feasible, jnp.where(hosts == host, 3, jnp.where(hosts < num_nodes, 2, 0)), 0)
+    return jnp.argmax(jnp.maximum(rank, device.astype(jnp.int32))).astype(jnp.int32)
 
 
 def _reserve(

@@ -48,7 +48,6 @@ def known_world(state: EnvState, params: EnvParams) -> World:
         arrivals=jnp.zeros_like(episode.arrivals),
         next_ready=jnp.where(known, episode.next_ready, jnp.inf),
         next_microservice=jnp.where(known, episode.next_microservice, 0),
-        work=jnp.where(known, episode.work, 0.0),
     )
     history = background.history_at(params.background, state.episode.offset, time=now, frames=HISTORY)
     world = World(params.replace(arrivals=arrivals), state.replace(episode=episode), history)

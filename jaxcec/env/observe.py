@@ -106,8 +106,8 @@ def path_ahead(decision: Decision, params: EnvParams, topology: chex.Array) -> c
     successor = jnp.argmax(rank).astype(jnp.int32)
     has_successor = decision.active & (rank[successor] > 0.0)
     what = decision.dag, successor
-    sent, external = dags.sent[what], dags.external[what]
-    total = jnp.sum(sent) + external
+    sent = dags.sent[what]
+    external, total = sent[successor], jnp.sum(sent)
     unit = dags.data[what] / jnp.where(total > 0.0, total, 1.0)
     nodes = jnp.arange(num_nodes, dtype=jnp.int32)
     siblings = jnp.where(decision.pending < 0, sent, 0.0)
@@ -168,8 +168,8 @@ def _observe_service(decision: Decision, state: EnvState, params: EnvParams) -> 
     # This service is excluded by its index, not by subtracting one: its release may be rounded to after now.
     services = jnp.arange(episode.next_ready.size, dtype=jnp.int32)
     present = (services != decision.service) & released(episode, decision.time) & jnp.isfinite(episode.next_ready)
-    work, own = episode.work, episode.work[decision.service]
-    shorter = (work < own) | ((work == own) & (services < decision.service))
+    work = jnp.where(episode.begun, state.work, params.dags.work[params.arrivals.dag[episode.arrivals]])
+    shorter = (work < decision.work) | ((work == decision.work) & (services < decision.service))
     age = jnp.maximum(decision.time - decision.release, 0.0)  # both may be roundings of one release time
     return ServiceObservation(
         remaining_load=jnp.sum(jnp.where(undecided, params.dags.load[decision.dag], 0.0)),

@@ -42,7 +42,7 @@ def current_situation(state: EnvState, params: EnvParams) -> Situation:
         decision.data,
         sent=decision.sent,
         hosts=decision.host,
-        external=decision.external,
+        microservice=decision.microservice,
         source=decision.source,
         num_nodes=num_hosts // 2,
     )

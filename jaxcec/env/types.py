@@ -72,16 +72,15 @@ class Network(struct.PyTreeNode):
 class Dags(struct.PyTreeNode):
     """Bank of services' DAGs. Microservices beyond `size` are padding, zero in every field but `in_degree` and `turn`.
 
-    The input of a microservice lies at its predecessors' hosts, in proportion to `sent`, and at the service's source,
-    in proportion to `external`. A predecessor that sends nothing must finish first all the same.
+    The input of a microservice lies at its predecessors' hosts and at the service's source, in proportion to a row of
+    `sent`. A predecessor that sends nothing must finish first all the same.
     """
 
     size: chex.Array  # (S,) i32, microservices in the DAG
     preds: chex.Array  # (S, N, N) bool: [j, k] if k must finish before j starts
     load: chex.Array  # (S, N) f32, Mcycles, C of Eq. 1
     data: chex.Array  # (S, N) f32, Mbit of input, D of Eq. 3
-    sent: chex.Array  # (S, N, N) f32, [j, k]: part of the input of j that k sends, in any unit
-    external: chex.Array  # (S, N) f32, part of the input of j that lies at the source, in the same unit
+    sent: chex.Array  # (S, N, N) f32, [j, k]: part of the input of j that k sends, in any unit; [j, j]: at the source
     demand: chex.Array  # (S, N, K) f32, resources held while running, R of Eq. 8
     # Derived by `banks.make_dags`, so that a reset and a decision read little:
     in_degree: chex.Array  # (S, N) i16, predecessors; -1 on padding
@@ -138,7 +137,6 @@ class Episode(struct.PyTreeNode):
     offset: chex.Array  # (E + H,) i32, first frame of each link's and host's background in the flattened bank
     step: chex.Array  # () i32, steps taken, postponed decisions included
     merges: chex.Array  # () i32, timeline segments merged for lack of breakpoints
-    work: chex.Array  # (M,) f32, Mcycles of each service's undecided microservices
     begun: chex.Array  # (M,) bool: the service has had a decision, so that its rows of the tables are not stale
     next_ready: chex.Array  # (M,) f32, s, when the service's next microservice is due; inf when all are decided
     next_microservice: chex.Array  # (M,) i16, index of that microservice
@@ -161,6 +159,7 @@ class EnvState(struct.PyTreeNode):
     ready: chex.Array  # (M, N) f32, s, latest finish of the predecessors decided so far, at least the release; later if
     # the decision was postponed
     host: chex.Array  # (M, N) i16, host of a decided microservice
+    work: chex.Array  # (M,) f32, Mcycles of each service's undecided microservices
 
 
 class Action(struct.PyTreeNode):

@@ -24,7 +24,6 @@ LEAVES = [
     "dags.load",
     "dags.data",
     "dags.sent",
-    "dags.external",
     "arrivals.release",
     "background.load",
 ]

@@ -144,9 +144,8 @@ def test_a_service_whose_first_decision_was_postponed_is_known():
     state = env.step_env(KEY, state, action(postpone=5.0), params)[1]
     world = known_world(state, params)
     assert np.isfinite(world.state.episode.next_ready).all(), "both services are released by now"
-    assert world.state.episode.work.tolist() == [8, 1]
     decision = current_decision(world.state, world.params)
-    assert (int(decision.service), float(decision.time)) == (1, 1.0)
+    assert (int(decision.service), float(decision.time), float(decision.work)) == (1, 1.0, 1.0)
     seen = env.observe(KEY, world.state, None, world.params)
     assert (float(seen.service.others), float(seen.service.shorter)) == (1, 0)
     for _ in range(2):
