@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.episodes import SMALL, equal
+from helpers.instances import ROUTED
 
 import jaxcec
 from jaxcec.adapters import ContinuousView, DiscreteView
+from jaxcec.env import build_instance
 
 gymnasium = pytest.importorskip("gymnasium")
 adapter = pytest.importorskip("jaxcec.adapters.gymnasium")
@@ -33,15 +35,16 @@ def test_gymnasium_makes_every_registered_environment(env_id):
     adapter.register()
     env = gymnasium.make(f"jaxcec/{env_id}", **TINY)
     expected = DiscreteView(jaxcec.make(env_id, **TINY)[0])
-    assert env.unwrapped.view == expected and env.action_space.n == 8
+    more = env_id.endswith("-v1")  # where a decision may be postponed
+    assert env.unwrapped.view == expected and env.action_space.n == 8 + more
     envs = gymnasium.make_vec(f"jaxcec/{env_id}", num_envs=2, view="continuous", split="test", **TINY)
-    assert envs.unwrapped.view == ContinuousView(expected.env) and envs.action_space.shape == (2, 10)
+    assert envs.unwrapped.view == ContinuousView(expected.env) and envs.action_space.shape == (2, 10 + more)
 
 
 def play(envs, seed: int = 7):
     """First observation, actions, and the values returned by each of STEPS random steps."""
     first, info = envs.reset(seed=seed)
-    assert info == {}
+    assert set(info) == {"action_mask", "_action_mask"} and info["action_mask"].all()
     envs.action_space.seed(seed)
     actions = [envs.action_space.sample() for _ in range(STEPS)]
     return first, actions, [envs.step(action) for action in actions]
@@ -198,6 +201,23 @@ def test_unknown_settings_are_refused(small):
         adapter.GymnasiumEnv(DiscreteView(small)).reset(options={"split": "test"})
     with pytest.raises(ValueError, match="autoreset_mode: got 'later'; must be one of NextStep, SameStep, Disabled"):
         vector(small, "later")
+
+
+def test_the_action_mask_is_in_the_usual_place():
+    """A router is at node 0, and only node 2 has the gpu that the second microservice needs."""
+    env, params = build_instance(**ROUTED)
+    one, envs = (
+        adapter.GymnasiumEnv(DiscreteView(env), params),
+        adapter.GymnasiumVectorEnv(DiscreteView(env), 2, params),
+    )
+    assert one.reset(seed=0)[1]["action_mask"].tolist() == [0, 1, 1]
+    assert envs.reset(seed=0)[1]["action_mask"].tolist() == [[0, 1, 1]] * 2
+    for _ in range(2):
+        mask = one.step(np.int64(1))[-1]["action_mask"]
+        masks = envs.step(np.array([1, 1]))[-1]["action_mask"]
+    assert mask.dtype == np.int8 and mask.tolist() == [0, 0, 1]
+    assert masks.tolist() == [[0, 0, 1]] * 2 and envs.action_masks().dtype == bool
+    assert one.action_space.sample(mask=mask) == 2
 
 
 def test_a_step_without_an_episode_is_refused(small):

@@ -1,6 +1,7 @@
 """Flat views: CECEnv's steps with another observation, reward scale and action."""
 
 import copy
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,19 @@ def test_a_continuous_action_reaches_the_bounds_of_every_entry(small):
     assert decided(0, 0, 0, 1, 1, 1) == [3, 1, 7]
     assert decided(-1, -1, -0.5, -1, -9, 9) == [2, least, 7]
     assert decided(0, 0, 0, 0, 0, 0) == [0, float(np.float32(0.5005)), 3.5]
+
+
+def test_a_view_postpones_if_the_environment_s_actions_do(small):
+    env = CECEnv(dataclasses.replace(small.config, postpone=True))
+    discrete, continuous = DiscreteView(env, postpone=3.0), ContinuousView(env, max_postpone=20.0)
+    assert (discrete.num_actions, continuous.num_actions) == (5, 7)
+    assert [float(discrete.decision(jnp.int32(action)).postpone) for action in (3, 4, 9)] == [0, 3, 3]
+
+    def postponed(share):
+        return float(continuous.decision(jnp.array([0, 0, 1, 0, 1, -1, share], jnp.float32)).postpone)
+
+    assert [max(postponed(share), 0.0) for share in (-1.0, 0.0, 0.5, 1.0)] == [0, 0, 10, 20]
+    assert env.action_space().contains(env.action_space().sample(jax.random.key(0)))
 
 
 def test_equal_views_share_one_compilation(small):

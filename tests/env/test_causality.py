@@ -23,7 +23,7 @@ WORLDS = STEPS + 1  # simulated in one batch; world 0 is as drawn, the others ar
 
 @pytest.fixture(scope="module")
 def setting():
-    """Environment, params, and random actions: any host, a large share of the bandwidth, a short hold."""
+    """Environment, params, and random actions: any host, a large share of the bandwidth, short holds, some put off."""
     env, params = make_env(SETTING, "train")
     assert params.background.load.shape[0] == env.config.max_links + env.config.num_hosts
     rng = np.random.default_rng(0)
@@ -32,6 +32,7 @@ def setting():
         host=jnp.asarray(rng.integers(0, env.num_actions, shape), jnp.int32),
         bandwidth=jnp.asarray(rng.uniform(0.3, 1.0, shape), jnp.float32),
         hold=jnp.asarray(rng.uniform(0.0, 5.0, shape), jnp.float32),
+        postpone=jnp.asarray(np.where(rng.random(shape) < 0.2, rng.uniform(0.0, 20.0, shape), 0.0), jnp.float32),
     )
     return env, params, actions
 
@@ -85,7 +86,7 @@ def test_background_load_after_a_decision_is_not_observed(setting, episode):
     _, params, _ = setting
     _, records = simulate_worlds(setting, episode)
     frame_of = np.floor(records["time"][0] / SETTING.frame).astype(int)
-    decisions = int(records["decided"][0].sum())
+    decisions = int((records["decided"] | records["postponed"])[0].sum())
     load = np.repeat(np.asarray(params.background.load)[None], WORLDS, axis=0)
     for d in range(STEPS):
         load[d + 1, :, frame_of[d] + 1 :] = 0.9 - load[d + 1, :, frame_of[d] + 1 :]
@@ -107,9 +108,11 @@ def test_background_load_at_a_decision_is_observed(setting, episode):
     for d in range(STEPS):
         load[d + 1, :, frame_of[d]] = 0.9 - load[d + 1, :, frame_of[d]]
     seen, records = simulate_worlds(setting, episode, load=load)
-    for d in range(int(records["decided"][0].sum())):
+    decided, put_off = records["decided"][0], records["postponed"][0]
+    for d in np.flatnonzero(decided | put_off):
         assert steps_that_differ(seen, d + 1)[d], d
-        assert steps_that_differ(records, d + 1)[d], d
+        assert steps_that_differ(records, d + 1)[d] or put_off[d], d
+    assert put_off.any()
 
 
 def changed_from(arrivals, first):
