@@ -77,9 +77,13 @@ class FlatView:
         c = self.env.config
         return Box(0.0, HIGHEST, (observation_size(c.num_nodes, c.max_links, c.num_resources),))
 
+    def checked(self, params: EnvParams | None) -> EnvParams:
+        """The params, checked, or the default ones."""
+        return self.env.checked(params)
+
     def reset(self, key: chex.PRNGKey, params: EnvParams | None = None) -> tuple[chex.Array, EnvState]:
         """Draw an episode, as `CECEnv.reset` does."""
-        return self.reset_env(key, self.env.checked(params))
+        return self.reset_env(key, self.checked(params))
 
     def step(
         self, key: chex.PRNGKey, state: EnvState, action: chex.Array, params: EnvParams | None = None
@@ -89,7 +93,7 @@ class FlatView:
         Returns:
             The six values of `CECEnv.step`, with flat observation and `info["final_observation"]` and scaled reward.
         """
-        return self._step(key, state, action, self.env.checked(params))
+        return self._step(key, state, action, self.checked(params))
 
     @partial(jax.jit, static_argnums=0)
     def _step(

@@ -32,7 +32,7 @@ def features_of(rng: np.random.Generator, *batch: int) -> Features:
 
 def transition_of(features, node, reward, *, next_features, discount, weight) -> Transition:
     """A batch of transitions with full bandwidth and no hold."""
-    numbers = {"reward": reward, "discount": discount, "weight": weight, "bandwidth": 1.0, "hold": 0.0}
+    numbers = {"reward": reward, "discount": discount, "weight": weight, "bandwidth": 1.0, "hold": 0.0, "postpone": 0.0}
     node = np.asarray(node, np.int32)
     numbers = {name: np.broadcast_to(np.asarray(x, np.float32), node.shape) for name, x in numbers.items()}
     return Transition(features=features, node=node, next_features=next_features, **numbers)
