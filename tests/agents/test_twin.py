@@ -36,7 +36,7 @@ def test_the_completion_reward_is_equation_17():
     np.testing.assert_allclose(reward(seen, 1, features), -(80 / 20 + 0 + 10 / 0.5 + 3), rtol=1e-5)
     np.testing.assert_allclose(reward(seen, 1, faster), -(80 / 40 + 0 + 10 / 0.5 + 3), rtol=1e-5)
     np.testing.assert_allclose(reward(waiting, 1, faster), -(80 / 40 + 6 + 10 / 0.5 + 3), rtol=1e-5)
-    np.testing.assert_allclose(reward(waiting, 0, faster), -(80 / 40 + 6), rtol=1e-5, err_msg="nothing to move")
+    np.testing.assert_allclose(reward(waiting, 0, faster), -(80 / 40 + 6 + 3), rtol=1e-5, err_msg="the hold alone")
 
 
 def linear_world(rng) -> Transition:
