@@ -53,7 +53,8 @@ def check(arguments):
         return
     for leaf in jax.tree.leaves(params.replace(network=params.network.replace(bottleneck=np.zeros(1)))):
         assert np.isfinite(leaf).all() and (np.asarray(leaf, np.float64) >= -1).all()
-    assert (params.network.speed > 0).all() and (params.network.capacity > 0).all()
+    speed = np.concatenate([np.asarray(arguments[name], np.float32) for name in ("node_speed", "device_speed")])
+    assert np.array_equal(params.network.speed[0], speed)
     for s, service in enumerate(arguments["services"]):
         size = int(params.dags.size[s])
         assert size == len(service["preds"]) <= env.config.max_microservices
@@ -65,7 +66,7 @@ def check(arguments):
         assert np.array_equal(upward_rank(preds, given["load"], ""), params.dags.rank[s, :size])
         assert float(params.arrivals.release[0, s]) == np.float32(service["release"])
         assert int(params.arrivals.source[0, s]) == service["source"]
-    bandwidth = [np.float32(link[2]) for link in arguments["links"]]
+    bandwidth = [np.float32(rate) for link in arguments["links"] for rate in np.ravel(link[2])]
     assert params.network.bandwidth[0, : len(bandwidth)].tolist() == bandwidth and math.isfinite(sum(bandwidth))
 
 
