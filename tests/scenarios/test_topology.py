@@ -38,7 +38,7 @@ def test_links_are_sorted_and_unique():
 def test_bandwidths_and_speeds_have_the_requested_means():
     rng = np.random.default_rng(0)
     topologies = [draw(rng) for _ in range(500)]
-    assert np.mean([rate for t in topologies for *_, rate in t.links]) == pytest.approx(10.0, rel=0.03)
+    assert np.mean([link.bandwidth for t in topologies for link in t.links]) == pytest.approx(10.0, rel=0.03)
     assert np.mean([t.node_speed for t in topologies]) == pytest.approx(40.0, rel=0.03)
     assert np.mean([t.device_speed for t in topologies]) == pytest.approx(10.0, rel=0.01)
     assert topologies[0].node_speed.shape == topologies[0].device_speed.shape == (8,)
