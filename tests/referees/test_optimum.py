@@ -104,7 +104,7 @@ def with_parcels(rng: random.Random, service: dict) -> dict:
 
 SIZES = [
     pytest.param((draw_instance, 3, 4, 20), id="12 microservices"),
-    pytest.param((draw_wide_instance, 3, 4, 20), id="12 wide microservices"),
+    pytest.param((draw_wide_instance, 3, 4, 20), id="12 wide microservices", marks=pytest.mark.slow),
     pytest.param((draw_instance, 4, 8, 10), id="24 microservices", marks=pytest.mark.slow),
     pytest.param((draw_wide_instance, 4, 8, 10), id="24 wide microservices", marks=pytest.mark.slow),
 ]
