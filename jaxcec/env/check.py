@@ -51,14 +51,20 @@ def is_concrete(params: EnvParams) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(params))
 
 
+def run_by_no_node(load: np.ndarray, demand: np.ndarray, *, node_speed: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+    """Which microservices, (...) Mcycles and (..., K), no edge node can run, of (V,) Mcycles/s and (V, K)."""
+    fits = (demand[..., None, :] <= capacity).all(axis=-1) & (node_speed > 0.0)
+    return np.asarray(~fits.any(axis=-1) & (load > 0.0))
+
+
 def _check_feasible(arrays: dict[str, np.ndarray], num_nodes: int) -> None:
     """Raise ValueError if a service has a microservice that no edge node and not its own end device can run."""
     speed, load, demand = arrays["network.speed"], arrays["dags.load"], arrays["dags.demand"]
     dag, source = arrays["arrivals.dag"], arrays["arrivals.source"]
     for g in np.flatnonzero((speed[:, num_nodes:] == 0.0).any(axis=1)):
-        capacity = arrays["network.capacity"][g, :num_nodes]
-        fits = (demand[:, :, None] <= capacity).all(axis=-1) & (speed[g, :num_nodes] > 0.0)
-        stuck = ~fits.any(axis=-1) & (load > 0.0)
+        stuck = run_by_no_node(
+            load, demand, node_speed=speed[g, :num_nodes], capacity=arrays["network.capacity"][g, :num_nodes]
+        )
         wrong = np.any(stuck, axis=-1)[dag] & (speed[g, num_nodes + source] == 0.0)
         if wrong.any():
             where = tuple(np.argwhere(wrong)[0])

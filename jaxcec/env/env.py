@@ -181,10 +181,10 @@ class CECEnv:
         Returns:
             observation, state, () f32 reward in s, () bool terminated, and info, the record of the decision: `time` s,
             `service`, `microservice`, `host`, `flow_start` s, `flow_end` s, `data_ready` s, `start` s, `finish` s,
-            `decided` (false after termination and if the decision was `postponed`: the times are then those at which it
-            is due again), `postponed`, `redirected` (the
-            microservice could not run on the chosen host), `invalid` (some number of the action was not finite), `act`
-            s (the episode's ACT when it terminates, otherwise 0), and `merges` so far.
+            `decided` (false after termination, and if the decision was `postponed`: the times are then all that at
+            which it is due again), `postponed`, `redirected` (the microservice could not run on the chosen host),
+            `invalid` (some number of the action was not finite), `act` s (the episode's ACT when it terminates,
+            otherwise 0), and `merges` so far.
         """
         del key  # The dynamics are deterministic; the contract requires the argument.
         state, reward, info = self._decide(state, action, params)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcec.env.banks import Dag, Ties, Topology, make_dags, make_network
+from jaxcec.env.check import run_by_no_node
 from jaxcec.env.env import CECEnv
 from jaxcec.env.routing import Link, resources
 from jaxcec.env.types import Arrivals, Background, EnvConfig, EnvParams
@@ -167,10 +168,8 @@ def _sent(where: str, row: Any) -> dict[int, float]:
 
 def _check_feasible(where: str, load: np.ndarray, demand: np.ndarray, *, source: int, topology: Topology) -> None:
     """Raise ValueError unless some edge node or the service's end device can run each microservice."""
-    idle = load == 0.0
-    fits = (demand[:, None] <= topology.capacity[None]).all(axis=-1) & (idle[:, None] | (topology.node_speed > 0.0))
-    stuck = ~fits.any(axis=1) & ~idle & (topology.device_speed[source] == 0.0)
-    if stuck.any():
+    stuck = run_by_no_node(load, demand, node_speed=topology.node_speed, capacity=topology.capacity)
+    if topology.device_speed[source] == 0.0 and stuck.any():
         j = int(np.argmax(stuck))
         raise ValueError(
             f"{where}.demand[{j}]: got {demand[j].tolist()}; must fit an edge node whose speed is positive, for there "

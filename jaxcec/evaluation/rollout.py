@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -91,13 +91,22 @@ class _Rule:
     def _key(self) -> tuple[Any, ...]:
         """What equals in equal policies; a leaf that cannot be hashed, such as a dataclass, equals itself only."""
         leaves, structure = jax.tree.flatten(self.rest)
-        return structure, *(leaf if isinstance(leaf, Hashable) else id(leaf) for leaf in leaves)
+        return structure, *(leaf if _has_hash(leaf) else id(leaf) for leaf in leaves)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Rule) and self._key() == other._key()
 
     def __hash__(self) -> int:
         return hash(self._key())
+
+
+def _has_hash(leaf: Any) -> bool:
+    """Whether a leaf can be hashed; a frozen dataclass with arrays claims that it can, and fails."""
+    try:
+        hash(leaf)
+    except TypeError:
+        return False
+    return True
 
 
 @dataclasses.dataclass(frozen=True)

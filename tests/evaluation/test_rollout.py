@@ -75,9 +75,17 @@ class Unhashable:
     __call__ = Cheapest.__call__
 
 
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    """The same as a frozen dataclass, which has a hash until it is asked for."""
+
+    price: Any
+    __call__ = Cheapest.__call__
+
+
 def test_a_policy_may_be_a_pytree_or_a_dataclass_with_arrays(tiny):
     expected = Contender.of_rule("eft-priced", BASELINES["eft-priced"]).play(*tiny, KEYS).act
-    for kind in (Cheapest, Unhashable):
+    for kind in (Cheapest, Unhashable, Frozen):
         contender = Contender.of_rule("own", kind(jnp.float32(1.0)))
         assert (contender.play(*tiny, KEYS).act == expected).all()
     one, other = (Contender.of_rule("own", Cheapest(jnp.float32(price))) for price in (1.0, 2.0))
