@@ -274,6 +274,9 @@ def test_gymnasium_s_wrappers_accept_the_modes_that_the_documentation_says(small
         AutoresetMode.NEXT_STEP: [*other, *observation, wrappers.NormalizeObservation],
         AutoresetMode.DISABLED: other + observation,
     }
+    for wrap in (*observation, wrappers.NormalizeObservation):
+        with pytest.raises(AssertionError):
+            wrap(vector(small, AutoresetMode.SAME_STEP, ContinuousView))
     for mode, kinds in accepted.items():
         for wrap in kinds:
             envs = wrap(vector(small, mode, ContinuousView))
