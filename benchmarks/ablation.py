@@ -25,7 +25,7 @@ import numpy as np
 from harness import processor, report, versions
 
 from jaxcec.agents import PRETRAINED, TrainedPolicy, load_policy
-from jaxcec.agents.ddpg import DDPG
+from jaxcec.agents.dtdrlmo_plan import DTDRLMOPlan
 from jaxcec.agents.forecast import FRAMES, predict_load
 from jaxcec.commands.runtime import use_compilation_cache
 from jaxcec.env import CECEnv, EnvParams, EnvState, World, background, known_world, with_forecast
@@ -61,7 +61,7 @@ def planner(
 ) -> Decide:
     """Plan with the policy's actor as the base policy, in the world that `know` gives."""
     ahead = dataclasses.replace(policy.config.plan, **{"samples": 1} | changes)
-    base = functools.partial(DDPG(policy.config).preference, policy.params)
+    base = functools.partial(DTDRLMOPlan(policy.config).preference, policy.params)
     return jax.vmap(
         lambda _, state, key: plan(env, know(state, params), key, config=ahead, prefer=base, forecast=forecast)
     )

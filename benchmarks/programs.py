@@ -18,8 +18,8 @@ from jaxcec.policies import BASELINES
 from jaxcec.scenarios import Scenario, make_env
 
 AGENTS = {
-    "actor": AgentConfig(algorithm="ddpg"),
-    "lookahead": AgentConfig(),
+    "actor": AgentConfig(algorithm="ddpg", information="lookahead"),
+    "twin": AgentConfig(),
     "plan": AgentConfig(algorithm="dtdrlmo-plan"),
 }
 TRAINED = AgentConfig(evolution=EvolutionConfig(generations=0), warmup_steps=2)

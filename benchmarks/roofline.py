@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from harness import processor, report, versions
 from programs import Case, make_program
 
-WHATS = ("random", "le", "eft", "actor", "lookahead")
+WHATS = ("random", "le", "eft", "actor", "twin")
 REPEATS = 20
 
 

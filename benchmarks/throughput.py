@@ -5,7 +5,7 @@
     python benchmarks/throughput.py --what eft train --num-envs 4096
 
 The programs: `random`, `le` and `eft`, the environment under a rule with auto-reset; `actor`, the environment under the
-actor network; `lookahead`, with the candidates tried in the learned twin; `plan`, with candidates simulated ahead under
+actor network; `twin`, with every node tried in the learned twin; `plan`, with candidates simulated ahead under
 the actor and a forecast of load; `train`, full DTDRLMO training. Parts of the observation that a rule does not read are
 not computed. Compilation is timed separately. Without `--num-envs`, batch sizes go from 1 to 65,536, and the sizes of
 services, timelines and topologies vary one at a time.
@@ -20,7 +20,7 @@ import time
 
 from harness import Row, measured, processor, report, versions
 
-WHATS = ("random", "le", "eft", "actor", "lookahead", "plan", "train")  # not imported from programs, which loads JAX
+WHATS = ("random", "le", "eft", "actor", "twin", "plan", "train")  # not imported from programs, which loads JAX
 BATCHES = (1, 16, 256, 4096, 16384, 65536)
 SIZES = (
     [{"num_services": m} for m in (10, 40)]

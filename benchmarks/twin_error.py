@@ -2,9 +2,11 @@
 
     python benchmarks/twin_error.py --policy runs/NAME/policy.msgpack --plan-policy runs/OTHER/policy.msgpack
 
-transition: error of the learned transition model, root mean square over each part of the features, in their units. Over
-ten decisions it is iterated on its own predictions, with the actions that were taken. 'linear' is a ridge regression of
-the change over one decision on all features and the chosen node, fitted to trajectories of the train split.
+timing: the time until each edge node would finish the microservice, as the twin foresees it and at nominal rates,
+against the mechanism's exact answer, over the actor's decisions. 'chosen' and 'others' are mean absolute errors in s,
+for the node that the actor chose and for those that it did not; 'late' is by how many seconds later than the earliest
+the node finishes that has the earliest predicted finish; 'within' is the share of the waits of chosen nodes within one
+predicted deviation.
 
 forecast: error of the learned forecast of other tenants' load on the traces of the test split, root mean square of the
 share. 'mean' predicts the mean of those traces. 'within' is the share of frames within one predicted deviation.
@@ -20,7 +22,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,34 +32,26 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from harness import Row, print_table, processor, versions
-from jax.flatten_util import ravel_pytree
 
-from jaxcec.agents import PRETRAINED, AgentConfig, AgentParams, Choice, Features, encode, load_policy
-from jaxcec.agents.ddpg import DDPG
+from jaxcec.agents import PRETRAINED, AgentConfig, AgentParams, Choice, load_policy
 from jaxcec.agents.dtdrlmo import DTDRLMO
 from jaxcec.agents.forecast import FRAMES, LoadForecast, predict_load
-from jaxcec.agents.networks import flat_features
-from jaxcec.agents.twin import predict
-from jaxcec.agents.types import RelaxedAction
-from jaxcec.env import HISTORY, CECEnv, EnvParams, EnvState, expected_completions, known_world
+from jaxcec.agents.information import restricted
+from jaxcec.agents.twin import outcome_of, timing_loss
+from jaxcec.env import HISTORY, CECEnv, EnvParams, EnvState, Info, expected_completions, known_world
 from jaxcec.evaluation import bootstrap_mean, episode_keys
 from jaxcec.policies import Forecast, as_now
 from jaxcec.policies.planning import simulate
 from jaxcec.scenarios import Scenario, make_env
 
-HORIZONS = (1, 10)  # decisions
 FRAMES_AHEAD = (1, 4, 16)
 FOLLOWED = 32  # decisions
 SIDE_BY_SIDE = 32  # decisions judged at once; each takes a simulator for every node
-FITTED = 128  # episodes, each on another topology, that the linear model is fitted to; with few it would memorise them
-RIDGE = 1e-3
 KEY = jax.random.key(0)  # for signatures: without exploration, and under mean forecasts, nothing is drawn
-
-Model = Callable[[Features, RelaxedAction], Features]  # a batch's next features
 
 
 class Player(struct.PyTreeNode):
-    """An agent in an environment, where its actor decides without the twin."""
+    """A dtdrlmo agent in an environment."""
 
     env: CECEnv = struct.field(pytree_node=False)
     config: AgentConfig = struct.field(pytree_node=False)
@@ -69,75 +62,60 @@ class Player(struct.PyTreeNode):
         """A drawn episode's beginning."""
         return self.env.reset_env(key, self.env_params)[1]
 
-    def after(self, state: EnvState, choice: Choice) -> EnvState:
-        """The state after a decision."""
-        return self.env.step_env(KEY, state, choice.action, self.env_params)[1]
+    def after(self, state: EnvState, choice: Choice) -> tuple[EnvState, Info]:
+        """The state after a decision, and its record."""
+        _, state, _, _, info = self.env.step_env(KEY, state, choice.action, self.env_params)
+        return state, info
 
     def decide(self, state: EnvState) -> Choice:
         """The actor's decision."""
         observation = self.env.observe(KEY, state, None, self.env_params)
-        return DDPG(self.config).act(self.params, observation, KEY, explore=False)
+        return DTDRLMO(self.config).act(self.params, observation, KEY, explore=False)
 
     def follow(self, _: Any, state: EnvState) -> EnvState:
         """The state after the actor's decision, as the body of a loop."""
-        return self.after(state, self.decide(state))
+        return self.after(state, self.decide(state))[0]
 
 
 @jax.jit
-def trajectories(player: Player, keys: chex.PRNGKey) -> tuple[Features, RelaxedAction, chex.Array]:
-    """Features, executed actions, and whether a decision was left; (episodes, most decisions, ...) each."""
-    num_nodes = player.env.config.num_nodes
+def trajectories(player: Player, keys: chex.PRNGKey) -> tuple[dict[str, chex.Array], chex.Array]:
+    """The measures of every decision, and whether it was one; (episodes, most decisions) each."""
+    learner = DTDRLMO(player.config)
 
-    def step(state: EnvState, _: None) -> tuple[EnvState, tuple[Features, RelaxedAction, chex.Array]]:
+    def step(state: EnvState, _: None) -> tuple[EnvState, tuple[dict[str, chex.Array], chex.Array]]:
+        observation = player.env.observe(KEY, state, None, player.env_params)
         choice = player.decide(state)
-        flow = (jnp.full(num_nodes, x) for x in (choice.bandwidth, choice.hold))
-        action = RelaxedAction(jax.nn.one_hot(choice.node, num_nodes), *flow)
-        return player.after(state, choice), (choice.features, action, ~player.env.is_terminated(state))
+        exact = observation.nodes.finish
+        predicted = {
+            "twin": learner.foresee(player.params, observation)[0].nodes.finish,
+            "nominal": restricted(observation, "state").nodes.finish,
+        }
+        measured = {}
+        for name, finish in predicted.items():
+            error = jnp.abs(finish - exact)
+            others = jnp.sum(error) - error[choice.node]
+            measured[f"{name} chosen"] = error[choice.node]
+            measured[f"{name} others"] = others / (exact.size - 1)
+            measured[f"{name} late"] = exact[jnp.argmin(finish)] - jnp.min(exact)
+        active = ~player.env.is_terminated(state)
+        after, info = player.after(state, choice)
+        outcome = outcome_of(choice.candidate, choice.action, info)
+        assert outcome is not None  # dtdrlmo has a twin
+        measured["twin within"] = timing_loss(learner.model, player.params.twin, outcome)[1]["twin_within"]
+        return after, (measured, active)
 
     most = player.env.config.num_services * player.env.config.max_microservices
     return jax.vmap(lambda key: jax.lax.scan(step, player.begin(key), length=most)[1])(keys)
 
 
-def windows(features: Features, action: RelaxedAction, active: chex.Array, *, horizon: int) -> tuple:
-    """Features before and after every `horizon` decisions of one episode, (n, ...), and the list of those actions."""
-    episode, first = np.nonzero(np.asarray(active)[:, horizon:])
-
-    def at(tree: chex.ArrayTree, step: int) -> chex.ArrayTree:
-        return jax.tree.map(lambda x: x[episode, first + step], tree)
-
-    return at(features, 0), at(features, horizon), [at(action, step) for step in range(horizon)]
-
-
-def fit_linear(before: Features, after: Features, action: RelaxedAction) -> Model:
-    """Ridge regression of the change of all features on the features, the chosen node and 1, over (n, ...)."""
-
-    def inputs(features: Features, action: RelaxedAction) -> chex.Array:
-        return flat_features(features, action.nodes, jnp.ones((action.nodes.shape[0], 1)))
-
-    known, change = (
-        np.asarray(x, np.float64) for x in (inputs(before, action), flat_features(after) - flat_features(before))
-    )
-    # The penalty as further equations: each weight is 0.
-    known = np.concatenate([known, np.sqrt(RIDGE) * np.eye(known.shape[1])])
-    change = np.concatenate([change, np.zeros((known.shape[1], change.shape[1]))])
-    weights = jnp.asarray(np.linalg.lstsq(known, change)[0], jnp.float32)
-    unravel = jax.vmap(ravel_pytree(jax.tree.map(lambda x: x[0], before))[1])
-    return lambda features, action: jax.tree.map(jnp.add, features, unravel(inputs(features, action) @ weights))
-
-
-def transition_rows(models: dict[str, Model], played: tuple) -> list[Row]:
-    """The error of each part of the features for each model and horizon."""
-    rows = []
-    for horizon in HORIZONS:
-        before, after, actions = windows(*played, horizon=horizon)
-        for name, model in models.items():
-            predicted = before
-            for action in actions:
-                predicted = model(predicted, action)
-            error = jax.tree.map(lambda x, y: float(jnp.sqrt(jnp.mean(jnp.square(x - y)))), predicted, after)
-            parts = {"nodes": error.nodes, "links": error.links, "context": error.context}
-            rows.append({"decisions ahead": horizon, "model": name} | parts)
-    return rows
+def timing_rows(measured: dict[str, chex.Array], active: chex.Array) -> list[Row]:
+    """The mean of each measure over all decisions."""
+    means = {name: float(x[active].mean()) for name, x in measured.items()}
+    columns = ("chosen", "others", "late")
+    rows: list[Row] = [
+        {"model": name} | {column: means[f"{name} {column}"] for column in columns} for name in ("twin", "nominal")
+    ]
+    return [rows[0] | {"within": means["twin within"]}, rows[1]]
 
 
 def forecast_rows(forecast: chex.ArrayTree, load: np.ndarray) -> list[Row]:
@@ -157,7 +135,7 @@ def forecast_rows(forecast: chex.ArrayTree, load: np.ndarray) -> list[Row]:
 def truth(player: Player, state: EnvState) -> chex.Array:
     """(V,) true outcome of choosing each node; the higher the better."""
     observation = player.env.observe(KEY, state, None, player.env_params)
-    preference = DDPG(player.config).preference(player.params, observation)
+    preference = DTDRLMO(player.config).preference(player.params, observation)
 
     def of(node: chex.Array) -> chex.Array:
         after = player.env.step_env(KEY, state, preference.action(node), player.env_params)[1]
@@ -171,10 +149,8 @@ def scores(player: Player, forecast: chex.ArrayTree | None, state: EnvState) -> 
     """(V,) scores of the nodes by each rule or twin; the higher the better."""
     env, config, params = player.env, player.config, player.params
     observation, nodes = env.observe(KEY, state, None, player.env_params), jnp.arange(env.config.num_nodes)
-    features = encode(observation)
     learner = DTDRLMO(config)
-    output = learner.networks.actor(params.actor, features)
-    predicted = partial(learner.predicted_return, params, features, learner.networks.relaxed(output))
+    foreseen = learner.foresee(params, observation)[0].nodes.finish
     ahead = dataclasses.replace(config.plan, candidates=nodes.size)
 
     def planned(forecast: Forecast) -> chex.Array:
@@ -183,7 +159,8 @@ def scores(player: Player, forecast: chex.ArrayTree | None, state: EnvState) -> 
         tried = simulate(env, world, KEY, config=ahead, prefer=base, forecast=forecast)
         return jnp.zeros(nodes.size).at[tried.nodes].set(-tried.costs)
 
-    found = {"eft": -observation.nodes.finish, "actor": output.nodes, "learned twin": jax.vmap(predicted)(nodes)[1]}
+    actor = learner.preference(params, observation).scores
+    found = {"eft": -observation.nodes.finish, "twin-eft": -foreseen, "actor": actor}
     found["plan, load as now"] = planned(as_now)
     if forecast is not None:
         found["plan, forecast"] = planned(partial(predict_load, forecast, sampled=False))
@@ -227,18 +204,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     forecast = planner.params.forecast if planner else None
 
     player = Player(env, config, env_params, params)
-    train = player.replace(env_params=make_env(Scenario(dataset=arguments.dataset), "train")[1])
-    before, after, [action] = windows(*trajectories(train, episode_keys(arguments.seed, FITTED)), horizon=1)
-    played = trajectories(player, keys)
-    models: dict[str, Model] = {
-        "twin": lambda features, action: predict(DTDRLMO(config).networks, params.twin, features, action)[0],
-        "linear": fit_linear(before, after, action),
-        "nothing changes": lambda features, _: features,
-    }
-    tables = {"transition": transition_rows(models, played)}
+    measured, active = jax.tree.map(np.asarray, trajectories(player, keys))
+    tables = {"timing": timing_rows(measured, active)}
     if forecast is not None:
         tables["forecast"] = forecast_rows(forecast, np.asarray(env_params.background.load))
-    decisions = np.random.default_rng(arguments.seed).permutation(np.argwhere(played[-1]))[: arguments.decisions]
+    decisions = np.random.default_rng(arguments.seed).permutation(np.argwhere(active))[: arguments.decisions]
     found, true = judged(player, forecast, keys[decisions[:, 0]], decisions[:, 1])
     agreement = {name: bootstrap_mean(spearman(np.asarray(x), np.asarray(true))) for name, x in found.items()}
     tables["ranks"] = [{"scores": name} | interval._asdict() for name, interval in agreement.items()]

@@ -25,6 +25,7 @@ PLACEHOLDERS = {"ALGORITHM": "ddpg", "SEED": "1", "DATASET": "alibaba"}
 PROGRAMS = {"apt-get", "pip", "pre-commit", "pytest", "ruff", "mypy", "tox", "mkdocs", "."}
 PROGRAMS |= {"cosmic-ray", "cr-filter-operators", "cr-http-workers", "cr-report"}
 MAINS = {"train": train, "eval": evaluate}
+SLOW = ("import rejax", "from brax.training")  # blocks that compile another library's training
 CHEAP = ("--config smoke", "--schedule", "import_time.py", "--help")
 
 
@@ -35,7 +36,8 @@ def blocks(language: str) -> list:
         text = page.read_text()
         for match in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
             line = text[: match.start()].count("\n") + 2
-            found.append(pytest.param(match[1], id=f"{page.relative_to(ROOT)}:{line}"))
+            marks = [pytest.mark.slow] if any(name in match[1] for name in SLOW) else []
+            found.append(pytest.param(match[1], id=f"{page.relative_to(ROOT)}:{line}", marks=marks))
     return found
 
 

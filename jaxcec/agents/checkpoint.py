@@ -28,7 +28,7 @@ from jaxcec.env import EnvConfig, Observation
 from jaxcec.files import write_aside
 from jaxcec.mapping import from_mapping
 
-_FORMAT = "jaxcec-policy-2"
+_FORMAT = "jaxcec-policy-3"
 _CHECKSUM = ".sha256"  # ending of the file next to a checkpoint
 _WIDEST = 2**16  # units of a hidden layer
 _KEPT = 3  # checkpoints of a run
@@ -187,7 +187,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Any]:
 def _config(path: Path, header: dict[str, Any]) -> AgentConfig:
     try:
         config = from_mapping(AgentConfig, header["config"], "")
-        if any(units > _WIDEST for units in config.hidden):
+        if any(units > _WIDEST for units in (*config.hidden, *config.twin.hidden)):
             raise ValueError(f"hidden must be at most {_WIDEST}")
         learner_for(config)
         return config

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from flax import struct
 
+from jaxcec.agents.information import Information
 from jaxcec.checks import check_numbers
 from jaxcec.policies import PlanConfig
 
@@ -27,23 +28,27 @@ class EvolutionConfig(struct.PyTreeNode):
 
     generations: int = _static(50)  # before gradients are used; 0 starts from the prices of a rule
     pairs: int = _static(192)  # antithetic pairs of episodes per generation
-    spread: float = 4.0  # arrival rates of the episodes: the scenario's times 1 / spread to spread
+    slowest: float = 0.25  # arrival rates of the episodes, in those of the scenario: log-uniform from this
+    fastest: float = 16.0  # to this
 
     def __post_init__(self) -> None:
-        check_numbers(self, "agent.evolution.", least={"generations": 0, "pairs": 1, "spread": 1})
+        check_numbers(self, "agent.evolution.", least={"generations": 0, "pairs": 1}, positive=["slowest", "fastest"])
+        if all(isinstance(rate, int | float) for rate in (self.slowest, self.fastest)) and self.slowest > self.fastest:
+            raise ValueError(
+                f"agent.evolution.slowest: got {self.slowest}; must be at most agent.evolution.fastest, {self.fastest}"
+            )
 
 
 class TwinConfig(struct.PyTreeNode):
-    """The learned digital twin of dtdrlmo (Algorithm 1) and how decisions use it (Algorithm 2, lines 9 and 10)."""
+    """The learned digital twin of dtdrlmo (Algorithm 1)."""
 
+    hidden: tuple[int, ...] = _static((64, 64))  # units of the hidden layers of its model
     learning_rate: float = 1e-3
-    candidates: int = _static(3)  # nodes tried in the twin for each decision
-    score: float = 0.1  # weight of the return that the twin predicts; the actor's preference has weight 1
     reward: float = 0.0  # share of Eq. 17 in the training reward; the environment's reward has the rest
 
     def __post_init__(self) -> None:
-        least, positive, share = {"candidates": 1}, ["learning_rate"], ["score", "reward"]
-        check_numbers(self, "agent.twin.", least=least, positive=positive, share=share)
+        _check_hidden("agent.twin.hidden", self.hidden)
+        check_numbers(self, "agent.twin.", positive=["learning_rate"], share=["reward"])
 
 
 class PPOConfig(struct.PyTreeNode):
@@ -68,6 +73,7 @@ class AgentConfig(struct.PyTreeNode):
     """
 
     algorithm: str = _static("dtdrlmo")  # dtdrlmo, dtdrlmo-plan, ddpg, ppo or dqn: a key of `jaxcec.agents.LEARNERS`
+    information: str | None = _static(None)  # what it sees: an `Information`; by default the algorithm's own
     network: NetworkKind = _static("per-node")  # per-node: one scorer shared by all nodes; flat: one vector (the paper)
     hidden: tuple[int, ...] = _static((64, 64))  # units of the hidden layers of every network
     actor_learning_rate: float = 3e-5
@@ -81,6 +87,7 @@ class AgentConfig(struct.PyTreeNode):
     warmup_steps: int = _static(64)  # decisions in every environment before the first update
     exploration: float = 1.0  # scale of the Gumbel noise on node scores; 1 samples from the softmax
     learn_flow: bool = _static(False)  # whether the actor chooses eta and eps; if not, full bandwidth and no hold
+    postpone: bool = _static(False)  # whether it gives way to shorter services, with a patience that evolution finds
     flow_exploration: float = 0.1  # with learn_flow: probability of drawing eta, and eps, uniformly from its range
     max_hold: float = 30.0  # s, the largest eps that the actor can choose
     entropy: float = 0.03  # weight of the entropy of the relaxed node choice, in units of scaled reward
@@ -94,8 +101,10 @@ class AgentConfig(struct.PyTreeNode):
     def __post_init__(self) -> None:
         if self.network not in get_args(NetworkKind):
             raise ValueError(f"agent.network: got {self.network!r}; must be one of {', '.join(get_args(NetworkKind))}")
-        if not self.hidden or any(units < 1 for units in self.hidden):
-            raise ValueError(f"agent.hidden: got {self.hidden}; must be at least one positive integer")
+        if self.information is not None and self.information not in get_args(Information):
+            allowed = ", ".join(get_args(Information))
+            raise ValueError(f"agent.information: got {self.information!r}; must be one of {allowed}")
+        _check_hidden("agent.hidden", self.hidden)
         counts = dict.fromkeys(["return_steps", "replay_size", "batch_size", "updates_per_step"], 1)
         weights = dict.fromkeys(["exploration", "entropy", "flow_cost"], 0)
         check_numbers(
@@ -107,3 +116,8 @@ class AgentConfig(struct.PyTreeNode):
         )
         if self.network == "per-node" and isinstance(self.entropy, int | float) and self.entropy == 0.0:
             raise ValueError("agent.entropy: got 0.0; must be positive with network per-node, whose scores are in it")
+
+
+def _check_hidden(name: str, hidden: tuple[int, ...]) -> None:
+    if not hidden or any(units < 1 for units in hidden):
+        raise ValueError(f"{name}: got {hidden}; must be at least one positive integer")

@@ -6,10 +6,10 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxcec.agents.features import Features, encode
+from jaxcec.agents.features import Features
 from jaxcec.agents.learner import ReplayLearner
 from jaxcec.agents.networks import traffic_price
-from jaxcec.agents.types import AgentParams, AgentState, Choice, Metrics, RelaxedAction, Transition
+from jaxcec.agents.types import AgentParams, AgentState, Choice, Metrics, Transition
 from jaxcec.env import Observation
 from jaxcec.policies import Preference
 
@@ -25,21 +25,13 @@ class DDPG(ReplayLearner):
         actor = self.networks.init("actor", key_actor, features)
         return AgentParams(actor=actor, critic=self.networks.init("critic", key_critic, features))
 
-    def act(self, params: AgentParams, observation: Observation, key: chex.PRNGKey, *, explore: bool) -> Choice:
-        """The node that `select` prefers, with the actor's eta and eps."""
-        features = encode(observation)
+    def choose(self, params: AgentParams, features: Features, key: chex.PRNGKey, *, explore: bool) -> Choice:
+        """The node of the highest score, with the actor's eta and eps."""
         output = self.networks.actor(params.actor, features)
         scores, action = output.nodes, self.networks.relaxed(output)
         if explore:
             scores, action = self.explore(scores, action, key)
-        node, twin_reward = self.select(params, observation, scores, action)
-        return self.choice(features, action, node, twin_reward=twin_reward)
-
-    def select(
-        self, params: AgentParams, observation: Observation, scores: chex.Array, action: RelaxedAction
-    ) -> tuple[chex.Array, chex.Numeric]:
-        """The () node of the highest score, and the twin's reward of it, which is 0 without a twin."""
-        return jnp.argmax(scores), 0.0
+        return self.choice(features, action, jnp.argmax(scores))
 
     def learn(self, agent: AgentState, batch: Transition, single: Transition) -> tuple[AgentState, Metrics]:
         """One step of critic, actor and targets (Algorithm 2, lines 15-18)."""
@@ -72,7 +64,7 @@ class DDPG(ReplayLearner):
 
     def preference(self, params: AgentParams, observation: Observation) -> Preference:
         """The actor's scores as the base policy of a plan; the toll is its price of the traffic."""
-        features = encode(observation)
+        features = self.features(params, observation)
         output = self.networks.actor(params.actor, features)
         action = self.networks.relaxed(output)
         toll = traffic_price(params.actor, features) * observation.nodes.traffic

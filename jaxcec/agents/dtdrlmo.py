@@ -1,4 +1,4 @@
-"""DTDRLMO: DDPG assisted by a learned digital twin (Algorithms 1 and 2)."""
+"""DTDRLMO: DDPG assisted by a digital twin that learns timing (Algorithms 1 and 2)."""
 
 from __future__ import annotations
 
@@ -8,64 +8,49 @@ import jax.numpy as jnp
 
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import DDPG
-from jaxcec.agents.features import Features, encode
-from jaxcec.agents.twin import completion_reward, init_twin, predict, twin_loss
-from jaxcec.agents.types import AgentParams, AgentState, Metrics, RelaxedAction, Transition
+from jaxcec.agents.features import NODE_COLUMNS, Features
+from jaxcec.agents.information import restricted
+from jaxcec.agents.twin import Outcome, TimingModel, candidates, foreseen, input_size, timing_loss
+from jaxcec.agents.types import AgentParams, AgentState, Metrics, Transition
 from jaxcec.env import Observation
 
 
 class DTDRLMO(DDPG):
-    """DDPG whose candidate actions are tried in a learned twin, which is fitted in turn with critic and actor."""
+    """DDPG that executes every candidate in its twin before it chooses (Algorithm 2, lines 9 and 10).
+
+    The twin is fitted in turn with critic and actor (lines 13 and 14).
+    """
 
     learned = ("actor", "critic", "twin")
+    levels = ("mirror", "state")
 
     def __init__(self, config: AgentConfig):
         super().__init__(config)
         self.reward_share = config.twin.reward
+        self.model = TimingModel(config.twin.hidden)
 
     def init_params(self, key: chex.PRNGKey, features: Features) -> AgentParams:
-        """DDPG's networks and the twin's models."""
+        """DDPG's networks, and a twin that foresees hardly any waits."""
         key_twin = jax.random.split(key, 4)[2]
-        return super().init_params(key, features).replace(twin=init_twin(self.networks, key_twin, features))
+        inputs = jnp.zeros(input_size(features.nodes.shape[-1] - len(NODE_COLUMNS)))
+        return super().init_params(key, features).replace(twin=self.model.init(key_twin, inputs))
 
-    def select(
-        self, params: AgentParams, observation: Observation, scores: chex.Array, action: RelaxedAction
-    ) -> tuple[chex.Array, chex.Numeric]:
-        """The best of the actor's preferred nodes, by its preference and the return that the twin predicts.
-
-        Returns:
-            () i32 node and () s reward of Eq. 17.
-        """
-        config, features = self.config, encode(observation)
-        _, candidates = jax.lax.top_k(scores, min(config.twin.candidates, scores.shape[-1]))
-
-        def evaluate(node: chex.Array) -> tuple[chex.Array, chex.Array]:
-            next_features, predicted = self.predicted_return(params, features, action, node)
-            # A softmax with entropy bonus e prefers nodes by value / e: so e times a score is in units of value.
-            score = config.entropy * scores[node] + config.twin.score * predicted
-            bandwidth, hold = action.bandwidth[node], action.hold[node] * config.max_hold
-            return score, completion_reward(
-                observation, node, bandwidth=bandwidth, hold=hold, next_features=next_features
-            )
-
-        values, rewards = jax.vmap(evaluate)(candidates)
-        best = jnp.argmax(jnp.where(observation.nodes.feasible[candidates] > 0.0, values, -jnp.inf))
-        return candidates[best], rewards[best]
-
-    def predicted_return(
-        self, params: AgentParams, features: Features, action: RelaxedAction, node: chex.Array
-    ) -> tuple[Features, chex.Array]:
-        """The twin's prediction for a () node: the next features, and the () scaled return.
-
-        The return is the predicted reward plus the discounted critic's value of the predicted state.
-        """
-        executed = action.replace(nodes=jax.nn.one_hot(node, action.nodes.shape[-1]))
-        next_features, reward = predict(self.networks, params.twin, features, executed)
-        next_action = self.networks.act(params.actor, next_features)
-        return next_features, reward + self.config.discount * self.networks.q(params.critic, next_features, next_action)
+    def foresee(
+        self, params: AgentParams, observation: Observation, key: chex.PRNGKey | None = None
+    ) -> tuple[Observation, chex.Array]:
+        """What the twin foresees; with a key, a sample of what it deems possible."""
+        seen = restricted(observation, self.level)
+        shape = (seen.nodes.wait.shape[0], 2)
+        noise = jnp.zeros(shape) if key is None else jax.random.normal(key, shape)
+        inputs = candidates(seen)
+        return foreseen(seen, self.model.apply(params.twin, inputs), noise), inputs
 
     def learn(self, agent: AgentState, batch: Transition, single: Transition) -> tuple[AgentState, Metrics]:
-        """One step of the twin (Algorithm 2, lines 13 and 14), then of DDPG's networks."""
-        agent, of_twin = self.gradient_step(agent, "twin", lambda p: twin_loss(self.networks, p, single))
+        """One step of the twin, then of DDPG's networks."""
+        agent, of_twin = self.learn_outcomes(agent, single.outcome)
         agent, of_ddpg = super().learn(agent, batch, single)
         return agent, of_twin | of_ddpg
+
+    def learn_outcomes(self, agent: AgentState, outcomes: Outcome) -> tuple[AgentState, Metrics]:
+        """One step of the twin."""
+        return self.gradient_step(agent, "twin", lambda p: timing_loss(self.model, p, outcomes))

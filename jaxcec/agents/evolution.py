@@ -1,4 +1,4 @@
-"""First prices of the scorer, found by an evolution strategy over whole episodes.
+"""First prices of the scorer, and its patience, found by an evolution strategy over whole episodes.
 
 The cost that a decision causes for later services appears over hundreds of decisions, and a critic sees it only through
 the noise of everything else that happens until then. Changing the prices for a whole episode makes the cost visible at
@@ -22,19 +22,27 @@ from jax.sharding import Mesh
 
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.features import encode, only_feasible
-from jaxcec.agents.networks import PRICES, Prices, priced
-from jaxcec.agents.sharding import constrain_leading_axis
-from jaxcec.agents.types import AgentState
+from jaxcec.agents.learner import Learner
+from jaxcec.agents.learners import learner_for
+from jaxcec.agents.networks import PATIENCE, PRICES, Prices, has_prices, patience_of, priced, prices_of
+from jaxcec.agents.sharding import constrain_leading_axis, sharding_of
+from jaxcec.agents.twin import Outcome, outcome_of
+from jaxcec.agents.types import AgentParams, AgentState, Metrics
 from jaxcec.env import CECEnv, EnvParams, EnvState, any_undecided
-from jaxcec.policies import at_full_rate
+from jaxcec.evaluation.rollout import never_postponed_late
+from jaxcec.policies import at_full_rate, give_way
 
 _DEVIATION = 0.1  # of the perturbations of every price
-_LEARNING_RATE = 0.05
+_LEARNING_RATE = 0.05  # in the first generation; it falls along a cosine
+_LAST_PACE = 0.1  # share of it in the last one
 _AVERAGED = 0.9  # share of the old average in the new one
+_RECORDED = 4  # one step of so many is recorded for the twin
+_LEAST_BATCH = 256  # outcomes in a gradient step
+_FITTED = 128  # gradient steps of the twin after each generation; together they draw as many outcomes as were recorded
 
 
 class Evolution(struct.PyTreeNode):
-    """A distribution of prices, and the state of the optimiser that moves it."""
+    """A distribution of prices and patience, and the state of the optimiser that moves it."""
 
     mean: chex.Array  # (D,)
     average: chex.Array  # (D,) moving average of the means: the result
@@ -44,7 +52,7 @@ class Evolution(struct.PyTreeNode):
 
 def init_evolution(agent: AgentState) -> Evolution | None:
     """A distribution around the prices of an agent; None if its networks have no prices."""
-    prices = _prices(agent)
+    prices = prices_of(agent.params)
     if prices is None:
         return None
     mean, _ = ravel_pytree(prices)
@@ -53,22 +61,13 @@ def init_evolution(agent: AgentState) -> Evolution | None:
 
 def with_found_prices(agent: AgentState, evolution: Evolution) -> AgentState:
     """The agent with the prices found, in every network that has prices and in its target."""
-    _, unravel = ravel_pytree(_prices(agent))
+    _, unravel = ravel_pytree(prices_of(agent.params))
 
     def found(x: Any) -> Any:
-        return x | {PRICES: unravel(jnp.copy(evolution.average))} if _has_prices(x) else x
+        return x | {PRICES: unravel(jnp.copy(evolution.average))} if has_prices(x) else x
 
-    params, target = jax.tree.map(found, (agent.params, agent.target), is_leaf=_has_prices)
+    params, target = jax.tree.map(found, (agent.params, agent.target), is_leaf=has_prices)
     return agent.replace(params=params, target=target)
-
-
-def _prices(agent: AgentState) -> chex.ArrayTree | None:
-    """The prices of the first network that has any."""
-    return next((x[PRICES] for x in jax.tree.leaves(agent.params, is_leaf=_has_prices) if _has_prices(x)), None)
-
-
-def _has_prices(x: Any) -> bool:
-    return isinstance(x, dict) and PRICES in x
 
 
 @partial(jax.jit, static_argnames=("env", "mesh"))
@@ -77,34 +76,48 @@ def evolve(
     params: EnvParams,
     config: AgentConfig,
     *,
+    agent: AgentState,
     evolution: Evolution,
     key: chex.PRNGKey,
     mesh: Mesh | None = None,
-) -> tuple[Evolution, chex.Array]:
-    """One generation.
+) -> tuple[AgentState, Evolution, Metrics]:
+    """One generation: whole episodes under perturbed prices, and then a learned twin is fitted to their decisions.
 
-    Each pair has its own arrival rate, the scenario's times a number from 1 / `spread` to `spread`. So prices learn to
+    Each pair has its own arrival rate, the scenario's times a number from `slowest` to `fastest`. So prices learn to
     depend on the load.
 
     Returns:
-        The next distribution, and the () mean ACT of the episodes played, s.
+        The agent, whose twin alone has changed, the next distribution, and metrics: `act`, the () mean ACT of the
+        episodes played, s, and those of the twin.
     """
-    key_episodes, key_noise, key_rates = jax.random.split(key, 3)
-    pairs = config.evolution.pairs
+    key_episodes, key_noise, key_rates, key_twin = jax.random.split(key, 4)
+    settings, pairs = config.evolution, config.evolution.pairs
     keys = jax.random.split(key_episodes, pairs)
-    noise = jax.random.normal(key_noise, (pairs, evolution.mean.size))
-    power = jax.random.uniform(key_rates, (pairs,), minval=-1.0, maxval=1.0)
+    noise = jax.random.normal(key_noise, (pairs, evolution.mean.size)) * _moved(config, agent)
+    power = jax.random.uniform(key_rates, (pairs,))
     keys, noise, power = constrain_leading_axis(mesh, (keys, noise, power))
     prices = evolution.mean[None, None] + _DEVIATION * jnp.stack([noise, -noise], axis=1)
-    rates = params.arrival_rate * config.evolution.spread**power
-    act = _play(env, params, config, prices=prices, keys=keys, rates=rates)
+    rates = params.arrival_rate * settings.slowest * (settings.fastest / settings.slowest) ** power
+    act, outcomes = _play(env, params, config, agent=agent.params, prices=prices, keys=keys, rates=rates)
     # As a share of the pair's own ACT: otherwise heavy episodes would outweigh all others.
     gain = (act[:, 0] - act[:, 1]) / jnp.sum(act, axis=1)
     slope = jnp.mean(gain[:, None] * noise, axis=0) / _DEVIATION
     updates, optimiser = _optimiser().update(slope, evolution.optimiser)
-    mean = optax.apply_updates(evolution.mean, updates)
+    done = evolution.generation.astype(jnp.float32) / max(settings.generations, 1)
+    pace = _LAST_PACE + (1.0 - _LAST_PACE) * 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.minimum(done, 1.0)))
+    mean = optax.apply_updates(evolution.mean, pace * updates)
     average = _AVERAGED * evolution.average + (1.0 - _AVERAGED) * mean
-    return Evolution(mean, average, optimiser, evolution.generation + 1), jnp.mean(act)
+    agent, of_twin = _fit_twin(learner_for(config), agent, outcomes=outcomes, key=key_twin)
+    if mesh is not None:
+        agent = jax.lax.with_sharding_constraint(agent, sharding_of(mesh, agent))
+    return agent, Evolution(mean, average, optimiser, evolution.generation + 1), {"act": jnp.mean(act)} | of_twin
+
+
+def _moved(config: AgentConfig, agent: AgentState) -> chex.Array:
+    """(D,) 1 for what is perturbed, 0 for the patience of an agent that does not postpone."""
+    ones = jax.tree.map(jnp.ones_like, prices_of(agent.params))
+    patience = ones[PATIENCE] * float(config.postpone)
+    return ravel_pytree(ones | {PATIENCE: patience})[0]
 
 
 def _optimiser() -> optax.GradientTransformation:
@@ -112,32 +125,94 @@ def _optimiser() -> optax.GradientTransformation:
 
 
 def _play(
-    env: CECEnv, params: EnvParams, config: AgentConfig, *, prices: chex.Array, keys: chex.PRNGKey, rates: chex.Array
-) -> chex.Array:
-    """ACT of whole episodes in which the cheapest node is always chosen, (pairs, 2) s.
+    env: CECEnv,
+    params: EnvParams,
+    config: AgentConfig,
+    *,
+    agent: AgentParams,
+    prices: chex.Array,
+    keys: chex.PRNGKey,
+    rates: chex.Array,
+) -> tuple[chex.Array, Outcome | None]:
+    """Whole episodes in which the cheapest node is always chosen.
 
     Args:
         env: the environment.
         params: its banks.
         config: the settings.
+        agent: the agent that foresees what each node would cost.
         prices: (pairs, 2, D).
         keys: (pairs,) each draws one episode, which both prices of the pair play.
         rates: (pairs,) services/s.
+
+    Returns:
+        (pairs, 2) s ACT, and the outcomes of one decision of every _RECORDED, (T, pairs, 2, ...); None without a twin.
     """
+    learner = learner_for(config)
     paired = jax.tree.map(lambda _: None, params).replace(arrival_rate=0)
     params = params.replace(arrival_rate=rates)
     observation, state = jax.vmap(env.reset_env, in_axes=(0, paired))(keys, params)
     state = jax.tree.map(lambda x: jnp.stack([x, x], axis=1), state)
     first = jax.tree.map(lambda x: x[0], observation)
-    like = Prices().init(jax.random.key(0), encode(first))
-    _, unravel = ravel_pytree(like["params"])
+    _, unravel = ravel_pytree(Prices().init(jax.random.key(0), encode(first))["params"])
 
-    def step(state: EnvState, prices: chex.Array, params: EnvParams) -> EnvState:
-        features = encode(env.observe(keys[0], state, None, params))
-        cost = priced(config, Prices().apply({"params": unravel(prices)}, features), features)
-        node = jnp.argmax(only_feasible(-cost, features))
-        return env.step_env(keys[0], state, at_full_rate(node), params)[1]
+    def step(
+        state: EnvState, prices: chex.Array, params: EnvParams, index: chex.Array
+    ) -> tuple[EnvState, Outcome | None]:
+        seen, candidates = learner.foresee(agent, env.observe(keys[0], state, None, params))
+        features, found = encode(seen), unravel(prices)
+        cost = priced(config, Prices().apply({"params": found}, features), features)
+        action = at_full_rate(jnp.argmax(only_feasible(-cost, features)))
+        if config.postpone:
+            action = never_postponed_late(env, give_way(action, seen, patience_of(found)), index)
+        _, state, _, _, info = env.step_env(keys[0], state, action, params)
+        return state, outcome_of(None if candidates is None else candidates[action.host], action, info)
 
-    both = jax.vmap(jax.vmap(step, in_axes=(0, 0, None)), in_axes=(0, 0, paired))
-    state = jax.lax.while_loop(any_undecided, lambda s: both(s, prices, params), state)
-    return jnp.mean(state.episode.completion, axis=-1)
+    both = jax.vmap(jax.vmap(step, in_axes=(0, 0, None, None)), in_axes=(0, 0, paired, None))
+    most = env.config.num_services * env.config.max_microservices
+    shapes = jax.eval_shape(lambda: both(state, prices, params, jnp.int32(0))[1])
+    outcomes = jax.tree.map(lambda x: jnp.zeros((-(-most // _RECORDED), *x.shape), x.dtype), shapes)
+
+    def advance(carry: tuple[EnvState, Outcome | None, chex.Array]) -> tuple[EnvState, Outcome | None, chex.Array]:
+        state, outcomes, index = carry
+        state, outcome = both(state, prices, params, index)
+        return state, _recorded(outcomes, outcome, index // _RECORDED), index + 1
+
+    state, outcomes, _ = jax.lax.while_loop(
+        lambda carry: any_undecided(carry[0]), advance, (state, outcomes, jnp.int32(0))
+    )
+    return jnp.mean(state.episode.completion, axis=-1), outcomes
+
+
+def _recorded(outcomes: Outcome | None, outcome: Outcome | None, row: chex.Array) -> Outcome | None:
+    """Outcomes with those of one step in a row, modulo their number; what was not decided leaves the old ones."""
+    if outcomes is None or outcome is None:
+        return None
+    row %= outcomes.weight.shape[0]  # with postponed decisions, an episode has more steps than microservices
+    decided = outcome.weight > 0.0
+
+    def write(rows: chex.Array, new: chex.Array) -> chex.Array:
+        return rows.at[row].set(jnp.where(jnp.expand_dims(decided, range(decided.ndim, new.ndim)), new, rows[row]))
+
+    return jax.tree.map(write, outcomes, outcome)
+
+
+def _fit_twin(
+    learner: Learner, agent: AgentState, *, outcomes: Outcome | None, key: chex.PRNGKey
+) -> tuple[AgentState, Metrics]:
+    """The agent with its twin fitted to outcomes, and metrics of the twin before that, on outcomes new to it."""
+    if outcomes is None:
+        return agent, {}
+    rows, pairs = outcomes.weight.shape[:2]
+    size = max(rows * pairs * 2 // _FITTED, _LEAST_BATCH)
+
+    def one_step(agent: AgentState, key: chex.PRNGKey) -> tuple[AgentState, Metrics]:
+        key_row, key_pair, key_member = jax.random.split(key, 3)
+        drawn = tuple(
+            jax.random.randint(key, (size,), 0, end)
+            for key, end in ((key_row, rows), (key_pair, pairs), (key_member, 2))
+        )
+        return learner.learn_outcomes(agent, jax.tree.map(lambda x: x[drawn], outcomes))
+
+    agent, metrics = jax.lax.scan(one_step, agent, jax.random.split(key, _FITTED))
+    return agent, jax.tree.map(lambda x: x[0], metrics)

@@ -114,19 +114,21 @@ def load_context(features: Features) -> chex.Array:
     service = features.context[..., -5:]  # remaining, age, slack, expected, others
     names = ("backlog", "wait", "data_ready", "transfer")
     columns = [NODE_COLUMNS.index(name) - len(NODE_COLUMNS) for name in names]
-    nodes = features.nodes.mean(-2)[..., jnp.array(columns)]
+    nodes = mean_node(features)[..., jnp.array(columns)]
     return jnp.concatenate([service, nodes, mean_link(features)[..., -1:]], axis=-1) / 2.0 - 1.0
+
+
+def mean_node(features: Features) -> chex.Array:
+    """(..., F): mean over the nodes that can run the microservice, as the times of the others are not times."""
+    can_run = feasible(features)[..., None]
+    total = jnp.sum(jnp.where(can_run, features.nodes, 0.0), axis=-2)
+    return total / jnp.maximum(can_run.sum(-2), 1).astype(jnp.float32)
 
 
 def mean_link(features: Features) -> chex.Array:
     """(..., 4): mean over the links that exist; rows of zeros are padding."""
     there = features.links.any(axis=-1, keepdims=True)
     return features.links.sum(-2) / jnp.maximum(there.sum(-2), 1).astype(jnp.float32)
-
-
-def node_speed(features: Features) -> chex.Array:
-    """Speed offered by each node, (..., V) Mcycles/s: the inverse of its encoding."""
-    return RATE * jnp.expm1(features.nodes[..., -len(NODE_COLUMNS)])
 
 
 def _log(x: chex.Array, unit: float) -> chex.Array:

@@ -13,10 +13,13 @@ import optax
 
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.features import Features, encode
-from jaxcec.agents.networks import Networks, full_flow
+from jaxcec.agents.information import Information, restricted
+from jaxcec.agents.networks import Networks, full_flow, patience_of, prices_of
 from jaxcec.agents.replay import Replay, sample
 from jaxcec.agents.types import AgentParams, AgentState, Choice, Metrics, RelaxedAction, Transition
 from jaxcec.env import Action, CECEnv, EnvParams, Observation, World
+from jaxcec.env.env import LEAST_BANDWIDTH
+from jaxcec.policies import give_way
 
 _GRADIENT_NORM = 10.0  # gradients are clipped to it
 
@@ -25,7 +28,7 @@ Loss = Callable[[chex.ArrayTree], tuple[chex.Array, Metrics]]
 
 
 class Learner(abc.ABC):
-    """One learning algorithm with its settings: `init_params`, `act`, `update`. Parameters and buffers are arguments.
+    """One learning algorithm with its settings: `init_params`, `choose`, `update`. Its parameters are arguments.
 
     To add an algorithm, enter a subclass in `jaxcec.agents.LEARNERS`; training, validation, checkpoints and evaluation
     then work with it.
@@ -36,11 +39,21 @@ class Learner(abc.ABC):
 
     learned: tuple[str, ...] = ("actor", "critic")  # the fields of `AgentParams` that gradient steps move
     followed: tuple[str, ...] = ()  # those of them that have a target, a slowly moving copy
-    reward_share: chex.Numeric = 0.0  # share of `Choice.twin_reward` in the training reward
+    levels: tuple[Information, ...] = ("state", "mirror", "lookahead")  # of information that it can have, default first
+    reward_share: chex.Numeric = 0.0  # share of `Choice.foreseen_reward` in the training reward
     steps_per_update: int = 1  # decisions in every environment before each update
 
     def __init__(self, config: AgentConfig):
         self.config, self.networks = config, Networks(config)
+        level = self.levels[0] if config.information is None else config.information
+        if level not in self.levels:
+            allowed = ", ".join(self.levels)
+            raise ValueError(f"agent.information: got {level!r}; must be one of {allowed} for {config.algorithm}")
+        self.level: Information = level
+        if config.postpone and level != "lookahead" and "twin" not in self.learned:
+            raise ValueError(
+                f"agent.postpone: got True; must be False for {config.algorithm} at {level}, which foresees no waits"
+            )
 
     def replay_size(self, num_envs: int) -> int:
         """Transitions that the replay buffer holds."""
@@ -61,9 +74,40 @@ class Learner(abc.ABC):
         """Fit the parameters that depend on the environment's banks alone; by default there are none."""
         return params
 
-    @abc.abstractmethod
+    def foresee(
+        self, params: AgentParams, observation: Observation, key: chex.PRNGKey | None = None
+    ) -> tuple[Observation, Any]:
+        """The unbatched observation as the agent sees it, and (V, F) `twin.candidates`; None without a twin.
+
+        A key asks for a sample of what the agent deems possible instead of what it deems most likely.
+        """
+        return restricted(observation, self.level), None
+
+    def features(self, params: AgentParams, observation: Observation) -> Features:
+        """The features of an unbatched observation as the agent sees it."""
+        return encode(self.foresee(params, observation)[0])
+
     def act(self, params: AgentParams, observation: Observation, key: chex.PRNGKey, *, explore: bool) -> Choice:
         """Choose for one unbatched observation, with exploration noise or without."""
+        key_foresee, key_choose = jax.random.split(key)
+        seen, candidates = self.foresee(params, observation, key_foresee if explore else None)
+        choice = self.choose(params, encode(seen), key_choose, explore=explore)
+        if self.config.postpone:
+            action = give_way(choice.action, seen, patience_of(prices_of(params)))
+            choice = choice._replace(action=action)
+        likely = self.foresee(params, observation)[0]
+        return choice._replace(
+            foreseen_reward=completion_reward(likely, choice.node, choice.action),
+            candidate=None if candidates is None else candidates[choice.node],
+        )
+
+    @abc.abstractmethod
+    def choose(self, params: AgentParams, features: Features, key: chex.PRNGKey, *, explore: bool) -> Choice:
+        """Choose given the features of one decision, with exploration noise or without."""
+
+    def learn_outcomes(self, agent: AgentState, outcomes: Any) -> tuple[AgentState, Metrics]:
+        """One step of a learned twin on a batch of `twin.Outcome`; nothing without one, whose outcomes are None."""
+        return agent, {}
 
     @abc.abstractmethod
     def update(
@@ -110,13 +154,11 @@ class Learner(abc.ABC):
         """The trained policy as a function of parameters, observation, known world, and key."""
         return lambda params, observation, _, key: self.act(params, observation, key, explore=False).action
 
-    def choice(
-        self, features: Features, action: RelaxedAction, node: chex.Array, *, twin_reward: chex.Numeric = 0.0
-    ) -> Choice:
-        """The choice of a () node, with its eta and eps of a (V,) action, and the twin's reward, s."""
+    def choice(self, features: Features, action: RelaxedAction, node: chex.Array) -> Choice:
+        """The choice of a () node, with its eta and eps of a (V,) action."""
         node, bandwidth, hold = node.astype(jnp.int32), action.bandwidth[node], action.hold[node]
         executed = Action(host=node, bandwidth=bandwidth, hold=hold * self.config.max_hold)
-        return Choice(executed, features, node, bandwidth, hold, jnp.float32(twin_reward))
+        return Choice(executed, features, node, bandwidth, hold, jnp.float32(0.0))
 
     def explore(self, scores: chex.Array, action: RelaxedAction, key: chex.PRNGKey) -> tuple[chex.Array, RelaxedAction]:
         """Gumbel noise on the (V,) scores of the nodes, and with `learn_flow` sometimes a random eta or eps.
@@ -184,14 +226,30 @@ class NodeLearner(Learner):
     def scores(self, params: AgentParams, features: Features) -> chex.Array:
         """Scores of the nodes, (..., V): logits of the policy that exploration samples from."""
 
-    def act(self, params: AgentParams, observation: Observation, key: chex.PRNGKey, *, explore: bool) -> Choice:
+    def choose(self, params: AgentParams, features: Features, key: chex.PRNGKey, *, explore: bool) -> Choice:
         """The node of the highest score."""
-        features = encode(observation)
         scores = self.scores(params, features)
         action = full_flow(jax.nn.softmax(scores))
         if explore:
             scores, action = self.explore(scores, action, key)
         return self.choice(features, action, jnp.argmax(scores))
+
+
+def completion_reward(observation: Observation, node: chex.Array, action: Action) -> chex.Array:
+    """Eq. 17 for the current microservice on a () node, as an agent foresees it: -(C / P + W + D / B), () s.
+
+    The transfer takes 1 / eta times as long as at the bandwidths offered, and a hold counts only as far as it exceeds
+    the wait for links. A decision that is postponed is charged until it is due again.
+    """
+    nodes = observation.nodes
+    moved = nodes.at_offered[node]
+    links = nodes.data_ready[node] - moved
+    node_wait_and_run = nodes.finish[node] - nodes.data_ready[node]
+    bandwidth = jnp.clip(action.bandwidth, LEAST_BANDWIDTH, 1.0)
+    until = jnp.maximum(links, action.hold) + moved / bandwidth + node_wait_and_run
+    if action.postpone is None:
+        return -until
+    return -jnp.where(action.postpone > 0.0, action.postpone, until)
 
 
 def weighted_mean(x: chex.Array, weight: chex.Array) -> chex.Array:

@@ -15,6 +15,7 @@ from jaxcec.agents.dtdrlmo_plan import DTDRLMOPlan
 from jaxcec.agents.learner import Learner
 from jaxcec.agents.ppo import PPO
 from jaxcec.env import Action, CECEnv, Observation, World
+from jaxcec.policies import Policy
 
 LEARNERS: dict[str, type[Learner]] = {  # by the name that `AgentConfig.algorithm` gives; others may be added
     "dtdrlmo-plan": DTDRLMOPlan,
@@ -34,6 +35,17 @@ def learner_for(config: AgentConfig) -> Learner:
     if config.algorithm not in LEARNERS:
         raise ValueError(f"agent.algorithm: got {config.algorithm!r}; must be one of {', '.join(LEARNERS)}")
     return LEARNERS[config.algorithm](config)
+
+
+@dataclasses.dataclass(frozen=True)
+class RuleOnForeseen:
+    """A rule that decides on what a trained agent foresees, such as the earliest finish according to its twin."""
+
+    config: AgentConfig
+    rule: Policy
+
+    def __call__(self, params: Any, observation: Observation, world: World, key: chex.PRNGKey) -> Action:
+        return self.rule(learner_for(self.config).foresee(params, observation)[0], key)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,8 @@ from jaxcec.agents.features import encode
 from jaxcec.agents.learners import learner_for
 from jaxcec.agents.replay import Replay
 from jaxcec.agents.sharding import ENV_AXIS, sharding_of
-from jaxcec.agents.types import AgentState, Choice, Metrics, Step
+from jaxcec.agents.twin import outcome_of
+from jaxcec.agents.types import AgentParams, AgentState, Choice, Metrics, Step
 from jaxcec.env import CECEnv, EnvParams, EnvState
 
 
@@ -29,7 +30,7 @@ class RunnerState(struct.PyTreeNode):
     replay: Replay
     env_state: EnvState  # (num_envs, ...)
     key: chex.PRNGKey
-    horizon: chex.Array  # (num_envs,) i32, decisions after which an environment's episode is truncated
+    horizon: chex.Array  # (num_envs,) i32, decisions after which an environment's first episode is truncated
     step: chex.Array  # () u32, decisions of each environment; their total is computed on the host in unbounded ints
 
 
@@ -39,26 +40,29 @@ def init_runner(
 ) -> RunnerState:
     """New agent, empty replay buffer, one new episode in every environment.
 
-    Each environment truncates its episodes at its own random horizon. Otherwise all would be at the same point of their
-    episodes, and a replay buffer that holds a few steps of thousands of environments would forget the other points.
+    Each environment truncates its first episode at its own random horizon. Otherwise all would be at the same point of
+    their episodes, and a replay buffer that holds a few steps of thousands of environments would forget the other
+    points. Later episodes are whole, so that training sees the decisions of whole episodes.
     """
     learner = learner_for(config)
     key_agent, key_forecast, key_reset, key_horizon, key_run = jax.random.split(key, 5)
     observation, env_state = jax.vmap(env.reset_env, in_axes=(0, None))(jax.random.split(key_reset, num_envs), params)
     features = encode(jax.tree.map(lambda x: x[0], observation))
-    number = jnp.float32(0.0)
-    example = Step(features, jnp.int32(0), *6 * (number,))
     agent_params = learner.fit_to_banks(learner.init_params(key_agent, features), params, key_forecast)
     agent = learner.init(agent_params)
     # Half of the most decisions that an episode can have, about a mean episode of synthetic services.
     longest = max(env.config.num_services * env.config.max_microservices // 2, 2)
+    horizon = jax.random.randint(key_horizon, (num_envs,), 1, longest)
+    step, *_ = jax.eval_shape(
+        partial(_decide, env, params, config), agent_params, env_state, horizon=horizon, key=key_run
+    )
     runner = RunnerState(
         agent=agent,
         evolution=init_evolution(agent) if config.evolution.generations > 0 else None,
-        replay=replay.create(example, num_envs, learner.replay_size(num_envs)),
+        replay=replay.create(step, learner.replay_size(num_envs)),
         env_state=env_state,
         key=key_run,
-        horizon=jax.random.randint(key_horizon, (num_envs,), 1, longest),
+        horizon=horizon,
         step=jnp.uint32(0),
     )
     return _constrained(mesh, runner)
@@ -68,22 +72,50 @@ def collect(
     env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, _: None
 ) -> tuple[RunnerState, Metrics]:
     """One decision with exploration in every environment, written to the replay buffer."""
-    learner, num_envs = learner_for(config), runner.horizon.size
-    key, key_act, key_step = jax.random.split(runner.key, 3)
+    key, key_decide = jax.random.split(runner.key)
+    step, env_state, ended, metrics = _decide(
+        env, params, config, runner.agent.params, runner.env_state, horizon=runner.horizon, key=key_decide
+    )
+    return runner.replace(
+        replay=replay.add(runner.replay, step),
+        env_state=env_state,
+        key=key,
+        horizon=jnp.where(ended, params.max_steps_in_episode, runner.horizon),
+        step=runner.step + jnp.uint32(1),
+    ), metrics
+
+
+def _decide(
+    env: CECEnv,
+    params: EnvParams,
+    config: AgentConfig,
+    agent: AgentParams,
+    env_state: EnvState,
+    *,
+    horizon: chex.Array,
+    key: chex.PRNGKey,
+) -> tuple[Step, EnvState, chex.Array, Metrics]:
+    """One decision with exploration in every environment.
+
+    Returns:
+        (num_envs, ...) steps, the states after them, bool whether the episode ended or was truncated; and metrics.
+    """
+    learner, num_envs = learner_for(config), horizon.size
+    key_act, key_step = jax.random.split(key)
 
     def decide(state: EnvState, key: chex.PRNGKey) -> Choice:
         # The observation is computed here and not carried: at the end of a step XLA would compute the links' table
         # twice, once to keep it and once within the search for a start, for every node.
         observation = env.observe(key, state, None, params)
-        return learner.act(runner.agent.params, observation, key, explore=True)
+        return learner.act(agent, observation, key, explore=True)
 
-    choice = jax.vmap(decide)(runner.env_state, jax.random.split(key_act, num_envs))
+    choice = jax.vmap(decide)(env_state, jax.random.split(key_act, num_envs))
     shared = jax.tree.map(lambda _: None, params).replace(max_steps_in_episode=0)
     _observation, env_state, reward, terminated, truncated, info = jax.vmap(env.step, in_axes=(0, 0, 0, shared))(
         jax.random.split(key_step, num_envs),
-        runner.env_state,
+        env_state,
         choice.action,
-        params.replace(max_steps_in_episode=jnp.minimum(params.max_steps_in_episode, runner.horizon)),
+        params.replace(max_steps_in_episode=jnp.minimum(params.max_steps_in_episode, horizon)),
     )
     share = learner.reward_share
     step = Step(
@@ -92,22 +124,25 @@ def collect(
         bandwidth=choice.bandwidth,
         hold=choice.hold,
         postpone=jnp.zeros_like(choice.hold) if choice.action.postpone is None else choice.action.postpone,
-        reward=config.reward_scale * ((1.0 - share) * reward + share * choice.twin_reward),
+        reward=config.reward_scale * ((1.0 - share) * reward + share * choice.foreseen_reward),
         # Where an episode ended, the next state stored is that of the next episode. After a termination it is not
         # bootstrapped from, and a truncated step has no weight, which spares computing all final observations.
         discount=jnp.where(terminated, 0.0, config.discount),
         weight=jnp.where(truncated, 0.0, 1.0),
+        outcome=outcome_of(choice.candidate, choice.action, info),
     )
-    runner = runner.replace(
-        replay=replay.add(runner.replay, step), env_state=env_state, key=key, step=runner.step + jnp.uint32(1)
+    finished = terminated.astype(jnp.float32)
+    return (
+        step,
+        env_state,
+        terminated | truncated,
+        {
+            "reward": jnp.mean(reward),
+            "episodes": jnp.sum(finished),
+            "act_sum": jnp.sum(info["act"]),
+            "merges": jnp.sum(finished * info["merges"].astype(jnp.float32)),
+        },
     )
-    ended = terminated.astype(jnp.float32)
-    return runner, {
-        "reward": jnp.mean(reward),
-        "episodes": jnp.sum(ended),
-        "act_sum": jnp.sum(info["act"]),
-        "merges": jnp.sum(ended * info["merges"].astype(jnp.float32)),
-    }
 
 
 def update_step(
@@ -121,7 +156,10 @@ def update_step(
     steps = learner.steps_per_update
     after, metrics = jax.lax.scan(partial(collect, env, params, config), runner, None, length=steps)
     key, key_update = jax.random.split(after.key)
-    next_features = jax.vmap(lambda state: encode(env.observe(key, state, None, params)))(after.env_state)
+    agent_params = runner.agent.params
+    next_features = jax.vmap(lambda state: learner.features(agent_params, env.observe(key, state, None, params)))(
+        after.env_state
+    )
     agent, losses = learner.update(runner.agent, after.replay, next_features, key_update)
     metrics |= losses
     numbers = [x for x in jax.tree.leaves((agent, metrics)) if jnp.issubdtype(x.dtype, jnp.inexact)]

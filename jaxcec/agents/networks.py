@@ -1,4 +1,4 @@
-"""Actor, critic, value and transition model, each in two forms.
+"""Actor, critic and value, each in two forms.
 
 `per-node` shares one scorer among all nodes: it depends neither on their order nor on their number, and its scores are
 minus the priced costs of each node plus a small network's correction. `flat` reads all features as one vector, as the
@@ -8,8 +8,7 @@ simplex: see `types.RelaxedAction` and docs/learning.md.
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -17,9 +16,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.features import COSTS, Features, costs, load_context, mean_link, only_feasible
-from jaxcec.agents.types import ActorOutput, RelaxedAction
+from jaxcec.agents.features import COSTS, Features, costs, load_context, mean_link, mean_node, only_feasible
+from jaxcec.agents.types import ActorOutput, AgentParams, RelaxedAction
+from jaxcec.policies import SRPT, Patience
 
+PATIENCE = "patience"  # name of its parameter, the logarithms of a `Patience` relative to that of the rule `srpt`
 PRICES = "prices"  # name of the submodule `Prices` in every network that has one
 _FULL_BANDWIDTH = 4.0  # initial logit of eta (0.98)
 _NO_HOLD = -6.0  # initial logit of eps / max_hold (0.0025)
@@ -60,7 +61,7 @@ class RowMLP(nn.Module):
 
 
 class Prices(nn.Module):
-    """The price of each of COSTS, (..., 6), s per s.
+    """The price of each of COSTS, (..., 6), s per s, and the patience with which its service gives way to shorter ones.
 
     Prices are linear in `load_context`, so they can rise with the load. They begin as the constants of a rule that
     needs no learning: the earliest finish, plus half of the critical path that follows.
@@ -68,6 +69,7 @@ class Prices(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features) -> chex.Array:
+        self.param(PATIENCE, nn.initializers.zeros, (len(SRPT),))  # only read by `patience_of`
         first = nn.initializers.constant(jnp.array([_FIRST_PRICES[name] for name in COSTS]))
         return nn.Dense(len(COSTS), kernel_init=nn.initializers.zeros, bias_init=first)(load_context(features))
 
@@ -103,22 +105,6 @@ class PerNodeValue(nn.Module):
         return MLP(config.hidden, 1)(_shared(features))[..., 0]
 
 
-class PerNodeTransition(nn.Module):
-    """f_s of Eq. 16: the change of the features until the next decision."""
-
-    @nn.compact
-    def __call__(self, config: AgentConfig, features: Features, action: RelaxedAction) -> Features:
-        hidden = config.hidden
-        parts = [features.context, features.nodes.mean(-2), chosen_row(features, action), *expected_flow(action)]
-        summary = jnp.concatenate(parts, axis=-1)
-        nodes = jnp.concatenate([features.nodes, action.nodes[..., None]], axis=-1)
-        return Features(
-            nodes=RowMLP(hidden, features.nodes.shape[-1], last_scale=0.01)(nodes, summary),
-            links=RowMLP(hidden[:1], features.links.shape[-1], last_scale=0.01)(features.links, summary),
-            context=MLP(hidden, features.context.shape[-1], last_scale=0.01)(summary),
-        )
-
-
 class FlatActor(nn.Module):
     """mu of Eq. 18."""
 
@@ -145,32 +131,17 @@ class FlatValue(nn.Module):
         return MLP(config.hidden, 1)(flat_features(features))[..., 0]
 
 
-class FlatTransition(nn.Module):
-    """f_s of Eq. 16: the change of the features until the next decision."""
-
-    @nn.compact
-    def __call__(self, config: AgentConfig, features: Features, action: RelaxedAction) -> Features:
-        leaves, structure = jax.tree.flatten(features)
-        shapes = [leaf.shape[features.context.ndim - 1 :] for leaf in leaves]
-        sizes = [math.prod(shape) for shape in shapes]
-        inputs = flat_features(features, action.nodes, *expected_flow(action))
-        out = MLP(config.hidden, sum(sizes), last_scale=0.01)(inputs)
-        parts = jnp.split(out, [sizes[0], sizes[0] + sizes[1]], axis=-1)
-        return jax.tree.unflatten(structure, [p.reshape(x.shape) for p, x in zip(parts, leaves, strict=True)])
-
-
 class Form(NamedTuple):
     """One form of all networks. The modules hold nothing: the settings come with each call."""
 
     actor: nn.Module
     critic: nn.Module
     value: nn.Module
-    transition: nn.Module
 
 
 FORMS = {
-    "per-node": Form(PerNodeActor(), PerNodeCritic(), PerNodeValue(), PerNodeTransition()),
-    "flat": Form(FlatActor(), FlatCritic(), FlatValue(), FlatTransition()),
+    "per-node": Form(PerNodeActor(), PerNodeCritic(), PerNodeValue()),
+    "flat": Form(FlatActor(), FlatCritic(), FlatValue()),
 }
 
 
@@ -182,7 +153,7 @@ class Networks:
 
     def init(self, network: str, key: chex.PRNGKey, features: Features) -> chex.ArrayTree:
         """New parameters of a network, named as in `Form`, for unbatched features of these shapes."""
-        action = (full_flow(features.nodes[:, 0]),) if network in ("critic", "transition") else ()
+        action = (full_flow(features.nodes[:, 0]),) if network == "critic" else ()
         return getattr(self.form, network).init(key, self.config, features, *action)
 
     def actor(self, actor: chex.ArrayTree, features: Features) -> ActorOutput:
@@ -219,10 +190,6 @@ class Networks:
         """V of a state, (...) scaled reward."""
         return self.form.value.apply(critic, self.config, features)
 
-    def change(self, transition: chex.ArrayTree, features: Features, action: RelaxedAction) -> Features:
-        """Change of the features until the next decision, as the transition model predicts it."""
-        return self.form.transition.apply(transition, self.config, features, action)
-
 
 def full_flow(nodes: chex.Array) -> RelaxedAction:
     """A choice of nodes, (..., V), at full bandwidth and without a hold."""
@@ -236,11 +203,6 @@ def expected_flow(action: RelaxedAction) -> tuple[chex.Array, chex.Array]:
     return bandwidth, jnp.sum(action.nodes * action.hold, axis=-1, keepdims=True)
 
 
-def chosen_row(features: Features, action: RelaxedAction) -> chex.Array:
-    """(..., F): the features of the chosen node, averaged over a relaxed choice."""
-    return jnp.sum(action.nodes[..., None] * features.nodes, axis=-2)
-
-
 def flat_features(features: Features, *extra: chex.Array) -> chex.Array:
     """(..., F): all features, and further (..., n) inputs, in one vector."""
     batch = features.context.shape[:-1]
@@ -251,6 +213,23 @@ def flat_features(features: Features, *extra: chex.Array) -> chex.Array:
 def priced(config: AgentConfig, prices: chex.Array, features: Features) -> chex.Array:
     """Cost of each node at given prices, (..., V) in scaled reward."""
     return config.reward_scale * jnp.sum(prices[..., None, :] * costs(features), axis=-1)
+
+
+def prices_of(params: AgentParams) -> Any:
+    """The parameters of `Prices` in the first network that has any; None if there are none."""
+    return next((x[PRICES] for x in jax.tree.leaves(params, is_leaf=has_prices) if has_prices(x)), None)
+
+
+def has_prices(x: Any) -> bool:
+    """Whether a part of a tree of parameters contains those of `Prices`."""
+    return isinstance(x, dict) and PRICES in x
+
+
+def patience_of(prices: Any) -> Patience:
+    """The patience in the parameters of `Prices`; that of the rule `srpt` if there are none."""
+    if prices is None:
+        return SRPT
+    return Patience(*(first * jnp.exp(log) for first, log in zip(SRPT, prices[PATIENCE], strict=True)))
 
 
 def inverse_entropy(config: AgentConfig) -> chex.Array:
@@ -272,7 +251,7 @@ def traffic_price(actor: chex.ArrayTree, features: Features) -> chex.Array:
 
 def _shared(features: Features) -> chex.Array:
     """(..., F): inputs of a scorer in addition to a node's row: context, means over nodes and over links."""
-    return jnp.concatenate([features.context, features.nodes.mean(-2), mean_link(features)], axis=-1)
+    return jnp.concatenate([features.context, mean_node(features), mean_link(features)], axis=-1)
 
 
 def _actor_output(out: chex.Array) -> ActorOutput:

@@ -25,16 +25,15 @@ class Replay(struct.PyTreeNode):
     next: chex.Array  # () i32 block to write next
 
 
-def create(example: Step, num_envs: int, size: int) -> Replay:
+def create(step: Step, size: int) -> Replay:
     """An empty buffer.
 
     Args:
-        example: one unbatched step, for shapes.
-        num_envs: steps written at a time.
+        step: one (num_envs, ...) step of all environments, for shapes.
         size: transitions, rounded up to whole blocks.
     """
-    blocks = -(-size // num_envs) + 1  # the newest block has no next states yet
-    zeros = jax.tree.map(lambda x: jnp.zeros((blocks, num_envs, *x.shape), x.dtype), example)
+    blocks = -(-size // step.node.size) + 1  # the newest block has no next states yet
+    zeros = jax.tree.map(lambda x: jnp.zeros((blocks, *x.shape), x.dtype), step)
     return Replay(blocks=zeros, filled=jnp.int32(0), next=jnp.int32(0))
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.learner import Act
-from jaxcec.agents.learners import PolicyFunction
+from jaxcec.agents.learners import PolicyFunction, RuleOnForeseen, learner_for
 from jaxcec.env import CECEnv
 from jaxcec.evaluation.rollout import Contender
+from jaxcec.policies import Policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,4 +27,13 @@ class TrainedPolicy:
 
     def contender(self, env: CECEnv, name: str | None = None) -> Contender:
         """The policy under a name, by default its algorithm's, to be played by `jaxcec.evaluation.rollout`."""
-        return Contender(name or self.config.algorithm, self.apply(env), self.params)
+        return Contender(name or self.config.algorithm, self.apply(env), self.params, self.information)
+
+    def rule_on_foreseen(self, name: str, rule: Policy) -> Contender:
+        """A rule that decides on what this agent foresees; only the agent's twin has a part in it."""
+        return Contender(name, RuleOnForeseen(self.config, rule), self.params, self.information)
+
+    @property
+    def information(self) -> str:
+        """What the policy sees, in words."""
+        return learner_for(self.config).level + (" and twin" if self.params.twin is not None else "")

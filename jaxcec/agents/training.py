@@ -24,7 +24,7 @@ from jaxcec.agents.learners import PolicyFunction, learner_for
 from jaxcec.agents.loop import RunnerState, init_runner, runner_sharding, train_chunk, warm_up
 from jaxcec.agents.sharding import any_process, check_divisible, env_mesh, replicated, shapes_with_sharding, sharding_of
 from jaxcec.agents.trained_policy import TrainedPolicy
-from jaxcec.agents.types import Metrics
+from jaxcec.agents.types import AgentState, Metrics
 from jaxcec.env import CECEnv, EnvParams, check_params
 from jaxcec.evaluation.rollout import rollout
 
@@ -58,6 +58,7 @@ class Report:
 
 
 Callback = Callable[[Report], object]
+Evolving = tuple[AgentState, Evolution, chex.PRNGKey]
 
 
 def train(
@@ -135,14 +136,15 @@ def train_jittable(
     runner = init_runner(env, params, config, key, num_envs=num_envs)
     if runner.evolution is not None:
 
-        def generation(carry: tuple[Evolution, chex.PRNGKey], _: None) -> tuple[tuple[Evolution, chex.PRNGKey], None]:
-            evolution, key = carry
+        def generation(carry: Evolving, _: None) -> tuple[Evolving, None]:
+            agent, evolution, key = carry
             key, key_generation = jax.random.split(key)
-            return (evolve(env, params, config, evolution=evolution, key=key_generation)[0], key), None
+            agent, evolution, _ = evolve(env, params, config, agent=agent, evolution=evolution, key=key_generation)
+            return (agent, evolution, key), None
 
-        start = (runner.evolution, runner.key)
-        (evolution, key), _ = jax.lax.scan(generation, start, length=config.evolution.generations)
-        runner = runner.replace(agent=with_found_prices(runner.agent, evolution), evolution=evolution, key=key)
+        start = (runner.agent, runner.evolution, runner.key)
+        (agent, evolution, key), _ = jax.lax.scan(generation, start, length=config.evolution.generations)
+        runner = runner.replace(agent=with_found_prices(agent, evolution), evolution=evolution, key=key)
     runner, _ = warm_up(env, params, config, runner, steps=config.warmup_steps)
     per_update = learner.steps_per_update
     steps = max(-(-total_decisions // num_envs) - config.warmup_steps, 0)
@@ -234,12 +236,21 @@ class _Run:
             return
         for done in range(int(runner.evolution.generation) + 1, total + 1):
             key, key_generation = jax.random.split(runner.key)
-            evolution, act = evolve(
-                self.env, self.params, self.config, evolution=runner.evolution, key=key_generation, mesh=self.mesh
+            agent, evolution, metrics = evolve(
+                self.env,
+                self.params,
+                self.config,
+                agent=runner.agent,
+                evolution=runner.evolution,
+                key=key_generation,
+                mesh=self.mesh,
             )
-            agent = with_found_prices(runner.agent, evolution) if done == total else runner.agent
+            agent = with_found_prices(agent, evolution) if done == total else agent
             runner = runner.replace(agent=agent, evolution=evolution, key=key)
-            yield Report("evolution", done, total, {"act": float(act)}, state.replace(runner=runner))
+            row: dict[str, float | None] = {name: float(value) for name, value in metrics.items()}
+            if not np.isfinite(list(metrics.values())).all():
+                raise NotFiniteError(f"generation {done}: {row} is not finite; try a lower agent.twin.learning_rate")
+            yield Report("evolution", done, total, row, state.replace(runner=runner))
 
     def _chunks(self, state: TrainState) -> Iterator[Report]:
         """Chunks of one length, because each length is compiled; the last one may exceed the run's length a little."""

@@ -1,103 +1,137 @@
-"""The learned digital twin (Algorithm 1): a transition model (Eq. 15, 16), a reward model, and the reward of Eq. 17."""
+"""The digital twin of dtdrlmo: a mirror of what is committed, and a learned model of timing (Algorithm 1, Eq. 15-17).
+
+The mirror is the level of information of that name (`agents.information`). The model maps the state and a candidate
+action to the part of the next state that the action decides: how long the input waits for links, and then how long the
+microservice waits for the node. It is fitted to decisions that were executed, by the likelihood of the logarithms of
+the waits that were measured.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import chex
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from flax import struct
 
-from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.features import Features, node_speed
-from jaxcec.agents.learner import executed_action, weighted_mean
-from jaxcec.agents.networks import MLP, Networks, chosen_row, expected_flow, full_flow
-from jaxcec.agents.types import Metrics, RelaxedAction, Transition
-from jaxcec.env import Observation
+from jaxcec.agents.information import timed
+from jaxcec.agents.networks import MLP
+from jaxcec.agents.types import Metrics
+from jaxcec.env import Action, Info, Observation
+
+_LEAST_DEVIATION = 0.05  # of the logarithm of a wait
+_LONGEST = 1e4  # s, of a predicted wait
+_TIMES = (  # of `NodeObservation`, in s
+    "transfer",
+    "at_offered",
+    "at_free",
+    "execution",
+    "traffic",
+    "backlog",
+    "committed",
+    "path_busy",
+    "path_committed",
+    "path_committed_total",
+    "path_contended",
+)
 
 
-class RewardModel(nn.Module):
-    """Reward of a decision (Algorithm 1, line 3), of the state, the action and the predicted next state.
+class Outcome(struct.PyTreeNode):
+    """What the twin learns from an executed decision. There may be leading axes."""
 
-    The algorithm's text names the next state alone, which does not determine the decision.
-    """
+    inputs: chex.Array  # (F,)
+    waits: chex.Array  # (2,) s, for links and then for the node
+    weight: chex.Array  # () 1, or 0 if the microservice did not run on that node
+
+
+class TimingModel(nn.Module):
+    """(..., F) inputs to mean and deviation of the logarithms of the two waits, log(1 + wait / 1 s), (..., 2) each."""
+
+    hidden: tuple[int, ...]
 
     @nn.compact
-    def __call__(
-        self, config: AgentConfig, features: Features, action: RelaxedAction, next_features: Features
-    ) -> chex.Array:
-        parts = [chosen_row(features, action), chosen_row(next_features, action), *expected_flow(action)]
-        inputs = jnp.concatenate([features.context, next_features.context, *parts], axis=-1)
-        return MLP(config.hidden, 1)(inputs)[..., 0]
+    def __call__(self, inputs: chex.Array) -> tuple[chex.Array, chex.Array]:
+        mean, spread = jnp.split(MLP(self.hidden, 4, last_scale=0.01)(inputs), 2, axis=-1)
+        return mean, nn.softplus(spread) + _LEAST_DEVIATION
 
 
-class TwinParams(NamedTuple):
-    """Parameters of both models."""
-
-    transition: chex.ArrayTree
-    reward: chex.ArrayTree
+def input_size(num_resources: int) -> int:
+    """F for nodes with K kinds of resources."""
+    return len(_TIMES) + 2 * num_resources + 9
 
 
-def init_twin(networks: Networks, key: chex.PRNGKey, features: Features) -> TwinParams:
-    """New parameters for features of these shapes."""
-    key_transition, key_reward = jax.random.split(key)
-    reward = RewardModel().init(key_reward, networks.config, features, full_flow(features.nodes[:, 0]), features)
-    return TwinParams(networks.init("transition", key_transition, features), reward)
+def candidates(observation: Observation) -> chex.Array:
+    """(V, F) inputs of `TimingModel`, a candidate for each edge node, from one observation that is `restricted`."""
+    nodes, links = observation.nodes, observation.links
+    times = jnp.stack([getattr(nodes, name) for name in _TIMES], axis=-1)
+    per_node = [
+        _log(jnp.minimum(times, _LONGEST)),
+        jnp.stack([nodes.load, nodes.path_load, nodes.path_links / 4.0, observation.service.source], axis=-1),
+        nodes.free,
+        nodes.share,
+        jnp.min(nodes.free - nodes.share, axis=-1, keepdims=True),
+    ]
+    existing = jnp.maximum(jnp.sum(links.bandwidth > 0.0).astype(jnp.float32), 1.0)
+    system = jnp.stack(
+        [
+            _log(observation.service.others),
+            jnp.mean(_log(nodes.committed)),
+            jnp.sum(_log(links.backlog)) / existing,
+            jnp.sum(links.load) / existing,
+        ]
+    )
+    return jnp.concatenate([*per_node, jnp.broadcast_to(system, (times.shape[0], system.size))], axis=-1)
 
 
-def predict(
-    networks: Networks, params: TwinParams, features: Features, action: RelaxedAction
-) -> tuple[Features, chex.Array]:
-    """Predicted next features and scaled reward. There may be leading batch axes."""
-    next_features = jax.tree.map(jnp.add, features, networks.change(params.transition, features, action))
-    return next_features, RewardModel().apply(params.reward, networks.config, features, action, next_features)
-
-
-def twin_loss(networks: Networks, params: TwinParams, batch: Transition) -> tuple[chex.Array, Metrics]:
-    """Eq. 16 over a batch of transitions over one decision, plus the square error of the reward model.
-
-    Transitions whose next state is unknown, or belongs to another episode, have no weight.
-
-    Returns:
-        The () loss, and as metrics `twin_error`, the mean square error of Eq. 16 as a share of that of 'nothing
-        changes', and `twin_reward_error`, the mean square error of the reward model.
-    """
-    action = executed_action(batch)
-    weight = batch.weight * (batch.discount > 0.0).astype(jnp.float32)
-    change = networks.change(params.transition, batch.features, action)
-    target = jax.tree.map(jnp.subtract, batch.next_features, batch.features)
-    error = _mean_square(jax.tree.map(jnp.subtract, target, change), weight)
-    estimate = RewardModel().apply(params.reward, networks.config, batch.features, action, batch.next_features)
-    reward_error = weighted_mean(jnp.square(estimate - batch.reward), weight)
-    share = error / jnp.maximum(_mean_square(target, weight), 1e-8)
-    return error + reward_error, {"twin_error": share, "twin_reward_error": reward_error}
-
-
-def completion_reward(
-    observation: Observation, node: chex.Array, *, bandwidth: chex.Array, hold: chex.Array, next_features: Features
-) -> chex.Array:
-    """Eq. 17 for the current microservice: -(C / P(s'_node) + W + D / s_link), s.
-
-    D / s_link is the transfer time at the chosen share of bandwidth, W the wait at the node after it, both from the
-    timelines as they are; P is the node's speed in the state that the transition model predicts.
+def foreseen(observation: Observation, prediction: tuple[chex.Array, chex.Array], noise: chex.Array) -> Observation:
+    """The observation with the twin's predictions of when each edge node has the input and finishes.
 
     Args:
-        observation: of the current state.
-        node: () i32, the chosen edge node.
-        bandwidth: () eta, share of the path's bottleneck.
-        hold: () eps, s.
-        next_features: predicted.
+        observation: of one environment, `restricted`.
+        prediction: of `TimingModel` for its `candidates`, (V, 2) each.
+        noise: (V, 2), deviations by which the predictions are off: 0 for the most likely ones, standard normal to
+            sample from what the twin deems possible.
     """
+    mean, deviation = prediction
+    waits = jnp.clip(jnp.expm1(mean + noise * deviation), 0.0, _LONGEST)
     nodes = observation.nodes
-    transfer = nodes.data_ready[node] / bandwidth + hold
-    wait = nodes.finish[node] - nodes.data_ready[node] - nodes.execution[node]
-    speed = jnp.maximum(node_speed(next_features)[node], jnp.maximum(1e-3 * nodes.speed[node], 1e-6))
-    return -(observation.microservice.load / speed + wait + transfer)
+    data_ready = nodes.at_offered + jnp.where(nodes.path_links > 0.0, waits[..., 0], 0.0)
+    return observation.replace(nodes=timed(nodes, data_ready, waits[..., 1]))
 
 
-def _mean_square(tree: Features, weight: chex.Array) -> chex.Array:
-    """Weighted mean over all features of a batch."""
-    squares = sum(jnp.sum(jnp.square(x).reshape(x.shape[0], -1), axis=-1) for x in jax.tree.leaves(tree))
-    size = sum(x[0].size for x in jax.tree.leaves(tree))
-    return jnp.sum(weight * squares) / (jnp.maximum(jnp.sum(weight), 1.0) * size)
+def outcome_of(inputs: chex.Array | None, action: Action, info: Info) -> Outcome | None:
+    """What was measured after an action, from the record of the step that executed it; None without a twin.
+
+    Args:
+        inputs: (..., F), the candidate that was executed.
+        action: what was asked for, (...).
+        info: of the step, (...).
+    """
+    if inputs is None:
+        return None
+    links = info["flow_start"] - info["time"] - jnp.maximum(action.hold, 0.0)
+    return Outcome(
+        inputs=inputs,
+        waits=jnp.maximum(jnp.stack([links, info["start"] - info["data_ready"]], axis=-1), 0.0),
+        weight=(info["decided"] & (info["host"] == action.host)).astype(jnp.float32),
+    )
+
+
+def timing_loss(model: TimingModel, params: chex.ArrayTree, outcomes: Outcome) -> tuple[chex.Array, Metrics]:
+    """() minus the log likelihood of (batch, ...) outcomes under a Gaussian of the logarithms of their waits.
+
+    Returns:
+        The loss, and as metrics `twin_error`, the mean absolute error of the predicted waits in s, and `twin_within`,
+        the share of the waits within one predicted deviation.
+    """
+    mean, deviation = model.apply(params, outcomes.inputs)
+    z = (jnp.log1p(outcomes.waits) - mean) / deviation
+    weight = jnp.broadcast_to(outcomes.weight[..., None], z.shape)
+    weight = weight / jnp.maximum(jnp.sum(weight), 1.0)
+    error = jnp.abs(jnp.clip(jnp.expm1(mean), 0.0, _LONGEST) - outcomes.waits)
+    within = (jnp.abs(z) <= 1.0).astype(jnp.float32)
+    metrics = {"twin_error": jnp.sum(weight * error), "twin_within": jnp.sum(weight * within)}
+    return jnp.sum(weight * (jnp.log(deviation) + 0.5 * jnp.square(z))), metrics
+
+
+def _log(x: chex.Array) -> chex.Array:
+    return 0.5 * jnp.log1p(x)

@@ -38,7 +38,7 @@ class AgentParams(struct.PyTreeNode):
 
     actor: Any = None
     critic: Any = None  # Q, or the value of a state (PPO)
-    twin: Any = None  # `twin.TwinParams`, the learned models
+    twin: Any = None  # of the learned twin's `twin.TimingModel`
     forecast: Any = None  # of other tenants' load, for planning
 
 
@@ -61,12 +61,13 @@ class Step(struct.PyTreeNode):
     reward: chex.Array  # () scaled
     discount: chex.Array  # () gamma; 0 where the episode terminated
     weight: chex.Array  # () 0 where the episode was truncated, because s_{t+1} is then unknown; 1 elsewhere
+    outcome: Any = None  # `twin.Outcome`, what a learned twin learns from; None without one
 
 
 class Transition(Step):
     """A step and the state after it: (s_t, a_t, r_t, s_{t+1})."""
 
-    next_features: Features
+    next_features: Features = struct.field(kw_only=True)
 
 
 class Choice(NamedTuple):
@@ -77,4 +78,5 @@ class Choice(NamedTuple):
     node: chex.Array  # () i32
     bandwidth: chex.Array  # () eta
     hold: chex.Array  # () eps as a share of max_hold
-    twin_reward: chex.Array  # () s, Eq. 17; 0 without a learned twin
+    foreseen_reward: chex.Array  # () s, Eq. 17: minus the time to the finish, as the agent foresees it
+    candidate: Any = None  # (F,), of `twin.candidates`, the chosen node; None without a learned twin

@@ -16,6 +16,9 @@ from jaxcec.agents.checkpoint import policy_algorithm
 from jaxcec.commands.console import command_line, console
 from jaxcec.env import Action, CECEnv, EnvParams, Observation
 from jaxcec.evaluation import Contender, baseline_contenders
+from jaxcec.policies import earliest_finish
+
+TWIN_EFT = "twin-eft"  # the earliest finish according to the learned twin of dtdrlmo
 
 
 class PolicyChoice(NamedTuple):
@@ -110,6 +113,9 @@ def _learned_contenders(
             sources[name] = f"{'the policy shipped' if path.parent == PRETRAINED else path} ({policy.origin})"
             report(f"{name}: {sources[name]}")
             contenders.append(policy.contender(env, name))
+            if name == "dtdrlmo":
+                contenders.append(policy.rule_on_foreseen(TWIN_EFT, earliest_finish))
+                sources[TWIN_EFT] = sources[name]
             break
         else:
             report(f"{name}: no policy; train one with: {command_line('train', '--agent.algorithm', name)}")

@@ -154,10 +154,13 @@ def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, *, mesh: Me
             env, env_params, results, batches, seed=command.seed, generations=command.generations
         )
     title = f"{command.dataset}, {scenario.name}, {command.count} test episodes"
-    tables = [table for table in (act_table(results, title), difference_table(results)) if table is not None]
+    information = {contender.name: contender.information for contender in contenders} | {"clairvoyant": "future"}
+    tables = [
+        table for table in (act_table(results, title, information), difference_table(results)) if table is not None
+    ]
     for table in tables:
         console.print(table.for_terminal())
-    _write(folder, command, scenario, results=results, sources=sources)
+    _write(folder, command, scenario, results=results, information=information, sources=sources)
     if command.report:
         write_report(
             folder,
@@ -211,7 +214,13 @@ def _search(
 
 
 def _write(
-    folder: Path, command: EvalCommand, scenario: Scenario, *, results: Results, sources: dict[str, str]
+    folder: Path,
+    command: EvalCommand,
+    scenario: Scenario,
+    *,
+    results: Results,
+    information: dict[str, str],
+    sources: dict[str, str],
 ) -> None:
     """Write the settings, every episode, the figure and a summary."""
     acts = {name: bootstrap_mean(result.episodes.act) for name, result in results.items()}
@@ -237,6 +246,7 @@ def _write(
         "repeat": command.repeated(folder),
         "policies": {
             name: {
+                "information": information[name],
                 "act": acts[name].mean,
                 "act_ci95": [acts[name].low, acts[name].high],
                 "decisions_per_s": result.decisions_per_s,

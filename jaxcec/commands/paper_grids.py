@@ -39,7 +39,8 @@ from jaxcec.scenarios.job_table import JobTable
 
 CSV = "sweep.csv"
 SEARCH = SearchConfig(population=16, generations=10)
-SLOW = ("best-of-random", "eft-rollout")  # slower than all others together; played only if they are named
+# Slower than all others together; played only if they are named.
+SLOW = ("best-of-random", "eft-rollout", "peft-rollout")
 COMPARED = ("dtdrlmo", "dtdrlmo-plan")
 
 

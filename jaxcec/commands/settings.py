@@ -34,7 +34,7 @@ class TrainConfig:
     scenario: Scenario = dataclasses.field(default_factory=lambda: Scenario(dataset="both", reward="expected-act"))
     agent: AgentConfig = dataclasses.field(default_factory=AgentConfig)
     num_envs: int = 4096  # environments that are stepped together
-    total_decisions: int = 1_600_000  # over all environments, rounded up to whole compiled chunks
+    total_decisions: int = 400_000  # over all environments, rounded up to whole compiled chunks
     seed: int = 0  # of networks, exploration and episodes; `scenario.seed` is that of the banks
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from rich.table import Table
@@ -14,7 +15,7 @@ Results = dict[str, Result]  # by policy
 
 
 class Cells(NamedTuple):
-    """A table; the first column contains names, the others numbers."""
+    """A table; the first column and `sees` contain words, the others numbers."""
 
     title: str
     head: list[str]
@@ -24,21 +25,29 @@ class Cells(NamedTuple):
         """The table as rich prints it."""
         table = Table(title=self.title)
         for index, name in enumerate(self.head):
-            table.add_column(name, justify="right" if index else "left")
+            table.add_column(name, justify="right" if index and name != "sees" else "left")
         for row in self.rows:
             table.add_row(*row)
         return table
 
 
-def act_table(results: Results, title: str) -> Cells:
-    """ACT of each policy, its share of moved microservices, its speed, and the timeline segments merged."""
+def act_table(results: Results, title: str, information: Mapping[str, str]) -> Cells:
+    """What each policy sees, its ACT, share of moved microservices, and speed, and the timeline segments merged.
+
+    If the clairvoyant was searched for, also the share of the way from EFT's ACT to its ACT that a policy goes.
+    """
+    bounds = [results[name].episodes.act.mean() for name in ("eft", "clairvoyant") if name in results]
+    has_way = len(bounds) == 2 and bounds[0] > bounds[1]
     rows = []
     for name, result in results.items():
         act = bootstrap_mean(result.episodes.act)
         interval = f"{format_seconds(act.low)} to {format_seconds(act.high)}"
         numbers = [f"{100 * result.moved:.1f} %", f"{result.decisions_per_s:,.0f}"]
-        rows.append([name, format_seconds(act.mean), interval, *numbers, f"{int(result.episodes.merges.sum()):,}"])
-    return Cells(title, ["policy", "ACT (s)", "95 % interval", "moved", "decisions/s", "merges"], rows)
+        numbers.append(f"{int(result.episodes.merges.sum()):,}")
+        way = [f"{100 * (bounds[0] - act.mean) / (bounds[0] - bounds[1]):.0f} %"] if has_way else []
+        rows.append([name, information.get(name, ""), format_seconds(act.mean), interval, *numbers, *way])
+    head = ["policy", "sees", "ACT (s)", "95 % interval", "moved", "decisions/s", "merges"]
+    return Cells(title, [*head, *(["EFT to clairvoyant"] if has_way else [])], rows)
 
 
 def difference_table(results: Results) -> Cells | None:

@@ -24,5 +24,7 @@ from jaxcec.env.types import Dags as Dags
 from jaxcec.env.types import EnvConfig as EnvConfig
 from jaxcec.env.types import EnvParams as EnvParams
 from jaxcec.env.types import EnvState as EnvState
+from jaxcec.env.types import Info as Info
 from jaxcec.env.types import Network as Network
+from jaxcec.env.types import NodeObservation as NodeObservation
 from jaxcec.env.types import Observation as Observation

@@ -232,7 +232,7 @@ class CECEnv:
 
         return Tree(
             Observation(
-                nodes=boxes(NodeObservation, v, free=v + k),
+                nodes=boxes(NodeObservation, v, free=v + k, share=v + k),
                 links=boxes(LinkObservation, e),
                 microservice=boxes(MicroserviceObservation, (), demand=k),
                 service=boxes(ServiceObservation, (), source=v),

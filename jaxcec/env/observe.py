@@ -23,6 +23,8 @@ from jaxcec.env.types import (
     Timeline,
 )
 
+LEAST_FREE = 0.01  # share of a link's bandwidth that counts as free at least, so that `at_free` is finite
+
 
 def observe(state: EnvState, params: EnvParams) -> Observation:
     """The observation of a state; after termination, the microservice and service parts are zero."""
@@ -68,21 +70,48 @@ def _observe_nodes(situation: Situation, state: EnvState, params: EnvParams) -> 
         return jnp.where(feasible, time, INFEASIBLE)
 
     last = jnp.max(jnp.where(jnp.isfinite(timelines.times), timelines.times, 0.0), axis=1)
+    links, delay = _observe_links(situation), path_delay(situation.inputs, latency)
+    traffic = crossing(situation.inputs, route)
+    link_time = link_times(traffic, offered)
+    free = jnp.maximum(links.free, LEAST_FREE * situation.bandwidth)
+
     return NodeObservation(
         free=jax.vmap(timeline.free_at, in_axes=(0, None))(timelines, now),
+        share=execution.usage,
         speed=situation.speed[nodes],
         load=situation.host_load[nodes],
         backlog=jnp.maximum(last - now, 0.0),
+        committed=jnp.max(jax.vmap(timeline.reserved_ahead, in_axes=(0, None))(timelines, now), axis=-1),
         inputs=situation.inputs,
         wait=if_feasible(jax.vmap(wait)(timelines, execution.usage, duration)),
-        transfer=jnp.max(situation.inputs[None] / nominal, axis=1) + path_delay(situation.inputs, latency),
+        transfer=jnp.max(situation.inputs[None] / nominal, axis=1) + delay,
         execution=if_feasible(duration),
-        traffic=jnp.sum(link_times(crossing(situation.inputs, route), offered), axis=-1),
+        traffic=jnp.sum(link_time, axis=-1),
+        at_offered=jnp.max(link_time, axis=-1) + delay,
+        at_free=jnp.max(link_times(traffic, free), axis=-1) + delay,
+        **_observe_paths(links, link_time),
         data_ready=flow.ready - now,
         finish=if_feasible(execution.finish - now),
         ahead=path_ahead(decision, params, topology),
         feasible=feasible.astype(jnp.float32),
     )
+
+
+def _observe_paths(links: LinkObservation, link_time: chex.Array) -> dict[str, chex.Array]:
+    """The leaves about the links that the input crosses to each node, from (V, E) s that each link needs for it."""
+    crossed = link_time > 0.0
+
+    def largest(of_link: chex.Array) -> chex.Array:
+        return jnp.max(jnp.where(crossed, of_link, 0.0), axis=-1)
+
+    return {
+        "path_links": jnp.sum(crossed, axis=-1, dtype=jnp.int32).astype(jnp.float32),
+        "path_load": largest(links.load[None]),
+        "path_busy": largest(links.busy[None]),
+        "path_committed": largest(links.backlog[None]),
+        "path_committed_total": jnp.sum(jnp.where(crossed, links.backlog[None], 0.0), axis=-1),
+        "path_contended": largest(links.backlog[None] + link_time),
+    }
 
 
 def path_ahead(decision: Decision, params: EnvParams, topology: chex.Array) -> chex.Array:
@@ -130,14 +159,16 @@ def path_ahead(decision: Decision, params: EnvParams, topology: chex.Array) -> c
 
 
 def _observe_links(situation: Situation) -> LinkObservation:
-    free = timeline.free_at(situation.links, situation.decision.time) * situation.bandwidth
+    now = situation.decision.time
+    free = timeline.free_at(situation.links, now) * situation.bandwidth
     offered = situation.bandwidth * (1.0 - situation.link_load)
     exists = situation.bandwidth > 0.0
     return LinkObservation(
         free=jnp.clip(free, 0.0, offered),
         load=jnp.where(exists, situation.link_load, 0.0),
         bandwidth=situation.bandwidth,
-        backlog=jnp.where(exists, timeline.reserved_ahead(situation.links, situation.decision.time), 0.0),
+        backlog=jnp.where(exists, timeline.reserved_ahead(situation.links, now), 0.0),
+        busy=jnp.where(exists, jnp.maximum(timeline.busy_until(situation.links) - now, 0.0), 0.0),
     )
 
 
@@ -190,11 +221,11 @@ def flatten(observation: Observation) -> chex.Array:
         observation: of one environment, without batch axes.
 
     Returns:
-        (V (K + 13) + 4 E + K + 12,): see `observation_size`.
+        (V (2 K + 22) + 5 E + K + 12,): see `observation_size`.
     """
     return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(observation)])
 
 
 def observation_size(num_nodes: int, max_links: int, num_resources: int) -> int:
-    """Length of the flattened observation: V (K + 13) + 4 E + K + 12."""
-    return num_nodes * (num_resources + 13) + 4 * max_links + num_resources + 12
+    """Length of the flattened observation: V (2 K + 22) + 5 E + K + 12."""
+    return num_nodes * (2 * num_resources + 22) + 5 * max_links + num_resources + 12

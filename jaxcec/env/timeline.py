@@ -183,6 +183,15 @@ def reserved_ahead(timeline: Timeline, now: chex.Array) -> chex.Array:
     return jnp.sum((1.0 - timeline.free) * lasts[None], axis=1)
 
 
+def busy_until(timeline: Timeline) -> chex.Array:
+    """(R,) s, when the last reservation of each resource ends; 0 if it has none."""
+    order = _order(timeline)
+    ends = _ends(timeline.times[order])
+    ends = ends if timeline.order is None else jnp.zeros_like(ends).at[order].set(ends)
+    reserved = (timeline.free < 1.0 - TOLERANCE) & jnp.isfinite(ends)[None]
+    return jnp.max(jnp.where(reserved, ends[None], 0.0), axis=1)
+
+
 def compacted(timeline: Timeline, num_breakpoints: int) -> Timeline:
     """The timeline in fewer columns, in time order, for planning simulations that need not be exact far ahead.
 

@@ -177,14 +177,24 @@ class NodeObservation(struct.PyTreeNode):
     """Observation of each edge node. Times are relative to now; the microservice is the current one."""
 
     free: chex.Array  # (V, K) share of each resource free now, AR of Eq. 12
+    share: chex.Array  # (V, K) share of each resource that the microservice takes
     speed: chex.Array  # (V,) Mcycles/s offered now
     load: chex.Array  # (V,) other tenants' share now
     backlog: chex.Array  # (V,) s until its last reservation ends
+    committed: chex.Array  # (V,) s of the whole node reserved from now on, of the resource with the most
     inputs: chex.Array  # (V,) Mbit of the microservice's input held here
     wait: chex.Array  # (V,) s until the microservice could start here if its whole input were here now
     transfer: chex.Array  # (V,) s to bring the input here at nominal path bandwidths, without contention
     execution: chex.Array  # (V,) s, execution time here
     traffic: chex.Array  # (V,) s, sum over links of x_e / c_e for the coflow that brings the input here
+    at_offered: chex.Array  # (V,) s to bring the input here at the bandwidths offered now, without contention
+    at_free: chex.Array  # (V,) s to bring it at the bandwidths free now, of which a link has at least 1 %
+    path_links: chex.Array  # (V,) links that the input crosses
+    path_load: chex.Array  # (V,) largest load of other tenants on these links now
+    path_busy: chex.Array  # (V,) s until the last reservation of any of these links ends
+    path_committed: chex.Array  # (V,) s, largest backlog of these links
+    path_committed_total: chex.Array  # (V,) s, sum of their backlogs
+    path_contended: chex.Array  # (V,) s, largest sum of a link's backlog and of the time that it needs for the input
     data_ready: chex.Array  # (V,) s until the input would be here with bandwidth 1 and hold 0, given all reservations
     finish: chex.Array  # (V,) s until the microservice would then finish here, given all reservations
     ahead: chex.Array  # (V,) s, optimistic remaining path after the microservice if placed here: `observe.path_ahead`
@@ -198,6 +208,7 @@ class LinkObservation(struct.PyTreeNode):
     load: chex.Array  # (E,) other tenants' share now
     bandwidth: chex.Array  # (E,) Mbit/s nominal
     backlog: chex.Array  # (E,) s of the whole link reserved from now on
+    busy: chex.Array  # (E,) s until its last reservation ends
 
 
 class MicroserviceObservation(struct.PyTreeNode):

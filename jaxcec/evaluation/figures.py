@@ -26,7 +26,7 @@ def training_curves(rows: Sequence[Mapping[str, float]], path: Path, references:
         "actor_loss": "actor loss",
         "critic_loss": "critic loss",
         "validation_act": "ACT on validation episodes (s)",
-        "twin_error": "twin: error relative to predicting no change",
+        "twin_error": "twin: error of a predicted wait (s)",
     }
     shown = [name for name in panels if any(_number(row.get(name)) is not None for row in rows)]
     figure, axes = plt.subplots(1, len(shown), figsize=(3.6 * len(shown), 3.0), squeeze=False, layout="constrained")

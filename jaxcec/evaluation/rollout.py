@@ -17,6 +17,8 @@ from jaxcec.env import Action, CECEnv, EnvParams, EnvState, Observation, World, 
 from jaxcec.policies import (
     BASELINES,
     EFT_PLAN,
+    INFORMATION,
+    PEFT_PLAN,
     RANDOM_PLANS,
     PlanConfig,
     Policy,
@@ -25,6 +27,7 @@ from jaxcec.policies import (
     best_of_random,
     plan,
     prefer_priced_finish,
+    prefer_priced_path,
 )
 
 Apply = Callable[[Any, Observation, World, chex.PRNGKey], Action]  # (params, observation, known world, key) -> Action
@@ -43,6 +46,7 @@ class Contender(NamedTuple):
     name: str
     apply: Apply
     params: Any = None
+    information: str = ""  # what the policy sees of nodes and links, in words; empty if that is not known
 
     def play(self, env: CECEnv, env_params: EnvParams, keys: chex.PRNGKey) -> Episodes:
         """One episode per key to its end: see `rollout`.
@@ -53,24 +57,24 @@ class Contender(NamedTuple):
         return _checked(self.name, rollout(env, env_params, apply=self.apply, params=self.params, keys=keys))
 
     @classmethod
-    def of_rule(cls, name: str, policy: Policy) -> Contender:
+    def of_rule(cls, name: str, policy: Policy, information: str = "") -> Contender:
         """A policy from an observation and a key to an action: a function, or a callable pytree with parameters.
 
         The arrays of a pytree, such as an Equinox module, become the contender's parameters.
         """
         arrays = jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array | np.ndarray) else None, policy)
         rest = jax.tree.map(lambda leaf: None if isinstance(leaf, jax.Array | np.ndarray) else leaf, policy)
-        return cls(name, _Rule(rest), arrays)
+        return cls(name, _Rule(rest), arrays, information)
 
     @classmethod
     def of_planner(cls, name: str, env: CECEnv, *, config: PlanConfig, prefer: Prefer) -> Contender:
         """A policy that plans in the known world from a base policy: see `policies.plan`."""
-        return cls(name, _Planner(env, config, prefer))
+        return cls(name, _Planner(env, config, prefer), information="lookahead")
 
     @classmethod
     def of_random_plans(cls, name: str, env: CECEnv, *, config: PlanConfig) -> Contender:
         """A policy that executes the first action of the best random plan: see `policies.best_of_random`."""
-        return cls(name, _RandomPlans(env, config))
+        return cls(name, _RandomPlans(env, config), information="lookahead")
 
 
 # Classes rather than functions made by functions: equal arguments are equal, so that JAX finds the compiled program
@@ -131,14 +135,16 @@ class _RandomPlans:
 
 
 def baseline_contenders(env: CECEnv) -> list[Contender]:
-    """Every policy that is not learned: the rules of `policies.BASELINES` and two planners.
+    """Every policy that is not learned: the rules of `policies.BASELINES` and three planners.
 
-    The planners are `eft-rollout`, a rollout of the rule `eft-priced`, and `best-of-random`.
+    The planners are `eft-rollout` and `peft-rollout`, rollouts of the rule `eft-priced` and of a rule that also counts
+    half of the remaining path, and `best-of-random`.
     """
-    rules = [Contender.of_rule(name, policy) for name, policy in BASELINES.items()]
+    rules = [Contender.of_rule(name, policy, INFORMATION.get(name, "lookahead")) for name, policy in BASELINES.items()]
     return [
         *rules,
         Contender.of_planner("eft-rollout", env, config=EFT_PLAN, prefer=prefer_priced_finish),
+        Contender.of_planner("peft-rollout", env, config=PEFT_PLAN, prefer=prefer_priced_path),
         Contender.of_random_plans("best-of-random", env, config=RANDOM_PLANS),
     ]
 

@@ -1,10 +1,14 @@
 """Baselines as pure functions of the observation, planning in the known world, and a search that knows the future."""
 
 from jaxcec.policies.baselines import BASELINES as BASELINES
+from jaxcec.policies.baselines import INFORMATION as INFORMATION
+from jaxcec.policies.baselines import SRPT as SRPT
 from jaxcec.policies.baselines import TRAFFIC_PRICE as TRAFFIC_PRICE
+from jaxcec.policies.baselines import Patience as Patience
 from jaxcec.policies.baselines import Policy as Policy
 from jaxcec.policies.baselines import at_full_rate as at_full_rate
 from jaxcec.policies.baselines import earliest_finish as earliest_finish
+from jaxcec.policies.baselines import give_way as give_way
 from jaxcec.policies.baselines import greedy as greedy
 from jaxcec.policies.baselines import local_device as local_device
 from jaxcec.policies.baselines import local_node as local_node
@@ -17,6 +21,7 @@ from jaxcec.policies.placement_search import SearchConfig as SearchConfig
 from jaxcec.policies.placement_search import follow_placement as follow_placement
 from jaxcec.policies.placement_search import search as search
 from jaxcec.policies.planning import EFT_PLAN as EFT_PLAN
+from jaxcec.policies.planning import PEFT_PLAN as PEFT_PLAN
 from jaxcec.policies.planning import RANDOM_PLANS as RANDOM_PLANS
 from jaxcec.policies.planning import Forecast as Forecast
 from jaxcec.policies.planning import PlanConfig as PlanConfig
@@ -26,3 +31,4 @@ from jaxcec.policies.planning import as_now as as_now
 from jaxcec.policies.planning import best_of_random as best_of_random
 from jaxcec.policies.planning import plan as plan
 from jaxcec.policies.planning import prefer_priced_finish as prefer_priced_finish
+from jaxcec.policies.planning import prefer_priced_path as prefer_priced_path

@@ -6,7 +6,7 @@ first come first served.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import chex
 import jax
@@ -16,10 +16,19 @@ from jaxcec.env import Action, Observation
 
 # s of delay to other services per second of a link's whole bandwidth; the best of 0.5, 1 and 1.5 on training episodes.
 TRAFFIC_PRICE = 1.0
-# Of `srpt`, tuned on training episodes of both datasets under heavy load (docs/results.md).
-_SHORTER = 5  # services with less remaining work for which a service gives way
-_DELAY = 0.3  # s, by which others delay a microservice that gives way
-_AGAIN, _AGAIN_LATER = 0.2, 0.1  # s per shorter service, and s per second of delay, until it is decided again
+
+
+class Patience(NamedTuple):
+    """When a service gives way to shorter ones, and for how long: see `give_way`."""
+
+    shorter: chex.Numeric  # services with less remaining work for which it gives way
+    delay: chex.Numeric  # s, by which others delay a microservice that gives way
+    again: chex.Numeric  # s per shorter service until it is decided again
+    again_later: chex.Numeric  # and s per second of delay
+
+
+# Tuned on training episodes of both datasets under heavy load (docs/results.md).
+SRPT = Patience(shorter=5.0, delay=0.3, again=0.2, again_later=0.1)
 
 
 class Policy(Protocol):
@@ -74,17 +83,21 @@ def priced_predicted_finish(observation: Observation, key: chex.PRNGKey) -> Acti
 
 
 def srpt(observation: Observation, key: chex.PRNGKey) -> Action:
-    """Shortest remaining processing time: `priced_earliest_finish` in which long services give way to short ones.
+    """Shortest remaining processing time: `priced_earliest_finish` in which long services give way to short ones."""
+    return give_way(priced_earliest_finish(observation, key), observation, SRPT)
 
-    A decision is postponed while others would delay its microservice and several other services have less remaining
-    work. Of those that wait for one resource, the services with less work are decided again earlier.
+
+def give_way(action: Action, observation: Observation, patience: Patience) -> Action:
+    """The action for an edge node, postponed while its service should give way.
+
+    That is while others would delay the microservice and several other services have less remaining work. Of those that
+    wait for one resource, the services with less work are decided again earlier.
     """
-    chosen, nodes = priced_earliest_finish(observation, key), observation.nodes
-    shorter = observation.service.shorter
-    delay = (nodes.finish - nodes.execution - nodes.transfer)[chosen.host]
-    gives_way = (shorter >= _SHORTER) & (delay > _DELAY)
-    again = _AGAIN * shorter + _AGAIN_LATER * (delay - _DELAY)
-    return chosen.replace(postpone=jnp.where(gives_way, again, 0.0))
+    nodes, shorter = observation.nodes, observation.service.shorter
+    delay = (nodes.finish - nodes.execution - nodes.transfer)[action.host]
+    gives_way = (shorter >= patience.shorter) & (delay > patience.delay)
+    again = patience.again * shorter + patience.again_later * (delay - patience.delay)
+    return action.replace(postpone=jnp.where(gives_way, again, 0.0))
 
 
 def nth_feasible(observation: Observation, n: chex.Array) -> chex.Array:
@@ -98,6 +111,8 @@ def at_full_rate(host: chex.Array) -> Action:
     return Action(host=host.astype(jnp.int32), bandwidth=jnp.float32(1.0), hold=jnp.float32(0.0))
 
 
+# What each rule sees of nodes and links: `agents.information` defines the words.
+INFORMATION = {"le": "state", "local": "state", "random": "state", "greedy": "state and queue"}
 BASELINES: dict[str, Policy] = {
     "le": local_device,
     "local": local_node,

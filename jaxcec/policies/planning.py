@@ -70,8 +70,15 @@ def prefer_priced_finish(observation: Observation) -> Preference:
     return Preference(scores=-cost, bandwidth=jnp.ones_like(cost), hold=jnp.zeros_like(cost), toll=toll)
 
 
+def prefer_priced_path(observation: Observation) -> Preference:
+    """The rule `priced_earliest_finish` with half of the remaining path as a base policy."""
+    preference = prefer_priced_finish(observation)
+    return preference._replace(scores=preference.scores - 0.5 * observation.nodes.ahead)
+
+
 RANDOM_PLANS = PlanConfig(candidates=16, steps=8)
 EFT_PLAN = PlanConfig(steps=16, toll=1.0)  # of `eft-rollout`
+PEFT_PLAN = PlanConfig()  # of `peft-rollout`
 
 
 class Plan(NamedTuple):

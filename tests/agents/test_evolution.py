@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from helpers.episodes import SMALL
 
-from jaxcec.agents import AgentConfig, EvolutionConfig, encode, evolution, learner_for
+from jaxcec.agents import AgentConfig, EvolutionConfig, TrainedPolicy, TwinConfig, encode, evolution, learner_for
 from jaxcec.agents.features import COSTS
-from jaxcec.agents.networks import PRICES
+from jaxcec.agents.networks import PATIENCE, PRICES, patience_of
+from jaxcec.policies import SRPT
 from jaxcec.scenarios.scenario import make_env
 
 KEY = jax.random.key(0)
-CONFIG = AgentConfig(algorithm="ddpg", hidden=(8, 8), evolution=EvolutionConfig(pairs=32, spread=1.0))
+CONFIG = AgentConfig(algorithm="ddpg", hidden=(8, 8), evolution=EvolutionConfig(pairs=32, slowest=1.0, fastest=1.0))
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +31,8 @@ def found():
     after, acts = start, []
     with jax.numpy_dtype_promotion("standard"):
         for key in jax.random.split(KEY, 12):
-            after, act = evolution.evolve(env, params, CONFIG, evolution=after, key=key)
-            acts.append(float(act))
+            agent, after, metrics = evolution.evolve(env, params, CONFIG, agent=agent, evolution=after, key=key)
+            acts.append(float(metrics["act"]))
     return agent, start, after, acts
 
 
@@ -52,3 +53,56 @@ def test_actor_critic_and_targets_take_the_prices_found_and_nothing_else_changes
             np.testing.assert_array_equal(flat, after.average)
     without = [{name: x for name, x in a.params.actor["params"].items() if name != PRICES} for a in (agent, ended)]
     jax.tree.map(np.testing.assert_array_equal, *without)
+
+
+def test_the_twin_is_fitted_to_the_episodes_played_and_postponing_ends():
+    """Services arrive together and give way to each other; the last metrics are of outcomes new to the twin."""
+    env, params = make_env(dataclasses.replace(SMALL, num_services=8, arrival_rate=0.5), "train")
+    observation, _ = env.reset_env(KEY, params)
+    config = CONFIG.replace(algorithm="dtdrlmo", postpone=True, twin=TwinConfig(hidden=(32,), learning_rate=3e-3))
+    learner = learner_for(config)
+    agent = first = learner.init(learner.init_params(KEY, encode(observation)))
+    start = evolution.init_evolution(agent)
+    errors = []
+    with jax.numpy_dtype_promotion("standard"):
+        for key in jax.random.split(KEY, 12):
+            agent, _, metrics = evolution.evolve(env, params, config, agent=agent, evolution=start, key=key)
+            errors.append(float(metrics["twin_error"]))
+    assert np.median(errors[-5:]) < 0.7 * errors[0]
+    unchanged = agent.replace(params=agent.params.replace(twin=None), optimisers=None)
+    jax.tree.map(
+        np.testing.assert_array_equal, unchanged, first.replace(params=first.params.replace(twin=None), optimisers=None)
+    )
+
+
+def test_patience_is_that_of_srpt_until_it_is_found():
+    assert patience_of(None) is SRPT
+    prices = {PATIENCE: jnp.log(jnp.array([2.0, 1.0, 0.5, 1.0], jnp.float32))}
+    np.testing.assert_allclose(patience_of(prices), np.array(SRPT) * [2.0, 1.0, 0.5, 1.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("postpone", [False, True])
+def test_an_agent_gives_way_only_if_it_may(postpone):
+    """Of six services that arrive together, all but the shortest give way to the others."""
+    env, params = make_env(dataclasses.replace(SMALL, num_services=8, arrival_rate=50.0, background="none"), "train")
+    config = CONFIG.replace(information="lookahead", postpone=postpone)
+    learner = learner_for(config)
+    observation, _ = env.reset_env(KEY, params)
+    policy = TrainedPolicy(config, learner.init_params(KEY, encode(observation)))
+    episodes = policy.contender(env).play(env, params, jax.random.split(KEY, 4))
+    assert (episodes.postponed.sum() > 0) == postpone
+    assert np.all(episodes.act > 0)
+
+
+def test_patience_is_perturbed_only_where_it_counts():
+    env, params = make_env(dataclasses.replace(SMALL, num_services=8, arrival_rate=0.5), "train")
+    observation, _ = env.reset_env(KEY, params)
+    for postpone in (False, True):
+        config = CONFIG.replace(information="lookahead", postpone=postpone)
+        learner = learner_for(config)
+        agent = learner.init(learner.init_params(KEY, encode(observation)))
+        start = evolution.init_evolution(agent)
+        with jax.numpy_dtype_promotion("standard"):
+            agent, after, _ = evolution.evolve(env, params, config, agent=agent, evolution=start, key=KEY)
+        found = evolution.with_found_prices(agent, after).params.actor["params"][PRICES][PATIENCE]
+        assert np.all(found != 0.0) == postpone

@@ -65,7 +65,8 @@ def test_a_policy_read_back_acts_the_same(algorithm, tmp_path):
 
 
 @pytest.mark.usefixtures("lax_promotion")
-@pytest.mark.parametrize("algorithm", [pytest.param("dqn", marks=pytest.mark.slow), "ppo"])
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["dqn", "ppo"])
 def test_a_run_from_the_command_line(algorithm, tmp_path):
     """Shared by two devices; with prices from one generation."""
     agent = {"algorithm": algorithm, "hidden": [8, 8], "replay_size": 64, "batch_size": 16, "warmup_steps": 2}
@@ -91,6 +92,17 @@ def test_a_run_from_the_command_line(algorithm, tmp_path):
         (lambda: learner_for(AgentConfig(algorithm="dqn", network="flat", entropy=0.0)), "agent.entropy: got 0.0"),
         (lambda: learner_for(AgentConfig(algorithm="dqn", network="flat", entropy=0)), "agent.entropy: got 0"),
         (lambda: learner_for(AgentConfig(algorithm="dqn", learn_flow=True)), "agent.learn_flow: got True; must be F"),
+        (
+            lambda: AgentConfig(information="all"),
+            "agent.information: got 'all'; must be one of state, mirror, lookahead",
+        ),
+        (lambda: learner_for(AgentConfig(algorithm="ddpg", postpone=True)), "agent.postpone: got True; must be False"),
+        (
+            lambda: learner_for(AgentConfig(algorithm="dtdrlmo-plan", postpone=True)),
+            "agent.postpone: got True; must be",
+        ),
+        (lambda: EvolutionConfig(slowest=2.0, fastest=1.0), "agent.evolution.slowest: got 2.0; must be at most"),
+        (lambda: TwinConfig(hidden=()), "agent.twin.hidden: got .*; must be at least one positive integer"),
         (lambda: AgentConfig(network="deep"), "agent.network: got 'deep'; must be one of per-node, flat"),
         (lambda: AgentConfig(entropy=0.0), "agent.entropy: got 0.0; must be positive with network per-node"),
         (lambda: AgentConfig(discount=1.5), "agent.discount: got 1.5; must be from 0 to 1"),

@@ -17,7 +17,7 @@ def stored(buffer) -> list[list[int]]:
 
 
 def empty(num_envs: int, size: int):
-    return replay.create(jax.tree.map(lambda x: x[0], numbered(0)), num_envs, size)
+    return replay.create(numbered(*[0] * num_envs), size)
 
 
 def test_the_buffer_is_a_ring_of_blocks():
@@ -61,8 +61,9 @@ def test_returns_stop_where_an_episode_ends_or_is_truncated_and_where_the_ring_e
     for t in range(6):
         of_t = jax.tree.map(operator.itemgetter(t), features)
         one = step_of(of_t, t, t + 1.0, discount=discounts[t], weight=weights[t])
-        buffer = replay.create(one, num_envs=1, size=6) if buffer is None else buffer
-        buffer = replay.add(buffer, jax.tree.map(lambda x: np.asarray(x)[None], one))
+        one = jax.tree.map(lambda x: np.asarray(x)[None], one)
+        buffer = replay.create(one, size=6) if buffer is None else buffer
+        buffer = replay.add(buffer, one)
     batch = jax.tree.map(np.asarray, sample(buffer, KEY, size=200, steps=3))
     expected = {  # by first decision: return, discount of the next state, number of that state
         0: (1 + 0.5 * 2 + 0.25 * 3, 0.0, None),

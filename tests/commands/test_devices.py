@@ -19,7 +19,7 @@ from helpers.runs import TINY, damage, steps
 from jaxcec.commands import evaluate, train
 
 ROOT = Path(__file__).parents[2]
-LEARNED = ("reward", "critic_loss", "actor_loss", "twin_error", "twin_reward_error")
+LEARNED = ("reward", "critic_loss", "actor_loss", "twin_error", "twin_within")
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +131,7 @@ def test_a_checkpoint_goes_on_in_another_layout(one_device, two_devices, tmp_pat
         assert_same_learning(folders[1], folders[0])
 
 
+@pytest.mark.slow
 def test_two_devices_play_the_episodes_that_one_plays(settings, tmp_path, capsys):
     asked = ["--config", str(settings), "--policies", "eft", "dtdrlmo", "--episodes"]
     acts = []

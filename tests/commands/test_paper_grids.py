@@ -54,6 +54,7 @@ def test_a_sweep_leaves_table_figures_and_margins(swept):
     assert all(best[row["bandwidth"]] <= row["act"] * (1 + 1e-6) for row in acts)
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_continues_and_gives_the_same_results(swept, sweep, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "sweep"
     with monkeypatch.context() as patch:

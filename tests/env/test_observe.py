@@ -140,3 +140,34 @@ def test_others_excludes_the_current_service_for_any_rounding_of_its_release():
     seen = service_at_first(gaps)
     np.testing.assert_array_equal(seen.others, 0)
     assert np.all(seen.age >= 0.0)
+
+
+def test_what_is_committed_to_nodes_and_paths():
+    """At 1 s the link carries an input of 10 s until 10 s, and node 1 then runs it for 4 s; both are fully used."""
+    service = {"release": 0, "source": 0, "preds": [[]], "load": [80], "data": [50], "demand": [[1]]}
+    env, params = build_instance(
+        links=[(0, 1, 5)],
+        node_speed=[10, 20],
+        device_speed=[1, 1],
+        capacity=[[2], [1]],
+        services=[service, service | {"release": 1}],
+    )
+    _, state = env.reset_env(KEY, params)
+    there = Action(host=jnp.int32(1), bandwidth=jnp.float32(1.0), hold=jnp.float32(0.0))
+    seen, *_ = env.step_env(KEY, state, there, params)
+    expected = {
+        "share": [[0.5], [1.0]],
+        "backlog": [0.0, 13.0],
+        "committed": [0.0, 4.0],
+        "at_offered": [0.0, 10.0],
+        "at_free": [0.0, 1000.0],  # a link that is not free at all counts as free to 1 %
+        "path_links": [0.0, 1.0],
+        "path_load": [0.0, 0.0],
+        "path_busy": [0.0, 9.0],
+        "path_committed": [0.0, 9.0],
+        "path_committed_total": [0.0, 9.0],
+        "path_contended": [0.0, 19.0],
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(getattr(seen.nodes, name), values, rtol=1e-5, err_msg=name)
+    np.testing.assert_allclose(seen.links.busy[0], 9.0, rtol=1e-5)

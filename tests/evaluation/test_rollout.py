@@ -159,7 +159,9 @@ def test_planners_choose_nodes_that_can_run_the_microservices():
             assert contender.play(env, params, KEYS).redirected.tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("algorithm", LEARNERS)
+@pytest.mark.parametrize(
+    "algorithm", [pytest.param(name, marks=[pytest.mark.slow] if name in ("ppo", "dqn") else []) for name in LEARNERS]
+)
 def test_learners_choose_a_node_that_can_run_the_microservice(algorithm):
     *_, observation = routed()
     learner = learner_for(dataclasses.replace(CONFIG, algorithm=algorithm))

@@ -33,6 +33,7 @@ def test_every_example_has_a_test():
         assert any(name in source for name in names), f"no test runs {path.name}"
 
 
+@pytest.mark.slow
 def test_ppo_learns():
     acts = [numbers(line)[1] for line in output_of("ppo", XLA_FLAGS="")]
     assert acts[-1] < 0.3 * acts[0]
