@@ -93,7 +93,7 @@ def evolve(
     key_episodes, key_noise, key_rates, key_twin = jax.random.split(key, 4)
     settings, pairs = config.evolution, config.evolution.pairs
     keys = jax.random.split(key_episodes, pairs)
-    noise = jax.random.normal(key_noise, (pairs, evolution.mean.size)) * _moved(config, agent)
+    noise = jax.random.normal(key_noise, (pairs, evolution.mean.size)) * _moved(config, agent)[None]
     power = jax.random.uniform(key_rates, (pairs,))
     keys, noise, power = constrain_leading_axis(mesh, (keys, noise, power))
     prices = evolution.mean[None, None] + _DEVIATION * jnp.stack([noise, -noise], axis=1)
