@@ -33,8 +33,7 @@ from jaxcec.evaluation.rollout import never_postponed_late
 from jaxcec.policies import at_full_rate, give_way
 
 _DEVIATION = 0.1  # of the perturbations of every price
-_LEARNING_RATE = 0.05  # in the first generation; it falls along a cosine
-_LAST_PACE = 0.1  # share of it in the last one
+_LEARNING_RATE = 0.05
 _AVERAGED = 0.9  # share of the old average in the new one
 _RECORDED = 4  # one step of so many is recorded for the twin
 _LEAST_BATCH = 256  # outcomes in a gradient step
@@ -103,9 +102,7 @@ def evolve(
     gain = (act[:, 0] - act[:, 1]) / jnp.sum(act, axis=1)
     slope = jnp.mean(gain[:, None] * noise, axis=0) / _DEVIATION
     updates, optimiser = _optimiser().update(slope, evolution.optimiser)
-    done = evolution.generation.astype(jnp.float32) / max(settings.generations, 1)
-    pace = _LAST_PACE + (1.0 - _LAST_PACE) * 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.minimum(done, 1.0)))
-    mean = optax.apply_updates(evolution.mean, pace * updates)
+    mean = optax.apply_updates(evolution.mean, updates)
     average = _AVERAGED * evolution.average + (1.0 - _AVERAGED) * mean
     agent, of_twin = _fit_twin(learner_for(config), agent, outcomes=outcomes, key=key_twin)
     if mesh is not None:
