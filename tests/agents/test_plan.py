@@ -64,7 +64,7 @@ def setting(fitted):
     return env, params, states, agent
 
 
-@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("samples", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_nothing_of_the_future_reaches_a_decision(setting, samples):
     env, params, states, agent = setting
     config = PLANNER.replace(plan=PlanConfig(steps=4, samples=samples))

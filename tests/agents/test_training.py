@@ -238,4 +238,5 @@ def test_seeds_and_learning_rates_share_one_compiled_program():
     rows = []
     run(lambda report: rows.append(report.metrics), config=config, decisions=6 * ENVS, key=keys[2])
     alone = [row["critic_loss"] for row in rows if "critic_loss" in row]
-    np.testing.assert_allclose(losses[1, 2], alone, rtol=1e-3)
+    # Within 1 %: the two programs round differently, and training amplifies it from update to update.
+    np.testing.assert_allclose(losses[1, 2], alone, rtol=1e-2)

@@ -121,6 +121,7 @@ def test_two_processes_stop_together_and_pass_over_what_is_damaged(settings, tmp
     assert_same_learning(run, alone)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_on_in_another_layout(one_device, two_devices, tmp_path):
     for source in (one_device, two_devices):
         folders = [tmp_path / f"{source.parent.name}-{devices}" for devices in (1, 2)]

@@ -43,7 +43,7 @@ def test_a_report_contains_all_results(config, tmp_path, capsys):
     assert page.count("data:image/png;base64,") == 1 + 3
     assert 'src="http' not in page
     act = next(line for line in page.splitlines() if "<td>eft</td>" in line)
-    assert act.count("<td>") == 6
+    assert act.count("<td>") == 7
     names = {"config.yaml", "act.png", "episodes.csv", "results.json", "report.html"}
     assert {path.name for path in folder.iterdir()} == names | {f"schedule-{p}.png" for p in ("le", "eft", "ddpg")}
 

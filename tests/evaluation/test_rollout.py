@@ -155,7 +155,7 @@ def test_rules_choose_a_node_that_can_run_the_microservice(name):
 def test_planners_choose_nodes_that_can_run_the_microservices():
     env, params, _ = routed()
     for contender in baseline_contenders(env):
-        if contender.name not in BASELINES:
+        if contender.name in ("eft-rollout", "best-of-random"):
             assert contender.play(env, params, KEYS).redirected.tolist() == [0, 0]
 
 

@@ -52,6 +52,7 @@ def test_reinforce_in_the_table_of_algorithms_learns():
     assert len(acts) > 5 and min(acts) < 0.6 * acts[0]
 
 
+@pytest.mark.slow
 def test_training_from_lists_leaves_a_run_and_plays_next_to_eft():
     lines = output_of("own_training")
     assert [line.split(":")[0] for line in lines] == ["eft", "ddpg"]

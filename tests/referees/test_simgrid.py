@@ -193,7 +193,10 @@ def check(instance: dict, actions: list, records: list[Record]) -> tuple[list[fl
     return flows, executions
 
 
-@pytest.mark.parametrize("draw", [draw_instance, draw_wide_instance], ids=["plain", "wide"])
+@pytest.mark.parametrize(
+    "draw",
+    [pytest.param(draw_instance, marks=pytest.mark.slow, id="plain"), pytest.param(draw_wide_instance, id="wide")],
+)
 def test_everything_finishes_at_the_simulator_s_times(draw):
     flows, executions = [], []
     for seed in range(100):
