@@ -194,12 +194,18 @@ class _Display:
             self._task = self._progress.add_task(report.stage, status="")
         self._stage = report.stage
         self.finished = report.stage == "training" and report.done >= report.total
-        status = _status(self._keeper) if report.stage == "training" else f"ACT {report.metrics['act']:.0f} s"
+        status = _status(self._keeper) if report.stage == "training" else _evolving(report.metrics)
         self._progress.update(
             self._task, description=report.stage, completed=report.done, total=report.total, status=status
         )
         if "validation_act" in report.metrics and not console.is_terminal:
             console.print(f"{min(report.done / report.total, 1.0):4.0%}  {status}")
+
+
+def _evolving(metrics: dict[str, float | None]) -> str:
+    """ACT of the episodes of a generation, and the error of a learned twin's predicted waits in them."""
+    twin = [f"twin off by {metrics['twin_error']:.1f} s"] if "twin_error" in metrics else []
+    return " ".join([f"ACT {metrics['act']:.0f} s", *twin])
 
 
 def _status(keeper: RunFolder) -> str:
