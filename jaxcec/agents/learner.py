@@ -95,7 +95,7 @@ class Learner(abc.ABC):
         if self.config.postpone:
             action = give_way(choice.action, seen, patience_of(prices_of(params)))
             choice = choice._replace(action=action)
-        likely = self.foresee(params, observation)[0]
+        likely = self.foresee(params, observation)[0] if explore else seen
         return choice._replace(
             foreseen_reward=completion_reward(likely, choice.node, choice.action),
             candidate=None if candidates is None else candidates[choice.node],

@@ -42,7 +42,7 @@ def init_runner(
 
     Each environment truncates its first episode at its own random horizon. Otherwise all would be at the same point of
     their episodes, and a replay buffer that holds a few steps of thousands of environments would forget the other
-    points. Later episodes are whole, so that training sees the decisions of whole episodes.
+    points. Later episodes are whole, so that a run of several episodes sees decisions as they are in whole ones.
     """
     learner = learner_for(config)
     key_agent, key_forecast, key_reset, key_horizon, key_run = jax.random.split(key, 5)
