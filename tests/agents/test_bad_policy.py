@@ -30,6 +30,7 @@ BAD = {
     "half a unit": (settings(hidden=[0.5]), "hidden"),
     "units that are text": (settings(hidden=["64"]), "written by another version"),
     "units without end": (settings(hidden=[10**12]), "hidden must be at most 65536"),
+    "a twin without end": (settings(twin={"hidden": [10**12]}), "hidden must be at most 65536"),
     "a rate that is text": (settings(discount="0.9"), "written by another version"),
     "an integer beyond float32": (settings(entropy=10**40), "entropy: got 1.*; must be from -9007199254740992"),
     "a number beyond float32": (settings(reward_scale=1e308), "reward_scale: got 1e.308; must be finite and at most"),
