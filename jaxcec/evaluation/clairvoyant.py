@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxcec.env import Action, CECEnv, EnvParams, EnvState, Observation, check_params
 from jaxcec.evaluation.rollout import Episodes, play
-from jaxcec.policies import SearchConfig, follow_placement, search
+from jaxcec.policies import SearchConfig, Timetable, follow_timetable, search
 
 
 def clairvoyant(
@@ -24,17 +24,17 @@ def clairvoyant(
     search_key: chex.PRNGKey,
     report: Callable[[float], None] = lambda act: None,
 ) -> Episodes:
-    """The episodes of `rollout`, each under the best placement that `policies.search` finds for it.
+    """The episodes of `rollout`, each under the best timetable that `policies.search` finds for it.
 
-    The bound is heuristic: no policy that places microservices on edge nodes at full rate (eta = 1) without hold is
-    known to beat it, but it is no proof of what is possible.
+    The bound is heuristic: no policy that runs microservices on edge nodes at full rate (eta = 1) is known to beat it,
+    but it is no proof of what is possible.
 
     Args:
         env: the environment.
         env_params: its banks.
         keys: (episodes,) as `rollout` takes them: equal keys draw equal episodes.
-        played: the same episodes under other policies; the search starts from their placements. The result is never
-            worse than a policy that sends at full rate without hold; of other policies only the placement is used.
+        played: the same episodes under other policies; the search starts from their hosts and times of decision. The
+            result is never worse than a policy that sends at full rate without hold.
         config: size of the population and number of generations.
         search_key: draws the changes.
         report: receives the mean ACT so far in s after each generation.
@@ -44,14 +44,15 @@ def clairvoyant(
     """
     check_params(env.config, env_params)
     states = jax.vmap(env.reset_env, in_axes=(0, None))(keys, env_params)[1]
-    placed = jnp.stack([jnp.asarray(episodes.host) for episodes in played], axis=1)
-    best, _ = search(env, env_params, states, config=config, placements=placed, key=search_key, report=report)
+    host, due = (jnp.stack([getattr(x, name) for x in played], axis=1) for name in ("host", "decided_at"))
+    start = Timetable(host, due, jnp.zeros_like(due))
+    best, _ = search(env, env_params, states, config=config, timetables=start, key=search_key, report=report)
     return _replayed(env, env_params, best, keys)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _replayed(env: CECEnv, env_params: EnvParams, placements: chex.Array, keys: chex.PRNGKey) -> Episodes:
+def _replayed(env: CECEnv, env_params: EnvParams, timetables: Timetable, keys: chex.PRNGKey) -> Episodes:
     def decide(observation: Observation, state: EnvState, keys: chex.PRNGKey) -> Action:
-        return jax.vmap(follow_placement, in_axes=(0, 0, None))(placements, state, env_params)
+        return jax.vmap(follow_timetable, in_axes=(0, 0, None))(timetables, state, env_params)
 
     return play(env, env_params, decide=decide, keys=keys)

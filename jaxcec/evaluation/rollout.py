@@ -150,7 +150,7 @@ def baseline_contenders(env: CECEnv) -> list[Contender]:
 
 
 class Episodes(NamedTuple):
-    """Measures of each episode, (episodes,) each, and the hosts that its microservices ran on."""
+    """Measures of each episode, (episodes,) each, and where and when each of its microservices was decided to run."""
 
     act: chex.Array  # s
     decisions: chex.Array
@@ -160,9 +160,10 @@ class Episodes(NamedTuple):
     redirected: chex.Array  # decisions for a host that could not run the microservice
     invalid: chex.Array  # actions with a number that is not finite
     host: chex.Array  # (episodes, M, N) i16
+    decided_at: chex.Array  # (episodes, M, N) s
 
 
-MEASURES = Episodes._fields[:-1]  # one number of each episode
+MEASURES = Episodes._fields[:-2]  # one number of each episode
 
 
 class Result(NamedTuple):
@@ -261,7 +262,7 @@ def play(env: CECEnv, env_params: EnvParams, *, decide: Decide, keys: chex.PRNGK
         step,
         (observation, state, start, jnp.int32(0)),
     )
-    return Episodes(**measured, host=state.host)
+    return Episodes(**measured, host=state.host, decided_at=state.ready)
 
 
 def never_postponed_late(env: CECEnv, action: Action, step: chex.Array) -> Action:

@@ -17,9 +17,6 @@ from jaxcec.policies.baselines import priced_earliest_finish as priced_earliest_
 from jaxcec.policies.baselines import priced_predicted_finish as priced_predicted_finish
 from jaxcec.policies.baselines import random_node as random_node
 from jaxcec.policies.baselines import srpt as srpt
-from jaxcec.policies.placement_search import SearchConfig as SearchConfig
-from jaxcec.policies.placement_search import follow_placement as follow_placement
-from jaxcec.policies.placement_search import search as search
 from jaxcec.policies.planning import EFT_PLAN as EFT_PLAN
 from jaxcec.policies.planning import PEFT_PLAN as PEFT_PLAN
 from jaxcec.policies.planning import RANDOM_PLANS as RANDOM_PLANS
@@ -32,3 +29,7 @@ from jaxcec.policies.planning import best_of_random as best_of_random
 from jaxcec.policies.planning import plan as plan
 from jaxcec.policies.planning import prefer_priced_finish as prefer_priced_finish
 from jaxcec.policies.planning import prefer_priced_path as prefer_priced_path
+from jaxcec.policies.timetable_search import SearchConfig as SearchConfig
+from jaxcec.policies.timetable_search import Timetable as Timetable
+from jaxcec.policies.timetable_search import follow_timetable as follow_timetable
+from jaxcec.policies.timetable_search import search as search

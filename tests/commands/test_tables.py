@@ -11,7 +11,9 @@ def result(*acts):
         "act": np.array(acts),
         "decisions": np.ones(len(acts)),
     }
-    return Result(Episodes(**columns, host=np.zeros((len(acts), 1, 1))), seconds=1.0)
+    return Result(
+        Episodes(**columns, host=np.zeros((len(acts), 1, 1)), decided_at=np.zeros((len(acts), 1, 1))), seconds=1.0
+    )
 
 
 def column(table, name):
