@@ -18,11 +18,7 @@ console = Console()
 
 
 def load_and_report_jobs(scenario: Scenario) -> JobTable | None:
-    """Load the jobs of an Alibaba scenario, and print their source and how many were dropped.
-
-    Returns:
-        The jobs; None for a synthetic scenario.
-    """
+    """Load the jobs of an Alibaba scenario, and print their source and how many were dropped; None for any other."""
     if scenario.dataset != "alibaba":
         return None
     jobs, report = load_jobs(scenario)
@@ -48,12 +44,7 @@ def progress_bar() -> Progress:
 
 
 def command_line(command: str, *arguments: str) -> str:
-    """A command line for the user, in the form in which this process was started.
-
-    Args:
-        command: `train` or `eval`; it becomes a script, a module or an entry point.
-        arguments: of the command.
-    """
+    """A command line `train` or `eval` in the form in which this process was started: script, module, entry point."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
     if Path(sys.argv[0]).name.startswith("jaxcec-"):
         words = [f"jaxcec-{command}"]

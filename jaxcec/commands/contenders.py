@@ -37,18 +37,11 @@ def contenders_for(
     by_default: Callable[[str], bool] = lambda _: True,
     report: Callable[[str], None] = console.print,
 ) -> tuple[list[Contender], dict[str, str]]:
-    """The policies that a user asks for.
+    """The policies that a user asks for, and the file and provenance of each learned one.
 
-    Args:
-        choice: of the user. A learned policy is read from the checkpoint, otherwise from the newest run, and otherwise
-            it is the one that ships with the package.
-        env: the environment.
-        env_params: its banks.
-        by_default: whether a policy is played if the user names none.
-        report: receives a line about each learned policy.
-
-    Returns:
-        The contenders, and the file and provenance of each learned policy.
+    A learned policy is read from the checkpoint, otherwise from the newest run, and otherwise it is the one that ships
+    with the package. `by_default` tells of each name whether it is played if the user names none; `report` receives a
+    line about each learned policy.
 
     Raises:
         ValueError: a policy does not exist, or the checkpoint is invalid or does not fit the environment.
@@ -67,11 +60,8 @@ def contenders_for(
 def own_policy(name: str, env: CECEnv, env_params: EnvParams) -> Contender:
     """Import a policy of the user and check, without running it, that it returns an action.
 
-    Args:
-        name: MODULE:FUNCTION. The module may be in the current folder. The function maps one observation and a key to
-            an `Action`.
-        env: the environment.
-        env_params: its banks.
+    The name is MODULE:FUNCTION; the module may be in the current folder. The function maps one observation and a key to
+    an `Action`.
 
     Raises:
         ValueError: the function does not exist, or it does not return an `Action` of scalars.

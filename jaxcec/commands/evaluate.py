@@ -133,12 +133,6 @@ def _main(arguments: list[str] | None) -> None:
 def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, *, mesh: Mesh | None) -> None:
     """Evaluate the policies in one scenario, print the tables, and write the results.
 
-    Args:
-        command: the options.
-        scenario: the setting that is played.
-        folder: for the results; it is created if it does not exist.
-        mesh: devices that share the episodes.
-
     Raises:
         ValueError: the folder is not empty, or a policy does not exist.
     """

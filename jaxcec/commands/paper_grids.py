@@ -57,15 +57,7 @@ def run_sweep(
 ) -> None:
     """Play the points of a sweep that its folder does not have yet, and write the table, figures and margins.
 
-    Args:
-        bases: settings of everything but the axis that is swept.
-        folder: new, empty, or that of a sweep with the same settings.
-        sweep: one of `experiments.SWEEPS`, or `all`.
-        choice: the policies, by default all but SLOW.
-        seed: of the episodes.
-        episodes: number at each point.
-        generations: of the search that knows the future; 0 leaves it out.
-        mesh: devices that share the episodes.
+    The bases are the settings of everything but the axis that is swept. The policies are by default all but SLOW.
 
     Raises:
         ValueError: the folder contains a sweep with other settings, or something else.

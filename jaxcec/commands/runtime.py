@@ -25,12 +25,7 @@ def use_compilation_cache() -> None:
 
 
 def join_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Make this process one of several that train together (`jax.distributed`).
-
-    Args:
-        coordinator: HOST:PORT of the first process, or `auto`; None for a single process.
-        num_processes: how many there are.
-        process_id: index of this one, from 0.
+    """Make this process one of several that train together (`jax.distributed`); without a coordinator, do nothing.
 
     Raises:
         ValueError: one of the three is missing.

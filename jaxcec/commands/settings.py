@@ -85,14 +85,7 @@ def save_config(config: TrainConfig | Scenario, path: Path) -> None:
 
 
 def parse(cls: type[T], arguments: Sequence[str] | None, description: str, base: Callable[[str], T]) -> T:
-    """Parse a command line into a dataclass; flags override the defaults that --config names.
-
-    Args:
-        cls: the dataclass, with a field `config`.
-        arguments: the command line, by default the process's.
-        description: shown by --help.
-        base: maps the value of --config to the defaults.
-    """
+    """Parse a command line, by default the process's; flags override the defaults to which `base` maps --config."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config", default="default")
     arguments = sys.argv[1:] if arguments is None else list(arguments)

@@ -32,11 +32,7 @@ SUMMARY: dict[str, Callable[[Schedule], str]] = {
 def show_schedule(paths: Sequence[Path], scenario: Scenario, *, choice: PolicyChoice, seed: int) -> None:
     """Record the first test episode of a seed under each policy, write it into each file, and print a summary.
 
-    Args:
-        paths: .html and .png files to write.
-        scenario: the setting that is played.
-        choice: the policies, by default COMPARED.
-        seed: of the episode.
+    The policies are by default COMPARED.
 
     Raises:
         ValueError: a policy does not exist, or a path has another suffix or is in a folder that does not exist.

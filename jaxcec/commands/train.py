@@ -87,13 +87,7 @@ def run(
 ) -> None:
     """Train into a run folder: config.yaml, metrics.csv, curves.png, policy.msgpack, checkpoints/.
 
-    Args:
-        config: the settings of the run.
-        folder: its folder.
-        resume: continue from the newest checkpoint in the folder; without any, from the start.
-        stop: once it is set, the current chunk is the last.
-        mesh: the devices that share the environments; None for one.
-        save_every: s between checkpoints.
+    To resume is to continue from the folder's newest checkpoint, or from the start if it has none.
 
     Raises:
         ValueError: a checkpoint is damaged or does not fit; or training diverged.

@@ -29,17 +29,9 @@ def write_report(
     sources: dict[str, str],
     schedules: Sequence[Schedule],
 ) -> None:
-    """Write report.html, and the schedule of each policy as a PNG.
+    """Write report.html, and the schedule of each policy as a PNG, into a folder with act.png and config.yaml.
 
-    Args:
-        folder: of the evaluation; it contains act.png and config.yaml.
-        scenario: the setting that was played.
-        command: the command line that repeats the evaluation.
-        seed: of the episodes.
-        episodes: their number.
-        tables: the results.
-        sources: file and provenance of each learned policy.
-        schedules: one episode under each policy.
+    `command` is the command line that repeats the evaluation, `sources` has file and provenance of each learned policy.
     """
     episode = f"first test episode of seed {seed}"
     try:
