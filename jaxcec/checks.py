@@ -21,12 +21,8 @@ def check_numbers(
 ) -> None:
     """Check the plain numbers among the fields of a dataclass; arrays and traced values are not checked.
 
-    Args:
-        settings: the dataclass.
-        prefix: of the fields' names in messages, such as `agent.`.
-        least: the least value of some fields.
-        positive: fields that must be above 0.
-        share: fields that must be from 0 to 1.
+    `least` has the least value of some fields, those in `positive` must be above 0, and those in `share` from 0 to 1.
+    Messages name a field with the prefix, such as `agent.`.
 
     Raises:
         ValueError: a number is out of its range, or a float is not finite.

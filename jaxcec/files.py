@@ -27,13 +27,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> str:
-    """A table as CSV with a header line.
-
-    Args:
-        header: column names.
-        rows: cells in the order of the header, or a mapping from column names to cells; a column that a mapping does
-            not have is left empty.
-    """
+    """A table as CSV with a header line; a row that is a mapping from column names may lack some, left empty."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(header)
@@ -45,10 +39,7 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any] | Mapping[str, 
 def check_empty_folder(flag: str, folder: Path, alternative: str = "") -> None:
     """Refuse to write results into a folder that already holds something.
 
-    Args:
-        flag: the option that named the folder.
-        folder: it may not exist yet.
-        alternative: continues the message with what else the user can do.
+    The message names the flag that named the folder, and ends with the alternative that the user has.
 
     Raises:
         ValueError: the path is not a folder, or the folder is not empty.

@@ -16,12 +16,9 @@ _LARGEST = 2**53  # of an integer setting: every integer up to it is a float as 
 
 
 def from_mapping(cls: type[T], content: Any, where: str = "") -> T:
-    """A dataclass from nested mappings.
+    """A dataclass, whose fields may be dataclasses, from nested mappings; fields without a key keep their defaults.
 
-    Args:
-        cls: the dataclass; its fields may be dataclasses. Fields without a key keep their defaults.
-        content: the mapping.
-        where: prefix of field names in messages, such as `agent.`.
+    Messages name a field with the prefix `where`, such as `agent.`.
 
     Raises:
         ValueError: a key is not a field, or a value is not of the field's type or not allowed.
