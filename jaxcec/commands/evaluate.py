@@ -24,16 +24,8 @@ from jaxcec.commands.show_schedule import record_all, show_schedule
 from jaxcec.commands.tables import Results, act_table, difference, difference_table
 from jaxcec.commands.write_report import write_report
 from jaxcec.env import CECEnv, EnvParams
-from jaxcec.evaluation import (
-    MEASURES,
-    Contender,
-    Result,
-    act_bars,
-    bootstrap_mean,
-    clairvoyant,
-    episode_keys,
-    timed_rollout,
-)
+from jaxcec.evaluation import act_bars, bootstrap_mean, clairvoyant
+from jaxcec.evaluation.rollout import MEASURES, Contender, Result, episode_keys, timed_rollout
 from jaxcec.experiments import with_paper_setting
 from jaxcec.files import check_empty_folder, csv_text, write_aside, write_json
 from jaxcec.policies import SearchConfig

@@ -20,18 +20,8 @@ from jaxcec.commands.console import console, load_and_report_jobs, progress_bar
 from jaxcec.commands.contenders import PolicyChoice, contenders_for
 from jaxcec.commands.runtime import replicate_policies
 from jaxcec.evaluation import Contender, bootstrap_mean, episode_keys
-from jaxcec.experiments import (
-    MARGINS,
-    Acts,
-    Point,
-    draw_grid,
-    grid,
-    load_acts,
-    margin_table,
-    measured_margin,
-    play_point,
-    save_acts,
-)
+from jaxcec.experiments import MARGINS, draw_grid, margin_table, measured_margin
+from jaxcec.experiments.grids import Acts, Point, grid, load_acts, play_point, save_acts
 from jaxcec.files import check_empty_folder, write_aside, write_json
 from jaxcec.policies import SearchConfig
 from jaxcec.scenarios import Scenario, make_env
