@@ -17,18 +17,11 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 URL = "http://aliopentrace.oss-cn-beijing.aliyuncs.com/v2018Traces/batch_task.tar.gz"
 SHA256 = "7c4b32361bd1ec2083647a8f52a6854a03bc125ca5c202652316c499fbf978c6"
@@ -84,7 +77,7 @@ def _fetch(url: str, part: Path) -> None:
         while True:
             before = part.stat().st_size if part.is_file() else 0
             try:
-                if _fetch_rest(url, part, progress=progress, bar=bar):
+                if _fetch_rest(url, part, show=partial(progress.update, bar)):
                     return
                 reason = "the connection broke off"
             except urllib.error.HTTPError as error:
@@ -99,7 +92,7 @@ def _fetch(url: str, part: Path) -> None:
             time.sleep(_PAUSE)
 
 
-def _fetch_rest(url: str, part: Path, *, progress: Progress, bar: TaskID) -> bool:
+def _fetch_rest(url: str, part: Path, *, show: Callable[..., None]) -> bool:
     """Request the missing part of a file once, and return whether the file is complete."""
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
@@ -120,13 +113,13 @@ def _fetch_rest(url: str, part: Path, *, progress: Progress, bar: TaskID) -> boo
         file.truncate(have)
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
-        progress.update(bar, completed=have, total=total)
+        show(completed=have, total=total)
         while chunk := response.read(_CHUNK):
             have += len(chunk)
             if have > _LARGEST_ARCHIVE:
                 raise ValueError(f"{url}: more than {_LARGEST_ARCHIVE:,} bytes; expected the archive of batch_task.csv")
             file.write(chunk)
-            progress.update(bar, completed=have)
+            show(completed=have)
     return total is None or have == total
 
 
