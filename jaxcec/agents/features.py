@@ -14,23 +14,9 @@ RATE = 10.0  # Mbit/s, Mcycles/s
 LARGEST_COST = 1000.0  # s; larger costs are clipped, as such nodes are never chosen
 LEAST_SCORE = -1e9  # of a node that cannot run the microservice
 
-NODE_COLUMNS = (  # of `Features.nodes`, after the K free shares
-    "speed",
-    "load",
-    "backlog",
-    "inputs",
-    "transfer",
-    "data_ready",
-    "finish",
-    "source",
-    "execution",
-    "wait",
-    "behind",
-    "ahead",
-    "traffic",
-    "increase",
-)
-COSTS = NODE_COLUMNS[-6:]  # the costs of a decision, each in s: see `costs`
+COSTS = ("execution", "wait", "behind", "ahead", "traffic", "increase")  # of a decision, each in s: see `costs`
+# Of `Features.nodes`, after the K free shares.
+NODE_COLUMNS = ("speed", "load", "backlog", "inputs", "transfer", "data_ready", "finish", "source", *COSTS)
 
 
 class Features(struct.PyTreeNode):

@@ -13,26 +13,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax import struct
 
-from jaxcec.agents.information import timed
+from jaxcec.agents.information import MIRRORED_AT_NODES, timed
 from jaxcec.agents.networks import MLP
 from jaxcec.agents.types import Metrics
 from jaxcec.env import Action, Info, Observation
 
 _LEAST_DEVIATION = 0.05  # of the logarithm of a wait
 _LONGEST = 1e4  # s, of a predicted wait
-_TIMES = (  # of `NodeObservation`, in s
-    "transfer",
-    "at_offered",
-    "at_free",
-    "execution",
-    "traffic",
-    "backlog",
-    "committed",
-    "path_busy",
-    "path_committed",
-    "path_committed_total",
-    "path_contended",
-)
+_TIMES = ("transfer", "at_offered", "at_free", "execution", "traffic", *MIRRORED_AT_NODES)  # of the nodes, in s
 
 
 class Outcome(struct.PyTreeNode):
