@@ -16,19 +16,8 @@ from jaxcec.scenarios.load_processes import LoadProcess, pack_background
 from jaxcec.scenarios.seeds import SPLITS, check_choice, hash_split
 from jaxcec.scenarios.trace_csv import import_polars, read_rows
 
-LAYOUTS = {
-    "machine_usage": (
-        "machine_id",
-        "time_stamp",
-        "cpu_util_percent",
-        "mem_util_percent",
-        "mem_gps",
-        "mkpi",
-        "net_in",
-        "net_out",
-        "disk_io_percent",
-    )
-}
+_HEADER = "machine_id,time_stamp,cpu_util_percent,mem_util_percent,mem_gps,mkpi,net_in,net_out,disk_io_percent"
+LAYOUTS = {"machine_usage": tuple(_HEADER.split(","))}
 _LONGEST_GAP = 300.0  # s between two rows over which the first one's load is held; a longer gap is a hole
 _MOST_CELLS = 500_000_000  # machines x frames, 4 GB; the whole trace has 280 million in frames of 10 s
 _LONGEST_LAG = 4 * 3600.0  # s, largest lag of the autocorrelation that is fitted

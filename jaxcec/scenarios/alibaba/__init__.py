@@ -22,20 +22,11 @@ from jaxcec.scenarios.trace_csv import import_polars, read_blocks
 if TYPE_CHECKING:
     import polars as pl
 
-LAYOUTS = {
-    "batch_task": (
-        "task_name",
-        "instance_num",
-        "job_name",
-        "task_type",
-        "status",
-        "start_time",
-        "end_time",
-        "plan_cpu",
-        "plan_mem",
-    ),
-    "one hour": ("arrival", "job_name", "task_name", "duration", "plan_cpu", "plan_mem", "instance_num"),
+_HEADERS = {
+    "batch_task": "task_name,instance_num,job_name,task_type,status,start_time,end_time,plan_cpu,plan_mem",
+    "one hour": "arrival,job_name,task_name,duration,plan_cpu,plan_mem,instance_num",
 }
+LAYOUTS = {layout: tuple(header.split(",")) for layout, header in _HEADERS.items()}
 _TEXT = ("task_name", "job_name", "task_type", "status")
 Tasks = dict[str, np.ndarray]  # columns by name, with one entry for each row of the file
 _DEEPEST = 32  # levels of tasks that are removed for all jobs at once; the shipped hour has 20
