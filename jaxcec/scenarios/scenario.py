@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import chex
 import jax
@@ -198,17 +198,9 @@ def _joined(one: EnvParams, other: EnvParams) -> EnvParams:
 def _draw_dags(scenario: Scenario, split: str, jobs: JobTable | None) -> list[Dag]:
     """Draw the services' DAGs: `num_dags` of them, or as many jobs as the split has that fit."""
     rng = split_rng(scenario.seed, split, "dags")
+    units: dict[str, Any] = {"mean_load": scenario.load, "mean_data": scenario.data, "demand": scenario.demand}
     if scenario.dataset == "synthetic":
-        return [
-            synthetic_dag(
-                rng,
-                scenario.max_microservices,
-                mean_load=scenario.load,
-                mean_data=scenario.data,
-                demand=scenario.demand,
-            )
-            for _ in range(scenario.num_dags)
-        ]
+        return [synthetic_dag(rng, scenario.max_microservices, **units) for _ in range(scenario.num_dags)]
     table = load_jobs(scenario)[0] if jobs is None else jobs
     fitting = int((table.sizes[table.split(split)] <= scenario.max_microservices).sum())
     return job_dags(
@@ -217,8 +209,6 @@ def _draw_dags(scenario: Scenario, split: str, jobs: JobTable | None) -> list[Da
         split,
         num_dags=min(scenario.num_dags, fitting),
         max_microservices=scenario.max_microservices,
-        mean_load=scenario.load,
-        mean_data=scenario.data,
-        demand=scenario.demand,
         runtime=scenario.runtime,
+        **units,
     )
