@@ -14,6 +14,7 @@ import chex
 import jax.numpy as jnp
 from flax import struct
 
+from jaxcec.env.dag import Decision
 from jaxcec.env.routing import WORD
 from jaxcec.env.timeline import earliest_start
 from jaxcec.env.types import Timeline
@@ -28,35 +29,17 @@ class Flow(struct.PyTreeNode):
     usage: chex.Array  # (T, E) share of each link's bandwidth held in [start, end)
 
 
-def inputs_at_nodes(
-    data: chex.Array,
-    *,
-    sent: chex.Array,
-    hosts: chex.Array,
-    microservice: chex.Array,
-    source: chex.Array,
-    num_nodes: int,
-) -> chex.Array:
-    """Input held by each edge node: what predecessors send lies at their hosts, the rest at the source.
+def inputs_at_nodes(decision: Decision, num_nodes: int) -> chex.Array:
+    """Input held by each edge node, (V,) Mbit: what predecessors send lies at their hosts, the rest at the source.
 
-    Args:
-        data: () Mbit, D.
-        sent: (N,) part of the input that each microservice of the service sends, 0 unless it is a predecessor, and at
-            the index of the microservice itself, the part that lies at the source.
-        hosts: (N,) int, the host of each microservice of the service. An end device counts as its edge node.
-        microservice: () int, its index.
-        source: () int, the service's edge node.
-        num_nodes: V.
-
-    Returns:
-        (V,) Mbit.
+    An end device counts as its edge node.
     """
     nodes = jnp.arange(num_nodes, dtype=jnp.int32)
-    itself = jnp.arange(hosts.size, dtype=jnp.int32) == microservice
-    at = jnp.where(itself, source, hosts.astype(jnp.int32) % num_nodes)
-    part = jnp.sum(jnp.where(at[:, None] == nodes[None, :], sent[:, None], 0.0), axis=0)
+    itself = jnp.arange(decision.host.size, dtype=jnp.int32) == decision.microservice
+    at = jnp.where(itself, decision.source, decision.host.astype(jnp.int32) % num_nodes)
+    part = jnp.sum(jnp.where(at[:, None] == nodes[None, :], decision.sent[:, None], 0.0), axis=0)
     total = jnp.sum(part)
-    return data * (part / jnp.where(total > 0.0, total, 1.0))
+    return decision.data * (part / jnp.where(total > 0.0, total, 1.0))
 
 
 def crossing(inputs: chex.Array, route: Sequence[chex.Array]) -> chex.Array:

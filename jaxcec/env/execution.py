@@ -6,6 +6,7 @@ import chex
 import jax.numpy as jnp
 from flax import struct
 
+from jaxcec.env.dag import Decision
 from jaxcec.env.timeline import earliest_start
 from jaxcec.env.types import INFEASIBLE, Timeline
 
@@ -38,20 +39,19 @@ def feasible_hosts(load: chex.Array, demand: chex.Array, *, speed: chex.Array, c
 
 
 def place_execution(
-    host: Timeline, ready: chex.Array, *, load: chex.Array, speed: chex.Array, demand: chex.Array, capacity: chex.Array
+    decision: Decision, host: Timeline, ready: chex.Array, speed: chex.Array, capacity: chex.Array
 ) -> Execution:
-    """Earliest execution at the offered speed; nothing is reserved.
+    """Earliest execution of the current microservice at the offered speed; nothing is reserved.
 
     Args:
+        decision: the current decision. A demand above the host's capacity takes the whole host.
         host: the host's timeline, (Q,), None, (K, Q).
         ready: () s, when the input is on the host.
-        load: () Mcycles, C.
         speed: () Mcycles/s offered at the decision time, PS.
-        demand: (K,) resources, R. A demand above the host's capacity takes the whole host.
         capacity: (K,) the host's resources.
     """
-    usage = share_of_capacity(demand, capacity)
-    duration = execution_time(load, speed)
+    usage = share_of_capacity(decision.demand, capacity)
+    duration = execution_time(decision.load, speed)
     start = earliest_start(host, usage[None], not_before=ready[None], duration=duration[None])[0]
     return Execution(start=start, finish=start + duration, usage=usage)
 

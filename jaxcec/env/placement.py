@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import chex
 import jax
@@ -38,17 +39,9 @@ def current_situation(state: EnvState, params: EnvParams) -> Situation:
     num_links, num_hosts = network.bandwidth.shape[-1], network.speed.shape[-1]
     loads = background.load_at(params.background, episode.offset, decision.time)
     nominal, capacity = network.speed[episode.topology], network.capacity[episode.topology]
-    inputs = inputs_at_nodes(
-        decision.data,
-        sent=decision.sent,
-        hosts=decision.host,
-        microservice=decision.microservice,
-        source=decision.source,
-        num_nodes=num_hosts // 2,
-    )
     return Situation(
         decision=decision,
-        inputs=jnp.where(decision.active, inputs, 0.0),
+        inputs=jnp.where(decision.active, inputs_at_nodes(decision, num_hosts // 2), 0.0),
         bandwidth=network.bandwidth[episode.topology],
         link_load=loads[:num_links],
         host_load=loads[num_links:],
@@ -109,10 +102,5 @@ def place(
         eta=eta,
         eps=eps,
     )
-
-    def run(timeline: Timeline, speed: chex.Array, capacity: chex.Array, ready: chex.Array) -> Execution:
-        return place_execution(
-            timeline, ready, load=decision.load, speed=speed, demand=decision.demand, capacity=capacity
-        )
-
-    return flow, jax.vmap(run)(timelines, situation.speed[hosts], situation.capacity[hosts], flow.ready)
+    run = jax.vmap(partial(place_execution, decision))
+    return flow, run(timelines, flow.ready, situation.speed[hosts], situation.capacity[hosts])
