@@ -12,7 +12,6 @@ from jaxcec.env.types import EnvConfig, EnvParams
 
 P = TypeVar("P", bound=EnvParams)
 MOST_LOAD = 0.9  # share of a host or link that other tenants may take
-_POSITIVE = ("background.frame", "arrival_rate", "max_steps_in_episode")
 _Sizes = dict[str, tuple[int | None, ...]]
 
 
@@ -34,10 +33,11 @@ def check_params(config: EnvConfig, params: P) -> P:
     arrays = {_name(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]}
     for name, shape in _shapes(config).items():
         _check_shape(name, arrays[name], shape)
+    ranges = _ranges(config, len(arrays["dags.size"]))
     for name, array in arrays.items():
         if name not in ("network.route", "network.bottleneck", "dags.preds"):
             _check(name, array, np.isfinite, "finite")
-            least, most = _range(name, config, arrays)
+            least, most = ranges.get(name, (0, np.inf))
             _check(name, array, lambda x: (x >= least) & (x <= most), f"from {least:g} to {most:g}")  # noqa: B023
     _check("network.bottleneck", arrays["network.bottleneck"], lambda x: x > 0.0, "positive")
     if not (arrays["network.speed"][:, : config.num_nodes] > 0.0).any(axis=1).all():
@@ -79,41 +79,31 @@ def _shapes(config: EnvConfig) -> _Sizes:
     """Shape of every leaf; None for the rows of a bank."""
     v, e, h, k = config.num_nodes, config.max_links, config.num_hosts, config.num_resources
     m, n = config.num_services, config.max_microservices
-    per_dag: _Sizes = {"preds": (n, n), "load": (n,), "data": (n,), "sent": (n, n), "demand": (n, k)}
-    per_dag |= {"size": (), "in_degree": (n,), "entry": (), "turn": (n,), "rank": (n,), "work": ()}
+    dags: _Sizes = {"preds": (n, n), "load": (n,), "data": (n,), "sent": (n, n), "demand": (n, k)}
+    dags |= {"size": (), "in_degree": (n,), "entry": (), "turn": (n,), "rank": (n,), "work": ()}
     network: _Sizes = {"bandwidth": (e,), "bottleneck": (v, v), "latency": (v, v), "speed": (h,), "capacity": (h, k)}
     network |= {"route": (-(-v // 32), v, e)}
     arrivals: _Sizes = dict.fromkeys(("dag", "source", "release"), (m,))
-    banks: dict[str, _Sizes] = {
-        "network": network,
-        "dags": per_dag,
-        "arrivals": arrivals,
-        "background": {"load": (None,)},
-    }
-    shapes: _Sizes = {
-        f"{bank}.{name}": (None, *shape) for bank, names in banks.items() for name, shape in names.items()
-    }
-    return shapes | dict.fromkeys(_POSITIVE, ())
+    banks: dict[str, _Sizes] = {"network": network, "dags": dags, "arrivals": arrivals, "background": {"load": (None,)}}
+    rows: _Sizes = {f"{bank}.{name}": (None, *shape) for bank, names in banks.items() for name, shape in names.items()}
+    return rows | dict.fromkeys(("background.frame", "arrival_rate", "max_steps_in_episode"), ())
 
 
-def _range(name: str, config: EnvConfig, arrays: dict[str, np.ndarray]) -> tuple[float, float]:
-    """Least and largest value of a leaf."""
-    rows = {
-        "arrivals.dag": len(arrays["dags.size"]),
-        "arrivals.source": config.num_nodes,
-        "dags.entry": config.max_microservices,
-        "dags.turn": config.max_microservices,
+def _ranges(config: EnvConfig, num_dags: int) -> dict[str, tuple[float, float]]:
+    """Least and largest value of some leaves; all others are at least 0."""
+    n = config.max_microservices
+    return {
+        "arrivals.dag": (0, num_dags - 1),
+        "arrivals.source": (0, config.num_nodes - 1),
+        "dags.entry": (0, n - 1),
+        "dags.turn": (0, n - 1),
+        "dags.size": (1, n),
+        "dags.in_degree": (-1, n),
+        "background.load": (0, MOST_LOAD),
+        "background.frame": (1e-9, np.inf),
+        "arrival_rate": (1e-9, np.inf),
+        "max_steps_in_episode": (1, np.inf),
     }
-    if name in rows:
-        return 0, rows[name] - 1
-    if name in _POSITIVE:
-        return (1 if name == "max_steps_in_episode" else 1e-9), np.inf
-    special = {
-        "background.load": (0.0, MOST_LOAD),
-        "dags.size": (1, config.max_microservices),
-        "dags.in_degree": (-1, config.max_microservices),
-    }
-    return special.get(name, (0.0, np.inf))
 
 
 def _check_shape(name: str, array: np.ndarray, shape: tuple[int | None, ...]) -> None:
