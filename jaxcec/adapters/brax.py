@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxcec.adapters.views import ContinuousView
-from jaxcec.env.check import check_params
 from jaxcec.env.types import EnvParams
 
 try:
@@ -33,7 +32,7 @@ class BraxEnv(Env):
 
     def __init__(self, view: ContinuousView, params: EnvParams | None = None) -> None:
         self.view = view
-        self.params = view.default_params if params is None else check_params(view.env.config, params)
+        self.params = view.checked(params)
 
     def reset(self, rng: chex.PRNGKey) -> State:
         """Begin a new episode."""

@@ -20,7 +20,6 @@ from jax._src.xla_bridge import backends_are_initialized  # there is no public e
 
 from jaxcec import registered_envs
 from jaxcec.adapters.views import FlatView, make_view
-from jaxcec.env.check import check_params
 from jaxcec.env.spaces import Box, Discrete
 from jaxcec.env.types import EnvParams, EnvState, Info
 
@@ -67,7 +66,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
     ) -> None:
         self.view, self.num_envs = view, num_envs
-        self.params = _checked(view, params)
+        self.params = view.checked(params)
         self.metadata = self.metadata | {"autoreset_mode": _mode(autoreset_mode)}
         self.single_observation_space = _convert(view.observation_space())
         self.single_action_space = _convert(view.action_space())
@@ -196,7 +195,7 @@ class GymnasiumEnv(gymnasium.Env):
 
     def __init__(self, view: FlatView, params: EnvParams | None = None) -> None:
         self.view = view
-        self.params = _checked(view, params)
+        self.params = view.checked(params)
         self.observation_space = _convert(view.observation_space())
         self.action_space = _convert(view.action_space())
         self._state: EnvState | None = None
@@ -223,7 +222,7 @@ class GymnasiumEnv(gymnasium.Env):
 
     def _mask(self) -> dict[str, np.ndarray]:
         """The entry of `info` with the mask for the next action, as `action_space.sample` takes it."""
-        return {"action_mask": np.array(_action_mask(self.view, self._state, self.params)).astype(np.int8)}
+        return {"action_mask": np.array(self.view.action_mask(self._state, self.params)).astype(np.int8)}
 
 
 def register() -> None:
@@ -275,15 +274,6 @@ def _make_vec(
     return GymnasiumVectorEnv(view, num_envs, params, autoreset_mode)
 
 
-def _checked(view: FlatView, params: EnvParams | None) -> EnvParams:
-    """The params of an environment, by default the view's.
-
-    Raises:
-        ValueError: see `env.check_params`.
-    """
-    return view.default_params if params is None else check_params(view.env.config, params)
-
-
 def _mode(autoreset_mode: AutoresetMode | str) -> AutoresetMode:
     try:
         return AutoresetMode(autoreset_mode)
@@ -327,11 +317,6 @@ def _step(
     keys = jax.vmap(jax.random.split)(keys)
     observation, state, *rest = jax.vmap(view.step, in_axes=(0, 0, 0, None))(keys[:, 0], state, actions, params)
     return (observation, *rest), state, keys[:, 1]
-
-
-@partial(jax.jit, static_argnums=0)
-def _action_mask(view: FlatView, state: EnvState, params: EnvParams) -> chex.Array:
-    return view.action_mask(state, params)
 
 
 @partial(jax.jit, static_argnums=0)
