@@ -97,14 +97,6 @@ class PerNodeCritic(nn.Module):
         return jnp.sum(action.nodes * values, axis=-1)
 
 
-class PerNodeValue(nn.Module):
-    """V of a state, (...) scaled reward."""
-
-    @nn.compact
-    def __call__(self, config: AgentConfig, features: Features) -> chex.Array:
-        return MLP(config.hidden, 1)(_shared(features))[..., 0]
-
-
 class FlatActor(nn.Module):
     """mu of Eq. 18."""
 
@@ -120,15 +112,17 @@ class FlatCritic(nn.Module):
 
     @nn.compact
     def __call__(self, config: AgentConfig, features: Features, action: RelaxedAction) -> chex.Array:
-        return MLP(config.hidden, 1)(flat_features(features, action.nodes, *expected_flow(action)))[..., 0]
+        flow = (jnp.sum(action.nodes * x, axis=-1, keepdims=True) for x in (action.bandwidth, action.hold))  # expected
+        return MLP(config.hidden, 1)(flat_features(features, action.nodes, *flow))[..., 0]
 
 
-class FlatValue(nn.Module):
-    """V of a state, (...) scaled reward."""
+class Value(nn.Module):
+    """V of a state, (...) scaled reward, in either form."""
 
     @nn.compact
     def __call__(self, config: AgentConfig, features: Features) -> chex.Array:
-        return MLP(config.hidden, 1)(flat_features(features))[..., 0]
+        inputs = _shared(features) if config.network == "per-node" else flat_features(features)
+        return MLP(config.hidden, 1)(inputs)[..., 0]
 
 
 class Form(NamedTuple):
@@ -139,10 +133,7 @@ class Form(NamedTuple):
     value: nn.Module
 
 
-FORMS = {
-    "per-node": Form(PerNodeActor(), PerNodeCritic(), PerNodeValue()),
-    "flat": Form(FlatActor(), FlatCritic(), FlatValue()),
-}
+FORMS = {"per-node": Form(PerNodeActor(), PerNodeCritic(), Value()), "flat": Form(FlatActor(), FlatCritic(), Value())}
 
 
 class Networks:
@@ -195,12 +186,6 @@ def full_flow(nodes: chex.Array) -> RelaxedAction:
     """A choice of nodes, (..., V), at full bandwidth and without a hold."""
     ones = jnp.ones_like(nodes)
     return RelaxedAction(nodes=nodes, bandwidth=ones, hold=0.0 * ones)
-
-
-def expected_flow(action: RelaxedAction) -> tuple[chex.Array, chex.Array]:
-    """Expected eta and eps of a relaxed choice, (..., 1) each."""
-    bandwidth = jnp.sum(action.nodes * action.bandwidth, axis=-1, keepdims=True)
-    return bandwidth, jnp.sum(action.nodes * action.hold, axis=-1, keepdims=True)
 
 
 def flat_features(features: Features, *extra: chex.Array) -> chex.Array:
