@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -21,8 +22,6 @@ from jaxcec.agents.training import Report, TrainState, state_shapes
 from jaxcec.env import CECEnv, EnvConfig, EnvParams
 from jaxcec.evaluation.figures import training_curves
 from jaxcec.files import csv_text, write_aside
-
-_COUNTS = ("step", "decisions", "episodes", "merges")
 
 
 class RunFolder:
@@ -149,8 +148,4 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.csv; an empty field is None."""
     with path.open() as file:
         rows = list(csv.DictReader(file))
-    return [{name: _number(name, text) if text else None for name, text in row.items()} for row in rows]
-
-
-def _number(name: str, text: str) -> float:
-    return int(text) if name in _COUNTS else float(text)
+    return [{name: json.loads(text) if text else None for name, text in row.items()} for row in rows]
