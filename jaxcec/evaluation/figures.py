@@ -28,10 +28,10 @@ def training_curves(rows: Sequence[Mapping[str, float]], path: Path, references:
         "validation_act": "ACT on validation episodes (s)",
         "twin_error": "twin: error of a predicted wait (s)",
     }
-    shown = [name for name in panels if any(_number(row.get(name)) is not None for row in rows)]
+    shown = [name for name in panels if any(row.get(name) is not None for row in rows)]
     figure, axes = plt.subplots(1, len(shown), figsize=(3.6 * len(shown), 3.0), squeeze=False, layout="constrained")
     for axis, name in zip(axes[0], shown, strict=True):
-        points = [(row["decisions"] / 1e6, value) for row in rows if (value := _number(row.get(name))) is not None]
+        points = [(row["decisions"] / 1e6, row[name]) for row in rows if row.get(name) is not None]
         axis.plot(*zip(*points, strict=True), color="C0", marker="o" if len(points) < 20 else None, markersize=3)
         axis.set(title=panels[name], xlabel="million decisions")
         axis.title.set_fontsize(10)
@@ -56,15 +56,11 @@ def act_bars(acts: Mapping[str, Interval], path: Path, *, title: str, highlighte
         highlighted: policies drawn in colour, such as the learned ones.
     """
     plt = pyplot()
-    names = list(acts)
-    means = [acts[name].mean for name in names]
-    spread = [
-        [acts[name].mean - acts[name].low for name in names],
-        [acts[name].high - acts[name].mean for name in names],
-    ]
-    figure, axis = plt.subplots(figsize=(1.0 * len(names) + 1.5, 3.6), layout="constrained")
-    colors = ["C0" if name in highlighted else "0.65" for name in names]
-    bars = axis.bar(names, means, yerr=spread, capsize=4, color=colors)
+    means = [act.mean for act in acts.values()]
+    spread = [[act.mean - act.low for act in acts.values()], [act.high - act.mean for act in acts.values()]]
+    figure, axis = plt.subplots(figsize=(1.0 * len(acts) + 1.5, 3.6), layout="constrained")
+    colors = ["C0" if name in highlighted else "0.65" for name in acts]
+    bars = axis.bar(list(acts), means, yerr=spread, capsize=4, color=colors)
     axis.bar_label(
         bars, labels=[f"{mean:,.0f}" if mean >= 100.0 else f"{mean:.3g}" for mean in means], padding=3, fontsize=8
     )
@@ -100,11 +96,6 @@ def schedule_figure(schedules: Sequence[Schedule], path: Path, *, title: str) ->
     figure.suptitle(title, fontsize=10)
     figure.set_layout_engine("constrained")
     save_figure(figure, path)
-
-
-def _number(value: Any) -> float | None:
-    """A cell as a number; None if it is missing, empty or not a number."""
-    return None if value is None or value == "" or value != value else float(value)
 
 
 def pyplot() -> Any:
