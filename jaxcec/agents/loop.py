@@ -131,18 +131,14 @@ def _decide(
         weight=jnp.where(truncated, 0.0, 1.0),
         outcome=outcome_of(choice.candidate, choice.action, info),
     )
-    finished = terminated.astype(jnp.float32)
-    return (
-        step,
-        env_state,
-        terminated | truncated,
-        {
-            "reward": jnp.mean(reward),
-            "episodes": jnp.sum(finished),
-            "act_sum": jnp.sum(info["act"]),
-            "merges": jnp.sum(finished * info["merges"].astype(jnp.float32)),
-        },
-    )
+    finished, ended = terminated.astype(jnp.float32), terminated | truncated
+    metrics = {
+        "reward": jnp.mean(reward),
+        "episodes": jnp.sum(finished),
+        "act_sum": jnp.sum(info["act"]),
+        "merges": jnp.sum(finished * info["merges"].astype(jnp.float32)),
+    }
+    return step, env_state, ended, metrics
 
 
 def update_step(
