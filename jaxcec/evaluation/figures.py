@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxcec.evaluation.schedule import Schedule, bars, resources, slot_counts
+from jaxcec.evaluation.schedule import Schedule, bars, resources
 from jaxcec.evaluation.statistics import Interval
 from jaxcec.files import write_aside
 
@@ -83,10 +83,8 @@ def schedule_figure(schedules: Sequence[Schedule], path: Path, *, title: str) ->
     size = (6.5 * len(schedules) + 1.0, 0.28 * len(rows) + 1.4)
     figure, axes = plt.subplots(1, len(schedules), figsize=size, squeeze=False, sharey=True, sharex=True)
     for panel, schedule in zip(axes[0], schedules, strict=True):
-        drawn = bars(schedule)
-        slots = slot_counts(drawn)
-        for bar in drawn:
-            height = 0.84 / slots[bar.resource]
+        for bar in bars(schedule):
+            height = 0.84 / bar.slots
             middle = rows.index(bar.resource) - 0.42 + (bar.slot + 0.5) * height
             color = plt.cm.tab20(bar.placed.service % 20)
             panel.barh(middle, bar.end - bar.start, height, bar.start, color=color, edgecolor="white", linewidth=0.2)

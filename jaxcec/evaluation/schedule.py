@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -115,6 +115,7 @@ class Bar(NamedTuple):
 
     resource: str
     slot: int
+    slots: int  # of the resource
     start: float
     end: float
     placed: Placed
@@ -232,19 +233,7 @@ def bars(schedule: Schedule) -> list[Bar]:
         for link in placed.links:
             name = schedule.link_name(link)
             intervals.setdefault(name, []).append((placed.flow_start, placed.flow_end, placed))
-    return [
-        Bar(resource, slot, start, end, placed)
-        for resource, found in intervals.items()
-        for slot, (start, end, placed) in _slotted(found)
-    ]
-
-
-def slot_counts(drawn: Sequence[Bar]) -> dict[str, int]:
-    """Number of slots of each resource."""
-    counts: dict[str, int] = {}
-    for bar in drawn:
-        counts[bar.resource] = max(counts.get(bar.resource, 0), bar.slot + 1)
-    return counts
+    return [bar for resource, found in intervals.items() for bar in _in_slots(resource, found)]
 
 
 def resources(schedules: Sequence[Schedule]) -> list[str]:
@@ -256,10 +245,12 @@ def resources(schedules: Sequence[Schedule]) -> list[str]:
     return [f"node {v}" for v in range(first.num_nodes)] + [name for name in devices + links if name in used]
 
 
-def _slotted(intervals: list[tuple[float, float, Placed]]) -> Iterator[tuple[int, tuple[float, float, Placed]]]:
-    """Each interval with the lowest slot that is free when it starts."""
-    ends: list[float] = []
-    for interval in sorted(intervals, key=lambda each: each[:2]):
-        slot = next((i for i, end in enumerate(ends) if end <= interval[0] + 1e-3), len(ends))
-        ends[slot:] = [interval[1], *ends[slot + 1 :]]
-        yield slot, interval
+def _in_slots(resource: str, intervals: list[tuple[float, float, Placed]]) -> list[Bar]:
+    """The bars of one resource, each in the lowest slot that is free when it starts."""
+    ordered = sorted(intervals, key=lambda each: each[:2])
+    slots, ends = [], list[float]()  # of each bar; of the last bar in each slot
+    for start, end, _ in ordered:
+        slot = next((i for i, before in enumerate(ends) if before <= start + 1e-3), len(ends))
+        ends[slot:] = [end, *ends[slot + 1 :]]
+        slots.append(slot)
+    return [Bar(resource, slot, len(ends), *interval) for slot, interval in zip(slots, ordered, strict=True)]

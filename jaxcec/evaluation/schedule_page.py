@@ -10,7 +10,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from jaxcec.evaluation.schedule import Placed, Schedule, bars, resources, slot_counts
+from jaxcec.evaluation.schedule import Placed, Schedule, bars, resources
 from jaxcec.files import write_aside
 
 WIDTH = 620  # of the charts of one policy, pixels
@@ -94,12 +94,10 @@ def _gantt(schedule: Schedule, schedules: Sequence[Schedule], service: Any) -> A
     """One row per resource; bars of a row that overlap share its height."""
     alt = _altair()
     rows = resources(schedules)
-    drawn = bars(schedule)
-    slots = slot_counts(drawn)
     numbers = {(p.service, p.microservice): number for number, p in enumerate(schedule.placed)}
     values = []
-    for bar in drawn:
-        top, height = rows.index(bar.resource) + 0.08, 0.84 / slots[bar.resource]
+    for bar in bars(schedule):
+        top, height = rows.index(bar.resource) + 0.08, 0.84 / bar.slots
         position = {"y": round(top + bar.slot * height, 3), "y2": round(top + (bar.slot + 1) * height, 3)}
         time = {"t": round(bar.start, 1), "t2": round(bar.end, 1)}
         values.append(position | time | {"n": numbers[bar.placed.service, bar.placed.microservice]})
