@@ -86,12 +86,10 @@ class EvalCommand:
         return command_line("eval", *words, *(["--checkpoint", str(self.checkpoint)] if self.checkpoint else []))
 
 
+@guarded()
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    guarded(lambda: _main(arguments))
 
-
-def _main(arguments: list[str] | None) -> None:
     def base(name: str) -> EvalCommand:
         return EvalCommand(scenario=load_config(name).scenario, config=name)
 

@@ -6,9 +6,10 @@ Precedence: a flag, then the file given by --config, then the dataclass's defaul
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,10 +94,11 @@ def parse(cls: type[T], arguments: Sequence[str] | None, description: str, base:
     return tyro.cli(cls, args=arguments, default=base(known.config), description=description)
 
 
-def guarded(main: Callable[[], None]) -> None:
-    """Run a command; an error of the user's is one line on stderr and exit code 2."""
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """A decorator of commands: an error of the user's is one line on stderr and exit code 2."""
     try:
-        main()
+        yield
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -47,12 +47,9 @@ class TrainCommand:
     process_id: int | None = None  # with --coordinator: which of them this is, from 0
 
 
+@guarded()
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    guarded(lambda: _main(arguments))
-
-
-def _main(arguments: list[str] | None) -> None:
     command = parse(TrainCommand, arguments, __doc__ or "", lambda name: TrainCommand(load_config(name), name))
     if command.coordinator is not None and command.out is None and command.resume is None:
         raise ValueError("--coordinator: needs --out or --resume, the same folder for every process")
