@@ -124,12 +124,6 @@ def _lowest_path(graph: nx.DiGraph, hops: Hops, *, widest: dict[int, float], sta
     path = [start]
     while path[-1] != target:
         node = path[-1]
-        path.append(
-            min(
-                n
-                for n in graph[node]
-                if hops[n][target] == hops[node][target] - 1
-                and min(graph.edges[node, n]["bandwidth"], widest[n]) >= widest[start]
-            )
-        )
+        closer = [n for n in graph[node] if hops[n][target] == hops[node][target] - 1]
+        path.append(min(n for n in closer if min(graph.edges[node, n]["bandwidth"], widest[n]) >= widest[start]))
     return path
