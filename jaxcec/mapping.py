@@ -1,4 +1,4 @@
-"""Dataclasses from nested mappings, as YAML and JSON files hold them, and back."""
+"""Dataclasses from nested mappings, as YAML and JSON files hold them."""
 
 from __future__ import annotations
 
@@ -72,10 +72,3 @@ def _convert(where: str, value: Any, kind: Any) -> Any:
         return value
     name = kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
     raise ValueError(f"{where}: got {_SHOWN.repr(value)}; must be of type {name}")
-
-
-def plain(value: Any) -> Any:
-    """Nested values with lists in place of tuples, which YAML does not have."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, tuple) else value

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ import yaml
 from jaxcec.agents import AgentConfig, learner_for
 from jaxcec.checks import check_numbers
 from jaxcec.files import write_aside
-from jaxcec.mapping import from_mapping, plain
+from jaxcec.mapping import from_mapping
 from jaxcec.scenarios import Scenario
 
 _PACKAGE = Path(__file__).parents[1]
@@ -82,7 +83,8 @@ def save_config(config: TrainConfig | Scenario, path: Path) -> None:
     """Write every setting, or those of the scenario alone, in the form that `load_config` reads."""
     settings = dataclasses.asdict(config)
     nested = {"scenario": settings} if isinstance(config, Scenario) else settings
-    write_aside(path, yaml.safe_dump(plain(nested), sort_keys=False))
+    without_tuples = json.loads(json.dumps(nested))  # YAML does not have any
+    write_aside(path, yaml.safe_dump(without_tuples, sort_keys=False))
 
 
 def parse(cls: type[T], arguments: Sequence[str] | None, description: str, base: Callable[[str], T]) -> T:

@@ -4,11 +4,11 @@ Tests of training share it, because compiling it takes longer than everything el
 """
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 from jaxcec.agents import AgentConfig, EvolutionConfig
-from jaxcec.mapping import plain
 from jaxcec.scenarios import Scenario
 
 SCENARIO = Scenario(
@@ -33,14 +33,13 @@ CONFIG = AgentConfig(
 )
 ENVS = 8
 STEPS = 24  # decisions in each environment, each of them a chunk
-TINY: dict[str, Any] = plain(
-    {
-        "scenario": dataclasses.asdict(SCENARIO),
-        "agent": dataclasses.asdict(CONFIG),
-        "num_envs": ENVS,
-        "total_decisions": ENVS * STEPS,
-    }
-)
+TINY: dict[str, Any] = {
+    "scenario": dataclasses.asdict(SCENARIO),
+    "agent": dataclasses.asdict(CONFIG),
+    "num_envs": ENVS,
+    "total_decisions": ENVS * STEPS,
+}
+TINY = json.loads(json.dumps(TINY))  # with lists in place of tuples
 
 
 def steps(folder: Path) -> list[int]:
