@@ -66,11 +66,6 @@ def sharding_of(mesh: Mesh, tree: Any, *axes: str | None) -> Any:
     return jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec(*axes)), tree)
 
 
-def shapes_with_sharding(tree: Any, shardings: Any) -> Any:
-    """Shapes of a pytree with their layout, into which a checkpoint of any layout can be read."""
-    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
-
-
 def is_main_process() -> bool:
     """Whether this process is the one that prints and writes files other than checkpoints."""
     return jax.process_index() == 0

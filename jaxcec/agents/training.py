@@ -22,7 +22,7 @@ from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.evolution import Evolution, evolve, with_found_prices
 from jaxcec.agents.learners import PolicyFunction, learner_for
 from jaxcec.agents.loop import RunnerState, init_runner, runner_sharding, train_chunk, warm_up
-from jaxcec.agents.sharding import any_process, check_divisible, env_mesh, replicated, shapes_with_sharding, sharding_of
+from jaxcec.agents.sharding import any_process, check_divisible, env_mesh, replicated, sharding_of
 from jaxcec.agents.trained_policy import TrainedPolicy
 from jaxcec.agents.types import AgentState, Metrics
 from jaxcec.env import CECEnv, EnvParams, check_params
@@ -179,7 +179,7 @@ def state_shapes(
 
     shapes, mesh = jax.eval_shape(init, jax.random.key(0)), mesh or env_mesh(jax.devices()[:1])
     layout = sharding_of(mesh, shapes).replace(runner=runner_sharding(mesh, shapes.runner))
-    return shapes_with_sharding(shapes, layout)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, layout)
 
 
 def _acting_params(config: AgentConfig, runner: RunnerState) -> Any:
