@@ -383,11 +383,7 @@ def _reserve(
 
 def _begin_where(ended: chex.Array, state: EnvState, episode: Episode) -> EnvState:
     """Begin a new episode if one ended; only the small part of the state and the links' timeline are rewritten."""
-
-    def choose(new: chex.Array, old: chex.Array) -> chex.Array:
-        return jnp.where(ended, new, old)
-
+    choose = partial(jax.tree.map, partial(jnp.where, ended))
     return state.replace(
-        episode=jax.tree.map(choose, episode, state.episode),
-        links=jax.tree.map(choose, timeline.cleared(state.links), state.links),
+        episode=choose(episode, state.episode), links=choose(timeline.cleared(state.links), state.links)
     )
