@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import optax
 
 from jaxcec.env import HISTORY, Background, World, with_forecast
+from jaxcec.env.types import MOST_LOAD
 
 FRAMES = 32  # predicted; more than a plan simulates, because after the last frame the first one is read again
 _HIDDEN = 32
 _STEPS, _BATCH, _LEARNING_RATE = 2000, 1024, 3e-3
-_LARGEST = 0.9  # as in `Background`
 _LEAST_DEVIATION = 1e-2
 
 
@@ -83,5 +83,5 @@ def predict_load(params: chex.ArrayTree, world: World, key: chex.PRNGKey, *, sam
     mean, deviation = LoadForecast().apply(params, world.history)
     if sampled:
         mean = mean + deviation * jax.random.normal(key, (mean.shape[0], 1))
-    load = jnp.clip(jnp.concatenate([world.history[:, -1:], mean], axis=1), 0.0, _LARGEST)
+    load = jnp.clip(jnp.concatenate([world.history[:, -1:], mean], axis=1), 0.0, MOST_LOAD)
     return with_forecast(world, load)

@@ -8,10 +8,9 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-from jaxcec.env.types import EnvConfig, EnvParams
+from jaxcec.env.types import MOST_LOAD, EnvConfig, EnvParams
 
 P = TypeVar("P", bound=EnvParams)
-MOST_LOAD = 0.9  # share of a host or link that other tenants may take
 _Sizes = dict[str, tuple[int | None, ...]]
 
 

@@ -22,6 +22,7 @@ from jax import export
 
 RewardKind = Literal["act", "expected-act", "ready-to-finish"]
 INFEASIBLE = 1e9  # s, stands for `wait`, `execution` and `finish` where a microservice cannot run
+MOST_LOAD = 0.9  # share of a host or link that other tenants may take, so that some of it is always left
 
 
 @dataclasses.dataclass(frozen=True)

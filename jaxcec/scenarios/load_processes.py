@@ -7,10 +7,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from jaxcec.env.types import Background
+from jaxcec.env.types import MOST_LOAD, Background
 from jaxcec.scenarios.seeds import check_choice
-
-LARGEST_LOAD = 0.9  # so that a host or link always has capacity left
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +65,7 @@ def draw_background(
 
 def pack_background(loads: np.ndarray, frame: float) -> Background:
     """Clip loads of shape (B, F) to [0, 0.9], and store them in float32 with the duration of a frame in s."""
-    return Background(load=np.clip(loads, 0.0, LARGEST_LOAD).astype(np.float32), frame=np.float32(frame))
+    return Background(load=np.clip(loads, 0.0, MOST_LOAD).astype(np.float32), frame=np.float32(frame))
 
 
 def _ar1(rng: np.random.Generator, correlation: float, shape: tuple[int, ...]) -> np.ndarray:
