@@ -4,11 +4,13 @@
 users run.
 """
 
+import gc
 import os
 from pathlib import Path
 
 import jax
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from jaxcec.commands.runtime import use_compilation_cache
 
@@ -16,7 +18,9 @@ from jaxcec.commands.runtime import use_compilation_cache
 FAST_TO_COMPILE = "--xla_backend_optimization_level=0"
 if jax.__version_info__ < (0, 11):  # later versions do not know the flag
     FAST_TO_COMPILE += " --xla_cpu_use_fusion_emitters=false"
-LONGEST = {"first_ten_minutes.ipynb", "test_documentation.py", "test_examples.py"}
+# Files that train the run of helpers/runs.py: one worker has them all, so that it is traced once.
+TRAINING = {"test_commands.py", "test_devices.py", "test_paper_grids.py", "test_resume.py", "test_training.py"}
+LONGEST = {"first_ten_minutes.ipynb", "test_documentation.py", "test_examples.py"} | TRAINING
 MOST_MAPS = 20_000  # memory maps of a process; Linux allows 65,530
 
 os.environ.setdefault("XLA_FLAGS", FAST_TO_COMPILE)  # read when JAX creates its devices, and by processes started here
@@ -25,11 +29,25 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")  # GPUs would otherwise round factors to TF32
+# Tracing makes millions of small objects that live on: looking through them again and again took a sixth of the time.
+gc.set_threshold(100_000, 20, 50)
 # The workers share what they compile, and the next run finds it again.
 use_compilation_cache()
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 # Create both devices now: a command under test that runs first would create only the devices it is asked for.
 jax.devices()
+
+
+class SameWorker(LoadFileScheduling):
+    """Each file has one worker, and the files of TRAINING have the same one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "training" if Path(file).name in TRAINING else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return SameWorker(config, log)
 
 
 def pytest_collection_modifyitems(items):

@@ -69,15 +69,12 @@ def test_curves_are_drawn_while_training_goes_on(tiny, tmp_path, monkeypatch):
 
 def test_eval_plays_policies_on_the_same_episodes(run, tiny, tmp_path, capsys):
     arguments = ["--config", str(tiny), "--dataset", "alibaba", "--episodes", "6", "--checkpoint", str(run)]
-    arguments += ["--policies", "le", "local", "random", "greedy", "eft", "dtdrlmo", "twin-eft"]
+    arguments += ["--policies", "le", "eft", "dtdrlmo", "twin-eft"]
     evaluate.main([*arguments, "--clairvoyant", "2", "--out", str(tmp_path / "eval")])
     results = json.loads((tmp_path / "eval" / "results.json").read_text())
     assert results["dataset"] == "alibaba" and results["scenario"] == "tiny" and results["episodes"] == 6
     assert {name: policy["information"] for name, policy in results["policies"].items()} == {
         "le": "state",
-        "local": "state",
-        "random": "state",
-        "greedy": "state and queue",
         "eft": "lookahead",
         "dtdrlmo": "mirror and twin",
         "twin-eft": "mirror and twin",
