@@ -9,6 +9,7 @@ from jaxcec.policies.baselines import Policy as Policy
 from jaxcec.policies.baselines import at_full_rate as at_full_rate
 from jaxcec.policies.baselines import earliest_finish as earliest_finish
 from jaxcec.policies.baselines import give_way as give_way
+from jaxcec.policies.baselines import giving_way as giving_way
 from jaxcec.policies.baselines import greedy as greedy
 from jaxcec.policies.baselines import local_device as local_device
 from jaxcec.policies.baselines import local_node as local_node

@@ -28,7 +28,7 @@ class Patience(NamedTuple):
 
 
 # Tuned on training episodes of both datasets under heavy load (docs/results.md).
-SRPT = Patience(shorter=5.0, delay=0.3, again=0.2, again_later=0.1)
+SRPT = Patience(shorter=5.0, delay=0.3, again=0.05, again_later=1.0)
 
 
 class Policy(Protocol):
@@ -88,16 +88,21 @@ def srpt(observation: Observation, key: chex.PRNGKey) -> Action:
 
 
 def give_way(action: Action, observation: Observation, patience: Patience) -> Action:
-    """The action for an edge node, postponed while its service should give way.
+    """The action for an edge node, postponed while its service should give way: see `giving_way`."""
+    return action.replace(postpone=giving_way(observation, patience)[action.host])
 
-    That is while others would delay the microservice and several other services have less remaining work. Of those that
-    wait for one resource, the services with less work are decided again earlier.
+
+def giving_way(observation: Observation, patience: Patience) -> chex.Array:
+    """(V,) s, by which a decision for each edge node is postponed so that shorter services come first; 0 is not at all.
+
+    It is postponed while others would delay the microservice there and several other services have less remaining work.
+    Of those that wait for one resource, the services with less work are decided again earlier.
     """
     nodes, shorter = observation.nodes, observation.service.shorter
-    delay = (nodes.finish - nodes.execution - nodes.transfer)[action.host]
+    delay = nodes.finish - nodes.execution - nodes.transfer
     gives_way = (shorter >= patience.shorter) & (delay > patience.delay)
     again = patience.again * shorter + patience.again_later * (delay - patience.delay)
-    return action.replace(postpone=jnp.where(gives_way, again, 0.0))
+    return jnp.where(gives_way, again, 0.0)
 
 
 def nth_feasible(observation: Observation, n: chex.Array) -> chex.Array:

@@ -176,4 +176,4 @@ def test_srpt_gives_way_to_shorter_services_while_others_delay_it(seen):
     many = decide(srpt, seen.replace(service=seen.service.replace(shorter=jnp.full_like(seen.service.shorter, 6.0))))
     np.testing.assert_array_equal(many.postpone > 0, delay > 0.3)
     assert (delay > 0.3).any() and (delay < 0.3).any()
-    np.testing.assert_allclose(many.postpone[delay > 0.3], 1.2 + 0.1 * (delay[delay > 0.3] - 0.3), rtol=1e-4)
+    np.testing.assert_allclose(many.postpone[delay > 0.3], 0.3 + delay[delay > 0.3] - 0.3, rtol=1e-4)
