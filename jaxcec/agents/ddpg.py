@@ -6,12 +6,12 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxcec.agents.features import Features
+from jaxcec.agents.features import Features, encode
 from jaxcec.agents.learner import ReplayLearner
-from jaxcec.agents.networks import traffic_price
+from jaxcec.agents.networks import patience_of, prices_of, traffic_price
 from jaxcec.agents.types import AgentParams, AgentState, Choice, Metrics, Transition
 from jaxcec.env import Observation
-from jaxcec.policies import Preference
+from jaxcec.policies import Preference, giving_way
 
 
 class DDPG(ReplayLearner):
@@ -63,9 +63,13 @@ class DDPG(ReplayLearner):
         return loss, {"actor_loss": loss}
 
     def preference(self, params: AgentParams, observation: Observation) -> Preference:
-        """The actor's scores as the base policy of a plan; the toll is its price of the traffic."""
-        features = self.features(params, observation)
+        """The actor's scores and patience as the base policy of a plan; the toll is its price of the traffic."""
+        seen = self.foresee(params, observation)[0]
+        features = encode(seen)
         output = self.networks.actor(params.actor, features)
         action = self.networks.relaxed(output)
         toll = traffic_price(params.actor, features) * observation.nodes.traffic
-        return Preference(output.nodes, action.bandwidth, action.hold * self.config.max_hold, toll)
+        preference = Preference(output.nodes, action.bandwidth, action.hold * self.config.max_hold, toll)
+        if not self.config.postpone:
+            return preference
+        return preference._replace(postpone=giving_way(seen, patience_of(prices_of(params))))

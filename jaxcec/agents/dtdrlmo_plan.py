@@ -7,7 +7,6 @@ from functools import partial
 import chex
 import jax
 
-from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import DDPG
 from jaxcec.agents.features import Features
 from jaxcec.agents.forecast import fit_forecast, init_forecast, predict_load
@@ -24,11 +23,6 @@ class DTDRLMOPlan(DDPG):
     """
 
     levels = ("lookahead",)
-
-    def __init__(self, config: AgentConfig):
-        super().__init__(config)
-        if config.postpone:
-            raise ValueError("agent.postpone: got True; must be False for dtdrlmo-plan, whose plans postpone nothing")
 
     def init_params(self, key: chex.PRNGKey, features: Features) -> AgentParams:
         """DDPG's networks and a forecast that predicts no change."""

@@ -97,10 +97,6 @@ def test_a_run_from_the_command_line(algorithm, tmp_path):
             "agent.information: got 'all'; must be one of state, mirror, lookahead",
         ),
         (lambda: learner_for(AgentConfig(algorithm="ddpg", postpone=True)), "agent.postpone: got True; must be False"),
-        (
-            lambda: learner_for(AgentConfig(algorithm="dtdrlmo-plan", postpone=True)),
-            "agent.postpone: got True; must be",
-        ),
         (lambda: EvolutionConfig(slowest=2.0, fastest=1.0), "agent.evolution.slowest: got 2.0; must be at most"),
         (lambda: TwinConfig(hidden=()), "agent.twin.hidden: got .*; must be at least one positive integer"),
         (lambda: AgentConfig(network="deep"), "agent.network: got 'deep'; must be one of per-node, flat"),

@@ -11,9 +11,9 @@ from helpers.episodes import SMALL, STEPS, changed_later, random_actions
 
 from jaxcec.agents import AgentConfig, encode, forecast, learner_for
 from jaxcec.agents.features import COSTS
-from jaxcec.agents.networks import PRICES
+from jaxcec.agents.networks import PATIENCE, PRICES
 from jaxcec.env import HISTORY, known_world
-from jaxcec.policies import PlanConfig
+from jaxcec.policies import SRPT, Patience, PlanConfig, giving_way
 from jaxcec.scenarios.load_processes import draw_background
 from jaxcec.scenarios.scenario import make_env
 
@@ -102,3 +102,23 @@ def test_the_toll_is_traffic_at_the_actors_price_in_units_of_delay(setting):
     prices = dict(zip(COSTS, (0.1, 0.0, 1.0, 0.5, 2.0, 0.3), strict=True))
     np.testing.assert_allclose(preference.toll, prices["traffic"] / prices["behind"] * seen.nodes.traffic, rtol=1e-4)
     assert np.ptp(preference.toll) > 0.0
+
+
+def test_a_plan_gives_way_as_patiently_as_the_actor(setting):
+    env, params, states, agent = setting
+    hasty = Patience(shorter=0.5, delay=0.01, again=0.1, again_later=0.5)
+    prices = agent.actor["params"][PRICES]
+    logs = jnp.array([jnp.log(mine / first) for mine, first in zip(hasty, SRPT, strict=True)])
+    agent = agent.replace(actor={"params": agent.actor["params"] | {PRICES: prices | {PATIENCE: logs}}})
+    decide = learner_for(PLANNER.replace(postpone=True)).policy(env)
+
+    @jax.jit
+    @jax.vmap
+    def both(state):
+        seen = env.observe(KEY, state, None, params)
+        action = decide(agent, seen, known_world(state, params), KEY)
+        return action.postpone, giving_way(seen, hasty)[action.host]
+
+    postponed, expected = both(states)
+    np.testing.assert_allclose(postponed, expected, rtol=1e-3, atol=1e-6)
+    assert (np.asarray(postponed) > 0.0).any() and not (np.asarray(postponed) > 0.0).all()
