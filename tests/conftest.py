@@ -18,7 +18,7 @@ from jaxcec.commands.runtime import use_compilation_cache
 FAST_TO_COMPILE = "--xla_backend_optimization_level=0"
 if jax.__version_info__ < (0, 11):  # later versions do not know the flag
     FAST_TO_COMPILE += " --xla_cpu_use_fusion_emitters=false"
-# Files that train the run of helpers/runs.py: one worker has them all, so that it is traced once.
+# Files that train or play the run of helpers/runs.py: one worker has them all, so that it is traced once.
 TRAINING = {"test_commands.py", "test_devices.py", "test_paper_grids.py", "test_resume.py", "test_training.py"}
 LONGEST = {"first_ten_minutes.ipynb", "test_documentation.py", "test_examples.py"} | TRAINING
 MOST_MAPS = 20_000  # memory maps of a process; Linux allows 65,530
@@ -47,7 +47,7 @@ class SameWorker(LoadFileScheduling):
 
 
 def pytest_xdist_make_scheduler(config, log):
-    return SameWorker(config, log)
+    return SameWorker(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items):

@@ -25,7 +25,7 @@ PLACEHOLDERS = {"ALGORITHM": "ddpg", "SEED": "1", "DATASET": "alibaba"}
 PROGRAMS = {"apt-get", "pip", "pre-commit", "pytest", "ruff", "mypy", "tox", "mkdocs", "."}
 PROGRAMS |= {"cosmic-ray", "cr-filter-operators", "cr-http-workers", "cr-report"}
 MAINS = {"train": train, "eval": evaluate}
-SLOW = ("import rejax", "from brax.training", "train_jittable", "RunFolder")  # blocks that compile a whole training
+SLOW = ("import rejax", "from brax.training", "train_jittable", "RunFolder")  # whole trainings; the notebook has one
 CHEAP = ("--config smoke", "--schedule", "import_time.py", "--help")
 
 

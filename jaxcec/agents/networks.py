@@ -20,7 +20,7 @@ from jaxcec.agents.features import COSTS, Features, costs, load_context, mean_li
 from jaxcec.agents.types import ActorOutput, AgentParams, RelaxedAction
 from jaxcec.policies import SRPT, Patience
 
-PATIENCE = "patience"  # name of its parameter, the logarithms of a `Patience` relative to that of the rule `srpt`
+PATIENCE = "patience"  # name of its parameter, the logarithms of a `Patience`
 PRICES = "prices"  # name of the submodule `Prices` in every network that has one
 _FULL_BANDWIDTH = 4.0  # initial logit of eta (0.98)
 _NO_HOLD = -6.0  # initial logit of eps / max_hold (0.0025)
@@ -69,7 +69,7 @@ class Prices(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features) -> chex.Array:
-        self.param(PATIENCE, nn.initializers.zeros, (len(SRPT),))  # only read by `patience_of`
+        self.param(PATIENCE, lambda key: jnp.log(jnp.array(SRPT, jnp.float32)))  # only read by `patience_of`
         first = nn.initializers.constant(jnp.array([_FIRST_PRICES[name] for name in COSTS]))
         return nn.Dense(len(COSTS), kernel_init=nn.initializers.zeros, bias_init=first)(load_context(features))
 
@@ -211,10 +211,8 @@ def has_prices(x: Any) -> bool:
 
 
 def patience_of(prices: Any) -> Patience:
-    """The patience in the parameters of `Prices`; that of the rule `srpt` if there are none."""
-    if prices is None:
-        return SRPT
-    return Patience(*(first * jnp.exp(log) for first, log in zip(SRPT, prices[PATIENCE], strict=True)))
+    """The patience in the parameters of `Prices`, at first that of the rule `srpt`; also that if there are none."""
+    return SRPT if prices is None else Patience(*jnp.exp(prices[PATIENCE]))
 
 
 def inverse_entropy(config: AgentConfig) -> chex.Array:

@@ -44,7 +44,7 @@ def progress_bar() -> Progress:
 
 
 def command_line(command: str, *arguments: str) -> str:
-    """A command line `train` or `eval` in the form in which this process was started: script, module, entry point."""
+    """The line that runs `train` or `eval` with these arguments as this process was started: by script or module."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
     if Path(sys.argv[0]).name.startswith("jaxcec-"):
         words = [f"jaxcec-{command}"]

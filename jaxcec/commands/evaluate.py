@@ -177,7 +177,7 @@ def _play(env: CECEnv, env_params: EnvParams, contenders: list[Contender], batch
 def _search(
     env: CECEnv, env_params: EnvParams, results: Results, batches: list[chex.PRNGKey], *, seed: int, generations: int
 ) -> Result:
-    """Search for the best placements of the same episodes; its time is that of the search."""
+    """Search for the best timetables of the same episodes; its time is that of the search."""
     config = SearchConfig(generations=generations)
     search_keys = jax.random.split(jax.random.key(seed), len(batches))
     parts = []

@@ -98,7 +98,7 @@ def parse(cls: type[T], arguments: Sequence[str] | None, description: str, base:
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """A decorator of commands: an error of the user's is one line on stderr and exit code 2."""
+    """A context, also a decorator, in which an error of the user's is one line on stderr and exit code 2."""
     try:
         yield
     except (ValueError, OSError, ImportError) as error:

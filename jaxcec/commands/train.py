@@ -84,7 +84,8 @@ def run(
 ) -> None:
     """Train into a run folder: config.yaml, metrics.csv, curves.png, policy.msgpack, checkpoints/.
 
-    To resume is to continue from the folder's newest checkpoint, or from the start if it has none.
+    To resume is to continue from the folder's newest checkpoint, or from the start if it has none. Checkpoints are
+    `save_every` s apart; once `stop` is set, training saves and ends.
 
     Raises:
         ValueError: a checkpoint is damaged or does not fit; or training diverged.

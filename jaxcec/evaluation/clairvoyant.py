@@ -34,7 +34,7 @@ def clairvoyant(
         env_params: its banks.
         keys: (episodes,) as `rollout` takes them: equal keys draw equal episodes.
         played: the same episodes under other policies; the search starts from their hosts and times of decision. The
-            result is never worse than a policy that sends at full rate without hold.
+            result is, up to rounding, never worse than a policy that sends at full rate without hold.
         config: size of the population and number of generations.
         search_key: draws the changes.
         report: receives the mean ACT so far in s after each generation.
@@ -45,7 +45,9 @@ def clairvoyant(
     check_params(env.config, env_params)
     states = jax.vmap(env.reset_env, in_axes=(0, None))(keys, env_params)[1]
     host, due = (jnp.stack([getattr(x, name) for x in played], axis=1) for name in ("host", "decided_at"))
-    start = Timetable(host, due, jnp.zeros_like(due))
+    # Also each placement at once: what a policy decided late because its flows were slow is decided earlier here.
+    host, due = jnp.concatenate([host, host], axis=1), jnp.concatenate([due, jnp.zeros_like(due)], axis=1)
+    start = Timetable(host, due, hold=jnp.zeros_like(due))
     best, _ = search(env, env_params, states, config=config, timetables=start, key=search_key, report=report)
     return _replayed(env, env_params, best, keys)
 

@@ -12,11 +12,11 @@ from jaxcec.evaluation.statistics import Interval
 from jaxcec.files import write_aside
 
 
-def training_curves(rows: Sequence[Mapping[str, float]], path: Path, references: Mapping[str, float]) -> None:
+def training_curves(rows: Sequence[Mapping[str, float | None]], path: Path, references: Mapping[str, float]) -> None:
     """Draw the reward, actor loss and critic loss of Fig. 3, the ACT of validation episodes, and the twin's error.
 
     Args:
-        rows: metrics in order, with `decisions` and the columns drawn; a panel without values is left out.
+        rows: metrics in order, with `decisions` and the columns drawn, None or absent where nothing was measured.
         path: PNG to write.
         references: ACT of baselines in s, drawn as horizontal lines.
     """

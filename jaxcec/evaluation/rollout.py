@@ -150,7 +150,10 @@ def baseline_contenders(env: CECEnv) -> list[Contender]:
 
 
 class Episodes(NamedTuple):
-    """Measures of each episode, (episodes,) each, and where and when each of its microservices was decided to run."""
+    """Measures of each episode, (episodes,) each, and where and when each of its microservices was decided to run.
+
+    Where a service has fewer than N microservices, the rest of its rows means nothing.
+    """
 
     act: chex.Array  # s
     decisions: chex.Array

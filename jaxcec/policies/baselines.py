@@ -19,12 +19,12 @@ TRAFFIC_PRICE = 1.0
 
 
 class Patience(NamedTuple):
-    """When a service gives way to shorter ones, and for how long: see `give_way`."""
+    """When a service gives way to shorter ones, and for how long: see `giving_way`."""
 
     shorter: chex.Numeric  # services with less remaining work for which it gives way
     delay: chex.Numeric  # s, by which others delay a microservice that gives way
     again: chex.Numeric  # s per shorter service until it is decided again
-    again_later: chex.Numeric  # and s per second of delay
+    again_later: chex.Numeric  # and s per second by which the delay exceeds `delay`
 
 
 # Tuned on training episodes of both datasets under heavy load (docs/results.md).
@@ -96,7 +96,7 @@ def giving_way(observation: Observation, patience: Patience) -> chex.Array:
     """(V,) s, by which a decision for each edge node is postponed so that shorter services come first; 0 is not at all.
 
     It is postponed while others would delay the microservice there and several other services have less remaining work.
-    Of those that wait for one resource, the services with less work are decided again earlier.
+    It is decided again when that delay is over, and of equal delays first where the service has less work.
     """
     nodes, shorter = observation.nodes, observation.service.shorter
     delay = nodes.finish - nodes.execution - nodes.transfer

@@ -26,7 +26,7 @@ class PlanConfig:
     """Number of candidates, horizon and resolution of the simulations, and the weight of tolls."""
 
     candidates: int = 3  # nodes that `plan` tries, the base policy's best; plans that `best_of_random` draws
-    steps: int = 10  # decisions simulated after each candidate
+    steps: int = 10  # decisions simulated after each candidate, postponed ones included
     toll: float = 0.5  # weight of the cost to future services, `Preference.toll`
     samples: int = 1  # forecasts of load that each candidate is simulated under
     link_breakpoints: int = 38  # capacity of the simulated links' timeline
@@ -180,10 +180,12 @@ def _cost_of(
 
     def step(carry: Simulated, row: chex.ArrayTree) -> tuple[Simulated, None]:
         state, tolls = carry
-        action, toll = follow(env.observe(key, state, None, params), row)
-        return (env.step_env(key, state, action, params)[1], tolls + toll), None
+        return taken(state, tolls, *follow(env.observe(key, state, None, params), row)), None
 
-    action, toll = first
-    start = env.step_env(key, state, action, params)[1], toll
+    def taken(state: EnvState, tolls: chex.Array, action: Action, toll: chex.Array) -> Simulated:
+        _, state, _, _, info = env.step_env(key, state, action, params)
+        return state, tolls + jnp.where(info["decided"], toll, 0.0)  # a decision that is postponed sends nothing
+
+    start = taken(state, jnp.float32(0.0), *first)
     (after, tolls), _ = jax.lax.scan(step, start, rows, length=config.steps)
     return jnp.sum(expected_completions(after, params)) + config.toll * tolls

@@ -18,15 +18,16 @@ import jax.numpy as jnp
 
 from jaxcec.checks import check_numbers
 from jaxcec.env import Action, CECEnv, EnvParams, EnvState, any_undecided
-from jaxcec.env.dag import current_decision
+from jaxcec.env.dag import LEAST_POSTPONED, LEAST_SHARE, current_decision
 from jaxcec.policies.baselines import at_full_rate
 
 MATING = 0.5  # share of the children that take services from a second parent
 SERVICES_TAKEN = 0.3  # share of the services that they take
 MOST_CHANGES = 8.0  # expected microservices of a child that change at random: log-uniform from 1 to this
 MOVED, PUT_OFF = 0.7, 0.25  # shares of the changes that draw a node and a time of decision; the rest draws a hold
-SHORTEST, LONGEST = 0.1, 30.0  # s, by which a decision or a flow is delayed: log-uniform in this range, or not at all
-EXACT = 2e-3  # s, a decision that is due so soon is made now
+# s, by which a decision or a flow is delayed: log-uniform in this range, or not at all. It suits services of minutes.
+SHORTEST, LONGEST = 0.1, 30.0
+SOON = 2 * LEAST_POSTPONED  # s, a decision that is due so soon is made now
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,7 @@ def search(
     key: chex.PRNGKey,
     report: Callable[[float], None] = lambda act: None,
 ) -> tuple[Timetable, chex.Array]:
-    """The best timetables found for whole episodes; never worse than those that the search starts from.
+    """The best timetables found for whole episodes; up to rounding, never worse than those that the search starts from.
 
     Args:
         env: the simulator.
@@ -108,9 +109,8 @@ def next_generation(
     """One generation: a child replaces its parent only if its ACT is less; then the best replaces the worst."""
     microservices = params.dags.size[params.arrivals.dag[states.episode.arrivals]].sum(axis=1)
     mate_key, change_key = jax.random.split(key)
-    children = _changed(
-        _mated(population, mate_key), change_key, microservices=microservices, num_nodes=env.config.num_nodes
-    )
+    mated, decided = _mated(population, mate_key)
+    children = _changed(mated, decided, change_key, microservices=microservices, num_nodes=env.config.num_nodes)
     played = simulated(env, params, states, timetables=children)
     better = played.act < population.act
     population = jax.tree.map(
@@ -119,8 +119,12 @@ def next_generation(
     return jax.vmap(_without_worst)(population)
 
 
-def _mated(population: Population, key: chex.PRNGKey) -> Population:
-    """The population, where some timetables take whole services from the better of two others drawn uniformly."""
+def _mated(population: Population, key: chex.PRNGKey) -> tuple[Timetable, chex.Array]:
+    """The timetables, of which some take whole services from the better of two others drawn uniformly.
+
+    Returns:
+        (B, P, M, N) each, and (B, P, M, N) s, when each microservice was decided in the timetable that it is from.
+    """
     mates_key, mating_key, taken_key = jax.random.split(key, 3)
     episodes, size, services, _ = population.decided.shape
     pair = jax.random.randint(mates_key, (episodes, size, 2), 0, size)
@@ -133,21 +137,21 @@ def _mated(population: Population, key: chex.PRNGKey) -> Population:
     def mix(theirs: chex.Array, own: chex.Array) -> chex.Array:
         return jnp.where(taken[..., None], theirs, own)
 
-    return Population(
-        jax.tree.map(mix, mates.timetables, population.timetables),
-        mix(mates.decided, population.decided),
-        population.act,
-    )
+    theirs, own = (mates.timetables, mates.decided), (population.timetables, population.decided)
+    mixed: tuple[Timetable, chex.Array] = jax.tree.map(mix, theirs, own)
+    return mixed
 
 
-def _changed(parents: Population, key: chex.PRNGKey, *, microservices: chex.Array, num_nodes: int) -> Timetable:
+def _changed(
+    timetables: Timetable, decided: chex.Array, key: chex.PRNGKey, *, microservices: chex.Array, num_nodes: int
+) -> Timetable:
     """(B, P, M, N) each: in each timetable, an expected 1 to MOST_CHANGES microservices change at random.
 
     A microservice moves to a node drawn uniformly, or it is decided later than before, or its flow is held; half of
     the delays are none.
     """
     rate_key, where_key, what_key, node_key, delay_key, none_key = jax.random.split(key, 6)
-    timetables, shape = parents.timetables, parents.decided.shape
+    shape = decided.shape
     rate = MOST_CHANGES ** jax.random.uniform(rate_key, shape[:2]) / microservices[:, None].astype(jnp.float32)
     where = jax.random.uniform(where_key, shape) < rate[..., None, None]
     what = jax.random.uniform(what_key, shape)
@@ -157,7 +161,7 @@ def _changed(parents: Population, key: chex.PRNGKey, *, microservices: chex.Arra
     none = jax.random.bernoulli(none_key, 0.5, shape)
     return Timetable(
         host=jnp.where(moved, nodes, timetables.host),
-        due=jnp.where(put_off, jnp.where(none, 0.0, parents.decided + delay), timetables.due),
+        due=jnp.where(put_off, jnp.where(none, 0.0, decided + delay), timetables.due),
         hold=jnp.where(where & ~moved & ~put_off, jnp.where(none, 0.0, delay), timetables.hold),
     )
 
@@ -214,4 +218,5 @@ def follow_timetable(timetable: Timetable, state: EnvState, params: EnvParams) -
     decision = current_decision(state, params)
     host, due, hold = (x[decision.service, decision.microservice] for x in timetable)
     postpone = due - decision.time
-    return at_full_rate(host).replace(hold=hold, postpone=jnp.where(postpone > EXACT, postpone, 0.0))
+    soon = jnp.maximum(SOON, 2.0 * LEAST_SHARE * decision.time)
+    return at_full_rate(host).replace(hold=hold, postpone=jnp.where(postpone > soon, postpone, 0.0))

@@ -10,7 +10,7 @@ from helpers.episodes import SMALL
 
 from jaxcec.agents import AgentConfig, EvolutionConfig, TrainedPolicy, TwinConfig, encode, evolution, learner_for
 from jaxcec.agents.features import COSTS
-from jaxcec.agents.networks import PATIENCE, PRICES, patience_of
+from jaxcec.agents.networks import PATIENCE, PRICES, patience_of, prices_of
 from jaxcec.policies import SRPT
 from jaxcec.scenarios.scenario import make_env
 
@@ -77,8 +77,12 @@ def test_the_twin_is_fitted_to_the_episodes_played_and_postponing_ends():
 
 def test_patience_is_that_of_srpt_until_it_is_found():
     assert patience_of(None) is SRPT
-    prices = {PATIENCE: jnp.log(jnp.array([2.0, 1.0, 0.5, 1.0], jnp.float32))}
-    np.testing.assert_allclose(patience_of(prices), np.array(SRPT) * [2.0, 1.0, 0.5, 1.0], rtol=1e-6)
+    prices = {PATIENCE: jnp.log(jnp.array([2.0, 1.0, 0.5, 4.0], jnp.float32))}
+    np.testing.assert_allclose(patience_of(prices), [2.0, 1.0, 0.5, 4.0], rtol=1e-6)
+    env, params = make_env(SMALL, "train")
+    learner = learner_for(CONFIG)
+    new = learner.init_params(KEY, encode(env.reset_env(KEY, params)[0]))
+    np.testing.assert_allclose(patience_of(prices_of(new)), SRPT, rtol=1e-6)
 
 
 @pytest.mark.parametrize("postpone", [False, True])

@@ -13,7 +13,7 @@ from jaxcec.agents import AgentConfig, encode, forecast, learner_for
 from jaxcec.agents.features import COSTS
 from jaxcec.agents.networks import PATIENCE, PRICES
 from jaxcec.env import HISTORY, known_world
-from jaxcec.policies import SRPT, Patience, PlanConfig, giving_way
+from jaxcec.policies import Patience, PlanConfig, giving_way
 from jaxcec.scenarios.load_processes import draw_background
 from jaxcec.scenarios.scenario import make_env
 
@@ -108,8 +108,8 @@ def test_a_plan_gives_way_as_patiently_as_the_actor(setting):
     env, params, states, agent = setting
     hasty = Patience(shorter=0.5, delay=0.01, again=0.1, again_later=0.5)
     prices = agent.actor["params"][PRICES]
-    logs = jnp.array([jnp.log(mine / first) for mine, first in zip(hasty, SRPT, strict=True)])
-    agent = agent.replace(actor={"params": agent.actor["params"] | {PRICES: prices | {PATIENCE: logs}}})
+    changed = prices | {PATIENCE: jnp.log(jnp.array(hasty))}
+    agent = agent.replace(actor={"params": agent.actor["params"] | {PRICES: changed}})
     decide = learner_for(PLANNER.replace(postpone=True)).policy(env)
 
     @jax.jit

@@ -13,7 +13,7 @@ from jaxcec.evaluation.schedule import bars, resources
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios import make_env
 
-NAMES = ("eft", "le", "random")
+NAMES = ("eft", "le", "random", "srpt")
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,8 @@ def test_a_schedule_is_the_episode_that_a_rollout_plays(small, schedules):
         }
         for microservice, host in hosts.items():
             assert int(played.host[0][microservice]) == host
+        for p in schedule.placed:
+            assert float(played.decided_at[0, p.service, p.microservice]) == pytest.approx(p.decided, rel=1e-5)
         assert schedule.moved == pytest.approx(float(played.moved[0] / played.decisions[0]))
 
 

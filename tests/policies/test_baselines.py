@@ -173,7 +173,7 @@ def test_srpt_gives_way_to_shorter_services_while_others_delay_it(seen):
     assert not free.postpone.any()
     nodes = seen.nodes
     delay = np.asarray((nodes.finish - nodes.execution - nodes.transfer)[jnp.arange(len(priced.host)), priced.host])
-    many = decide(srpt, seen.replace(service=seen.service.replace(shorter=jnp.full_like(seen.service.shorter, 6.0))))
+    many = decide(srpt, seen.replace(service=seen.service.replace(shorter=jnp.full_like(seen.service.shorter, 9.0))))
     np.testing.assert_array_equal(many.postpone > 0, delay > 0.3)
     assert (delay > 0.3).any() and (delay < 0.3).any()
-    np.testing.assert_allclose(many.postpone[delay > 0.3], 0.3 + delay[delay > 0.3] - 0.3, rtol=1e-4)
+    np.testing.assert_allclose(many.postpone[delay > 0.3], 0.45 + (delay[delay > 0.3] - 0.3), rtol=1e-4)

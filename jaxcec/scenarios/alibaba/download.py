@@ -93,7 +93,10 @@ def _fetch(url: str, part: Path) -> None:
 
 
 def _fetch_rest(url: str, part: Path, *, show: Callable[..., None]) -> bool:
-    """Request the missing part of a file once, and return whether the file is complete."""
+    """Request the missing part of a file once, and return whether the file is complete.
+
+    `show` receives its `completed` and `total` bytes.
+    """
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
