@@ -12,7 +12,7 @@ from jaxcec.evaluation.statistics import Interval
 from jaxcec.files import write_aside
 
 
-def training_curves(rows: Sequence[Mapping[str, float | None]], path: Path, references: Mapping[str, float]) -> None:
+def training_curves(rows: Sequence[Mapping[str, Any]], path: Path, references: Mapping[str, float]) -> None:
     """Draw the reward, actor loss and critic loss of Fig. 3, the ACT of validation episodes, and the twin's error.
 
     Args:
