@@ -100,7 +100,7 @@ def plan(
 def simulate(
     env: CECEnv, world: World, key: chex.PRNGKey, *, config: PlanConfig, prefer: Prefer, forecast: Forecast
 ) -> Plan:
-    """Cost of each candidate: the known services' expected completion times after it, and the tolls of all that is booked.
+    """Cost of each candidate: the known services' expected completion times after it, and the tolls of what is booked.
 
     Args:
         env: the simulator.

@@ -130,3 +130,22 @@ def test_expected_completion_starts_as_the_longest_path_and_ends_as_the_completi
 def test_the_error_names_an_invalid_setting(field):
     with pytest.raises(ValueError, match=f"plan.{field}: got -1"):
         PlanConfig(**{field: -1})
+
+
+def test_a_decision_that_is_postponed_pays_no_toll(setting):
+    """Every decision is put off beyond the horizon: whatever the weight of tolls, each candidate costs the same."""
+    env, params, state = setting
+
+    def patient(observation):
+        return prefer_priced_finish(observation)._replace(postpone=jnp.full((env.config.num_nodes,), 1e4))
+
+    @jax.jit
+    def costs(state):
+        world = known_world(state, params)
+        weights = (dataclasses.replace(EXACT, steps=2, toll=toll) for toll in (0.0, 100.0))
+        tried = [simulate(env, world, KEY, config=x, prefer=patient, forecast=as_now) for x in weights]
+        return [each.costs for each in tried], tried[0].preference.toll
+
+    (free, dear), tolls = costs(state)
+    np.testing.assert_array_equal(free, dear)
+    assert np.asarray(tolls).any()
