@@ -39,34 +39,42 @@ class Dag:
     external: np.ndarray | None = None  # (n,)
 
 
-def make_network(topologies: Sequence[Topology], max_links: int) -> Network:
-    """Bank of topologies of equal size, with their routes.
+def make_network(topologies: Sequence[Topology], max_links: int, num_nodes: int | None = None) -> Network:
+    """Bank of topologies, with their routes.
 
     Args:
-        topologies: G topologies of V nodes and K kinds of resource.
+        topologies: G topologies of at most V nodes and K kinds of resource.
         max_links: E.
+        num_nodes: V; by default that of the first topology. In a smaller one, the rows from its number of nodes on are
+            routers at the places of its nodes, in order: nothing runs there, nothing lies between, and a service that
+            arrives there has the end device of that node.
 
     Raises:
-        ValueError: a topology has more links than E, or is not connected.
+        ValueError: a topology has more links than E or more nodes than V, or is not connected.
     """
-    rows = [_network_row(topology, max_links) for topology in topologies]
+    size = num_nodes or len(topologies[0].capacity)
+    rows = [_network_row(topology, max_links, size) for topology in topologies]
     return Network(**{name: np.stack([row[name] for row in rows]) for name in rows[0]})
 
 
-def _network_row(topology: Topology, max_links: int) -> dict[str, np.ndarray]:
-    rates = resources(topology.links)
-    if len(rates) > max_links:
-        raise ValueError(f"links: got {len(rates)}; max_links allows {max_links}")
-    nodes = np.asarray(topology.capacity, np.float32)
+def _network_row(topology: Topology, max_links: int, size: int) -> dict[str, np.ndarray]:
+    rates, count = resources(topology.links), len(topology.capacity)
+    for name, got, most in (("links", len(rates), max_links), ("nodes", count, size)):
+        if got > most:
+            raise ValueError(f"{name}: got {got}; must be at most {most}")
     bandwidth = np.zeros(max_links, np.float32)
     bandwidth[: len(rates)] = rates
-    route, bottleneck, latency = routes(topology.links, len(nodes), max_links)
+    place = np.arange(size) % count  # of each row, the node where it is
+    route, bottleneck, latency = (x[place][:, place] for x in routes(topology.links, count, max_links))
+    nodes = np.zeros((size, np.shape(topology.capacity)[1]), np.float32)
+    nodes[:count] = topology.capacity
+    speed = np.where(np.arange(size) < count, np.asarray(topology.node_speed)[place], 0.0)
     return {
         "bandwidth": bandwidth,
         "route": packed(route),
         "bottleneck": bottleneck,
         "latency": latency,
-        "speed": np.concatenate([topology.node_speed, topology.device_speed]).astype(np.float32),
+        "speed": np.concatenate([speed, np.asarray(topology.device_speed)[place]]).astype(np.float32),
         "capacity": np.concatenate([nodes, np.ones_like(nodes)]),
     }
 

@@ -1,0 +1,131 @@
+"""Where a scenario's networks, services, arrivals and background loads come from: what is read, once for both splits.
+
+Each is generated, shipped with the package, or read from files. What a file gives is kept, or scaled by one factor to
+the scenario's mean (`Scenario.rescale`); what it lacks is drawn as the scenario draws it. The notes say which.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from jaxcec.scenarios.alibaba import LoadReport, load_batch_tasks
+from jaxcec.scenarios.arrival_files import read_instants
+from jaxcec.scenarios.job_table import JobTable, alibaba_hour
+from jaxcec.scenarios.network_files import NetworkFile, read_networks
+from jaxcec.scenarios.scenario import ARRIVALS, DATASETS, NETWORKS, Scenario
+from jaxcec.scenarios.seeds import is_shared
+from jaxcec.scenarios.workflow_files import WorkflowFile, read_workflows
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """What was read for a scenario; empty where everything is generated."""
+
+    jobs: JobTable | None = None  # of the datasets alibaba and both
+    report: LoadReport | None = None  # of the user's own trace
+    networks: tuple[NetworkFile, ...] = ()
+    workflows: tuple[WorkflowFile, ...] = ()
+    instants: np.ndarray | None = None  # (n,) s, ascending
+    notes: tuple[str, ...] = ()  # what was taken, dropped, drawn and scaled, in words
+
+    @property
+    def shared(self) -> list[str]:
+        """Which of networks and workflows are too few for two splits, so that training and test have the same."""
+        files = {"networks": self.networks, "workflows": self.workflows}
+        return [name for name, each in files.items() if each and is_shared([file.digest for file in each])]
+
+
+def read_sources(scenario: Scenario) -> Sources:
+    """Read what a scenario takes from files and tables.
+
+    Raises:
+        ImportError: a package is missing that reads the files.
+        ValueError: a file is missing, damaged, or has nothing that can be used.
+    """
+    jobs = report = instants = None
+    if scenario.dataset in ("alibaba", "both"):
+        jobs, report = (alibaba_hour(), None) if scenario.trace is None else load_batch_tasks(scenario.trace)
+    networks = workflows = ()
+    notes: list[str] = []
+    if scenario.network not in NETWORKS:
+        networks = tuple(read_networks(scenario.network, largest_part=scenario.largest_part))
+        if scenario.rescale:
+            networks = _rescaled_networks(networks, scenario, notes)
+        notes = [*_notes(networks), *notes]
+    if scenario.dataset not in DATASETS:
+        workflows = tuple(read_workflows(scenario.dataset))
+        scaled: list[str] = []
+        if scenario.rescale:
+            workflows = _rescaled_workflows(workflows, scenario, scaled)
+        notes += [*_notes(workflows), *scaled]
+    if scenario.arrivals == "trace":
+        assert jobs is not None  # the scenario checks it
+        instants = np.sort(jobs.arrival.astype(np.float64))
+    elif scenario.arrivals not in ARRIVALS:
+        instants = read_instants(scenario.arrivals)
+    return Sources(jobs, report, networks, workflows, instants, tuple(notes))
+
+
+def _notes(files: Iterable[NetworkFile | WorkflowFile]) -> list[str]:
+    return [f"{file.name}: {note}" for file in files for note in file.notes]
+
+
+def _rescaled_networks(
+    networks: tuple[NetworkFile, ...], scenario: Scenario, notes: list[str]
+) -> tuple[NetworkFile, ...]:
+    """Networks whose bandwidths and speeds have the scenario's means, over all of them."""
+    rates = [rate for each in networks for link in each.links for rate in (link.bandwidth, link.back)]
+    by_rate = _factor("bandwidths", rates, scenario.bandwidth, notes)
+    speeds = {
+        name: _factor(f"{name}s", [x for each in networks for x in getattr(each, name)], getattr(scenario, name), notes)
+        for name in ("node_speed", "device_speed")
+    }
+    return tuple(
+        dataclasses.replace(
+            each,
+            links=tuple(
+                link._replace(bandwidth=_scaled(link.bandwidth, by_rate), back=_scaled(link.back, by_rate))
+                for link in each.links
+            ),
+            **{name: tuple(_scaled(x, factor) for x in getattr(each, name)) for name, factor in speeds.items()},
+        )
+        for each in networks
+    )
+
+
+def _rescaled_workflows(
+    workflows: tuple[WorkflowFile, ...], scenario: Scenario, notes: list[str]
+) -> tuple[WorkflowFile, ...]:
+    """Workflows whose loads and data have the scenario's means, over all tasks."""
+    loads = [x for each in workflows for x in each.loads(scenario.node_speed)]
+    data = [x for each in workflows for x in each.data]
+    by_load = _factor("loads", loads, scenario.load, notes)
+    by_data = _factor("data", data, scenario.data, notes)
+    return tuple(
+        dataclasses.replace(
+            each,
+            run_time=tuple(_scaled(x, by_load) for x in each.run_time),
+            load=tuple(_scaled(x, by_load) for x in each.load),
+            sent=tuple({k: by_data * mbit for k, mbit in row.items()} for row in each.sent),
+            external=tuple(by_data * mbit for mbit in each.external),
+        )
+        for each in workflows
+    )
+
+
+def _factor(what: str, values: list[Any], mean: float, notes: list[str]) -> float:
+    """The factor by which the known and positive values get a mean; 1 if there are none."""
+    known = [x for x in values if x]
+    if not known:
+        return 1.0
+    factor = mean * len(known) / sum(known)
+    notes.append(f"{what} are multiplied by {factor:.6g}, to a mean of {mean:g}")
+    return factor
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else factor * value
