@@ -138,8 +138,7 @@ def load_policy(path: Path, observation: Observation) -> TrainedPolicy:
         if header.get(name) != size and (config.network == "flat" or name == "num_resources"):
             raise ValueError(f"{path}: trained for {name} = {header.get(name)!r}, but the scenario has {size}")
     features: Features = jax.eval_shape(encode, observation)
-    learner = learner_for(config)
-    like = jax.eval_shape(learner.init_params, jax.random.key(0), features)
+    like = jax.eval_shape(learner_for(config).init_params, jax.random.key(0), features)
     return TrainedPolicy(config, _restore(path, like, state), str(header.get("origin")))
 
 

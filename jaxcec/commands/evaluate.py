@@ -186,8 +186,7 @@ def _search(
             played = [jax.tree.map(lambda x, rows=rows: x[rows], result.episodes) for result in results.values()]
             begin = time.perf_counter()
             found = clairvoyant(env, env_params, batch, played=played, config=config, search_key=key, report=report)
-            episodes = jax.tree.map(np.asarray, found)
-            parts.append(Result(episodes, time.perf_counter() - begin))
+            parts.append(Result(jax.tree.map(np.asarray, found), time.perf_counter() - begin))
     return Result.joined(parts)
 
 
