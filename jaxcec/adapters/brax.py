@@ -25,9 +25,7 @@ except ImportError as error:
 class BraxEnv(Env):
     """A view as a Brax environment, without time limit or auto-reset. `State.pipeline_state` is CECEnv's state.
 
-    Args:
-        view: the view; Brax supports continuous actions only.
-        params: the banks; by default the view's.
+    Brax supports continuous actions only. The params are by default the view's.
     """
 
     def __init__(self, view: ContinuousView, params: EnvParams | None = None) -> None:

@@ -33,6 +33,9 @@ except ImportError as error:
         f"jaxcec.adapters.gymnasium: {error}; pip install jaxcec[gym] (tested with gymnasium 1.3.0)"
     ) from error
 
+Options = dict[str, Any] | None
+Stepped = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
+
 
 class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
     """`num_envs` vectorised copies of a view, with any of Gymnasium's three modes of auto-reset.
@@ -46,11 +49,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
 
     `info["action_mask"]` has 1 for each edge node that can run the microservice to be decided next, otherwise 0.
 
-    Args:
-        view: the view.
-        num_envs: number of copies.
-        params: the banks; by default the view's.
-        autoreset_mode: one of the above, or its value such as `NextStep`.
+    The mode is one of the above, or its value such as `NextStep`. The params are by default the view's.
 
     Raises:
         ValueError: an unknown mode.
@@ -75,15 +74,11 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         self._copies: tuple[chex.Array, EnvState, chex.PRNGKey] | None = None  # last observation, state and key of each
         self._ended = np.zeros(num_envs, bool)  # those not yet reset after the end of their episode
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Options = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin a new episode in every copy; equal seeds give equal episodes.
 
-        Args:
-            seed: by default, the episodes that follow those of the previous seed.
-            options: `reset_mask`, (num_envs,) bool: reset only these copies. The others keep their state, and their
-                last observation is returned.
+        Without a seed, the episodes follow those of the previous seed. With the option `reset_mask`, (num_envs,) bool,
+        only these copies are reset. The others keep their state, and their last observation is returned.
 
         Raises:
             ValueError: an unknown option or an invalid mask.
@@ -94,7 +89,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         super().reset(seed=seed)
         return self._begin(mask), self._mask_of_copies()
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: np.ndarray) -> Stepped:
         """Take one decision in each copy: observations, rewards, terminations, truncations (never both), info."""
         _check_process()
         if self._copies is None:
@@ -118,7 +113,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         """The entries of `info` with the mask for the next action."""
         return {"action_mask": self.action_masks().astype(np.int8), "_action_mask": np.ones(self.num_envs, bool)}
 
-    def _reset_mask(self, options: dict[str, Any] | None) -> np.ndarray:
+    def _reset_mask(self, options: Options) -> np.ndarray:
         """(num_envs,) bool: the copies to be reset."""
         check_options(options, ["reset_mask"])
         if not options:
@@ -141,9 +136,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         self._ended = self._ended & ~mask
         return np.array(self._copies[0])
 
-    def _step_with_reset(
-        self, state: EnvState, keys: chex.PRNGKey, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def _step_with_reset(self, state: EnvState, keys: chex.PRNGKey, actions: np.ndarray) -> Stepped:
         returned, state, keys = _step(self.view, keys, state, actions, self.params)
         self._copies = returned[0], state, keys
         observation, reward, terminated, truncated, record = jax.tree.map(np.array, returned)
@@ -154,17 +147,11 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
             final = np.full(self.num_envs, None)
             for i in np.flatnonzero(ended):
                 final[i] = last[i]
-            info |= {
-                "final_obs": final,
-                "_final_obs": ended,
-                "final_info": _masked(record, ended),
-                "_final_info": ended,
-            }
+            info |= {"final_obs": final, "_final_obs": ended}
+            info |= {"final_info": _masked(record, ended), "_final_info": ended}
         return observation, reward, terminated, truncated, info
 
-    def _step_without_reset(
-        self, state: EnvState, keys: chex.PRNGKey, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def _step_without_reset(self, state: EnvState, keys: chex.PRNGKey, actions: np.ndarray) -> Stepped:
         resting = self._ended
         if resting.any() and self.metadata["autoreset_mode"] is AutoresetMode.DISABLED:
             raise ResetNeeded(
@@ -184,11 +171,8 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
 class GymnasiumEnv(gymnasium.Env):
     """A view as a single Gymnasium environment. For more than one, GymnasiumVectorEnv is much faster.
 
-    `info["action_mask"]` has 1 for each edge node that can run the microservice to be decided next, otherwise 0.
-
-    Args:
-        view: the view.
-        params: the banks; by default the view's.
+    `info["action_mask"]` has 1 for each edge node that can run the microservice to be decided next, otherwise 0. The
+    params are by default the view's.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as Gymnasium declares it
@@ -200,9 +184,7 @@ class GymnasiumEnv(gymnasium.Env):
         self.action_space = _convert(view.action_space())
         self._state: EnvState | None = None
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Options = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin a new episode; equal seeds give equal episodes. There are no options."""
         _check_process()
         check_options(options, [])
@@ -238,7 +220,7 @@ def register() -> None:
             )
 
 
-def check_options(options: dict[str, Any] | None, allowed: Collection[str]) -> None:
+def check_options(options: Options, allowed: Collection[str]) -> None:
     """Check the names of the options of a reset.
 
     Raises:

@@ -24,10 +24,7 @@ class StableBaselinesVecEnv(VecEnv):
     At the end of an episode, its `info` has `terminal_observation`, `TimeLimit.truncated` and the episode's `act` in s
     (0 if it was truncated); otherwise `info` is empty.
 
-    Args:
-        view: DiscreteView for DQN and PPO, ContinuousView for SAC, TD3, DDPG and PPO.
-        num_envs: number of copies.
-        params: the banks; by default the view's.
+    DQN and PPO take a DiscreteView; SAC, TD3, DDPG and PPO a ContinuousView. The params are by default the view's.
     """
 
     render_mode = None

@@ -73,7 +73,6 @@ class FlatView:
 
     def observation_space(self, params: EnvParams | None = None) -> Box:
         """Non-negative float32 vectors."""
-        del params
         c = self.env.config
         return Box(0.0, HIGHEST, (observation_size(c.num_nodes, c.max_links, c.num_resources),))
 
@@ -121,12 +120,10 @@ class FlatView:
         self, key: chex.PRNGKey, state: EnvState, action: chex.Array | None = None, params: EnvParams | None = None
     ) -> chex.Array:
         """The flat observation of a state (key and action are unused)."""
-        del action
         return _encode(self.env.observe(key, state, None, params))
 
     def is_terminated(self, state: EnvState, params: EnvParams | None = None) -> chex.Array:
         """() bool: every microservice is decided."""
-        del params
         return self.env.is_terminated(state)
 
     def is_truncated(self, state: EnvState, params: EnvParams) -> chex.Array:
@@ -178,7 +175,6 @@ class DiscreteView(FlatView):
 
     def action_space(self, params: EnvParams | None = None) -> Discrete:
         """The edge nodes, and postponing with `EnvConfig.postpone`."""
-        del params
         return Discrete(self.num_actions)
 
 
@@ -220,7 +216,6 @@ class ContinuousView(FlatView):
 
     def action_space(self, params: EnvParams | None = None) -> Box:
         """Scores, bandwidth, hold, and the postponement with `EnvConfig.postpone`."""
-        del params
         return Box(-1.0, 1.0, (self.num_actions,))
 
 

@@ -49,19 +49,17 @@ def save_state(folder: Path, state: TrainState) -> None:
         kept = {str(step) for step in manager.all_steps()}
     if jax.process_index() > 0:
         return
-    write_aside(_checksum_file(folder, step), _checksum(folder / str(step)))
+    write_aside(folder / f"{step}{_CHECKSUM}", _checksum(folder / str(step)))
     for file in folder.glob(f"*{_CHECKSUM}"):
         if file.stem not in kept:
             file.unlink()
 
 
 def load_state(folder: Path, like: TrainState, *, report: Callable[[str], None]) -> TrainState | None:
-    """Read the newest checkpoint that is complete; None if there never was one.
+    """Read the newest complete checkpoint in a folder of `save_state`; None if there never was one.
 
-    Args:
-        folder: where `save_state` wrote.
-        like: shapes and layout of the expected state, from `training.state_shapes`.
-        report: called with a message about each damaged checkpoint, which is renamed and skipped.
+    `like` has the shapes and layout of the expected state, from `training.state_shapes`. `report` is called with a
+    message about each damaged checkpoint, which is renamed and skipped.
 
     Raises:
         ValueError: all are damaged, or the newest complete one has other shapes.
@@ -85,9 +83,13 @@ def load_state(folder: Path, like: TrainState, *, report: Callable[[str], None])
 
 
 def _newest_whole(folder: Path, steps: list[int], report: Callable[[str], None]) -> int:
-    """The first of the steps whose checkpoint is complete, or _NO_STEP; the damaged ones before it are renamed."""
+    """The first of the steps whose checkpoint is as it was written, or _NO_STEP; the damaged ones before are renamed.
+
+    A checkpoint without a checksum is whole, because orbax renames it when it is complete.
+    """
     for step in steps:
-        if _is_whole(folder, step):
+        checksum = folder / f"{step}{_CHECKSUM}"
+        if not checksum.is_file() or checksum.read_text() == _checksum(folder / str(step)):
             return step
         report(f"{folder / str(step)}: damaged, its checksum does not match; renamed, and the one before is used")
         (folder / str(step)).rename(folder / f"{step}.damaged")
@@ -97,16 +99,6 @@ def _newest_whole(folder: Path, steps: list[int], report: Callable[[str], None])
 def _manager(folder: Path) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, enable_async_checkpointing=False)
     return ocp.CheckpointManager(folder.resolve(), options=options)
-
-
-def _checksum_file(folder: Path, step: int) -> Path:
-    return folder / f"{step}{_CHECKSUM}"
-
-
-def _is_whole(folder: Path, step: int) -> bool:
-    """Whether a checkpoint is as it was written; one without a checksum is, because orbax renames it when complete."""
-    file = _checksum_file(folder, step)
-    return not file.is_file() or file.read_text() == _checksum(folder / str(step))
 
 
 def _checksum(folder: Path) -> str:
@@ -119,21 +111,12 @@ def _checksum(folder: Path) -> str:
 
 
 def save_policy(path: Path, policy: TrainedPolicy, sizes: EnvConfig) -> None:
-    """Write a policy to one file: first under another name, then renamed.
+    """Write a policy, whose settings are plain numbers, to one file: first under another name, then renamed.
 
-    Args:
-        path: the file.
-        policy: settings with plain numbers, and parameters.
-        sizes: of the environment it was trained in.
+    `sizes` are those of the environment it was trained in.
     """
-    header = {
-        "format": _FORMAT,
-        "origin": policy.origin,
-        "config": dataclasses.asdict(policy.config),
-        "num_nodes": sizes.num_nodes,
-        "max_links": sizes.max_links,
-        "num_resources": sizes.num_resources,
-    }
+    header = {"format": _FORMAT, "origin": policy.origin, "config": dataclasses.asdict(policy.config)}
+    header |= {name: getattr(sizes, name) for name in ("num_nodes", "max_links", "num_resources")}
     content = {"header": json.dumps(header), "params": serialization.to_state_dict(jax.device_get(policy.params))}
     write_aside(path, serialization.msgpack_serialize(content))
 
@@ -155,8 +138,7 @@ def load_policy(path: Path, observation: Observation) -> TrainedPolicy:
         if header.get(name) != size and (config.network == "flat" or name == "num_resources"):
             raise ValueError(f"{path}: trained for {name} = {header.get(name)!r}, but the scenario has {size}")
     features: Features = jax.eval_shape(encode, observation)
-    learner = learner_for(config)
-    like = jax.eval_shape(learner.init_params, jax.random.key(0), features)
+    like = jax.eval_shape(learner_for(config).init_params, jax.random.key(0), features)
     return TrainedPolicy(config, _restore(path, like, state), str(header.get("origin")))
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxcec.agents.features import Features, encode
 from jaxcec.agents.learner import ReplayLearner
 from jaxcec.agents.networks import patience_of, prices_of, traffic_price
-from jaxcec.agents.types import AgentParams, AgentState, Choice, Metrics, Transition
+from jaxcec.agents.types import AgentParams, AgentState, Choice, Learned, Metrics, Transition
 from jaxcec.env import Observation
 from jaxcec.policies import Preference, giving_way
 
@@ -33,7 +33,7 @@ class DDPG(ReplayLearner):
             scores, action = self.explore(scores, action, key)
         return self.choice(features, action, jnp.argmax(scores))
 
-    def learn(self, agent: AgentState, batch: Transition, single: Transition) -> tuple[AgentState, Metrics]:
+    def learn(self, agent: AgentState, batch: Transition, single: Transition) -> Learned:
         """One step of critic, actor and targets (Algorithm 2, lines 15-18)."""
         agent, of_critic = self.gradient_step(agent, "critic", lambda p: self.critic_loss(p, agent.target, batch))
         agent, of_actor = self.gradient_step(agent, "actor", lambda p: self.actor_loss(p, agent.params.critic, batch))
@@ -69,7 +69,5 @@ class DDPG(ReplayLearner):
         output = self.networks.actor(params.actor, features)
         action = self.networks.relaxed(output)
         toll = traffic_price(params.actor, features) * observation.nodes.traffic
-        preference = Preference(output.nodes, action.bandwidth, action.hold * self.config.max_hold, toll)
-        if not self.config.postpone:
-            return preference
-        return preference._replace(postpone=giving_way(seen, patience_of(prices_of(params))))
+        postpone = giving_way(seen, patience_of(prices_of(params))) if self.config.postpone else None
+        return Preference(output.nodes, action.bandwidth, action.hold * self.config.max_hold, toll, postpone)

@@ -14,7 +14,7 @@ from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.features import Features, only_feasible
 from jaxcec.agents.learner import NodeLearner, ReplayLearner
 from jaxcec.agents.networks import inverse_entropy
-from jaxcec.agents.types import AgentParams, AgentState, Metrics, Transition
+from jaxcec.agents.types import AgentParams, AgentState, Learned, Metrics, Transition
 
 
 class DQN(NodeLearner, ReplayLearner):
@@ -37,7 +37,7 @@ class DQN(NodeLearner, ReplayLearner):
         values = self.networks.q_of_nodes(params.critic, features) * inverse_entropy(self.config)
         return only_feasible(values, features)
 
-    def learn(self, agent: AgentState, batch: Transition, single: Transition) -> tuple[AgentState, Metrics]:
+    def learn(self, agent: AgentState, batch: Transition, single: Transition) -> Learned:
         """One step of the critic and of its target."""
         agent, metrics = self.gradient_step(agent, "critic", lambda p: self.loss(p, agent.target.critic, batch))
         return self.move_targets(agent), metrics

@@ -11,7 +11,7 @@ from jaxcec.agents.ddpg import DDPG
 from jaxcec.agents.features import NODE_COLUMNS, Features
 from jaxcec.agents.information import restricted
 from jaxcec.agents.twin import Outcome, TimingModel, candidates, foreseen, input_size, timing_loss
-from jaxcec.agents.types import AgentParams, AgentState, Metrics, Transition
+from jaxcec.agents.types import AgentParams, AgentState, Learned, Transition
 from jaxcec.env import Observation
 
 
@@ -45,12 +45,12 @@ class DTDRLMO(DDPG):
         inputs = candidates(seen)
         return foreseen(seen, self.model.apply(params.twin, inputs), noise), inputs
 
-    def learn(self, agent: AgentState, batch: Transition, single: Transition) -> tuple[AgentState, Metrics]:
+    def learn(self, agent: AgentState, batch: Transition, single: Transition) -> Learned:
         """One step of the twin, then of DDPG's networks."""
         agent, of_twin = self.learn_outcomes(agent, single.outcome)
         agent, of_ddpg = super().learn(agent, batch, single)
         return agent, of_twin | of_ddpg
 
-    def learn_outcomes(self, agent: AgentState, outcomes: Outcome) -> tuple[AgentState, Metrics]:
+    def learn_outcomes(self, agent: AgentState, outcomes: Outcome) -> Learned:
         """One step of the twin."""
         return self.gradient_step(agent, "twin", lambda p: timing_loss(self.model, p, outcomes))

@@ -27,13 +27,13 @@ from jaxcec.agents.learners import learner_for
 from jaxcec.agents.networks import PATIENCE, PRICES, Prices, has_prices, patience_of, priced, prices_of
 from jaxcec.agents.sharding import constrain_leading_axis, sharding_of
 from jaxcec.agents.twin import Outcome, outcome_of
-from jaxcec.agents.types import AgentParams, AgentState, Metrics
+from jaxcec.agents.types import AgentParams, AgentState, Learned, Metrics
 from jaxcec.env import CECEnv, EnvParams, EnvState, any_undecided
 from jaxcec.evaluation.rollout import never_postponed_late
 from jaxcec.policies import at_full_rate, give_way
 
 _DEVIATION = 0.1  # of the perturbations of every price
-_LEARNING_RATE = 0.05
+_OPTIMISER = optax.adam(0.05, b1=0.8, b2=0.95)
 _AVERAGED = 0.9  # share of the old average in the new one
 _RECORDED = 4  # one step of so many is recorded for the twin
 _LEAST_BATCH = 256  # outcomes in a gradient step
@@ -55,7 +55,7 @@ def init_evolution(agent: AgentState) -> Evolution | None:
     if prices is None:
         return None
     mean, _ = ravel_pytree(prices)
-    return Evolution(mean, jnp.copy(mean), _optimiser().init(mean), jnp.int32(0))
+    return Evolution(mean, jnp.copy(mean), _OPTIMISER.init(mean), jnp.int32(0))
 
 
 def with_found_prices(agent: AgentState, evolution: Evolution) -> AgentState:
@@ -101,7 +101,7 @@ def evolve(
     # As a share of the pair's own ACT: otherwise heavy episodes would outweigh all others.
     gain = (act[:, 0] - act[:, 1]) / jnp.sum(act, axis=1)
     slope = jnp.mean(gain[:, None] * noise, axis=0) / _DEVIATION
-    updates, optimiser = _optimiser().update(slope, evolution.optimiser)
+    updates, optimiser = _OPTIMISER.update(slope, evolution.optimiser)
     mean = optax.apply_updates(evolution.mean, updates)
     average = _AVERAGED * evolution.average + (1.0 - _AVERAGED) * mean
     agent, of_twin = _fit_twin(learner_for(config), agent, outcomes=outcomes, key=key_twin)
@@ -117,10 +117,6 @@ def _moved(config: AgentConfig, agent: AgentState) -> chex.Array:
     return ravel_pytree(ones | {PATIENCE: patience})[0]
 
 
-def _optimiser() -> optax.GradientTransformation:
-    return optax.adam(_LEARNING_RATE, b1=0.8, b2=0.95)
-
-
 def _play(
     env: CECEnv,
     params: EnvParams,
@@ -131,16 +127,10 @@ def _play(
     keys: chex.PRNGKey,
     rates: chex.Array,
 ) -> tuple[chex.Array, Outcome | None]:
-    """Whole episodes in which the cheapest node is always chosen.
+    """Whole episodes in which the node that is cheapest, as the agent foresees it, is always chosen.
 
-    Args:
-        env: the environment.
-        params: its banks.
-        config: the settings.
-        agent: the agent that foresees what each node would cost.
-        prices: (pairs, 2, D).
-        keys: (pairs,) each draws one episode, which both prices of the pair play.
-        rates: (pairs,) services/s.
+    Each of the (pairs,) keys draws one episode, which both prices of a pair, (pairs, 2, D), play at the pair's rate,
+    (pairs,) services/s.
 
     Returns:
         (pairs, 2) s ACT, and the outcomes of one decision of every _RECORDED, (T, pairs, 2, ...); None without a twin.
@@ -194,21 +184,16 @@ def _recorded(outcomes: Outcome | None, outcome: Outcome | None, row: chex.Array
     return jax.tree.map(write, outcomes, outcome)
 
 
-def _fit_twin(
-    learner: Learner, agent: AgentState, *, outcomes: Outcome | None, key: chex.PRNGKey
-) -> tuple[AgentState, Metrics]:
+def _fit_twin(learner: Learner, agent: AgentState, *, outcomes: Outcome | None, key: chex.PRNGKey) -> Learned:
     """The agent with its twin fitted to outcomes, and metrics of the twin before that, on outcomes new to it."""
     if outcomes is None:
         return agent, {}
     rows, pairs = outcomes.weight.shape[:2]
     size = max(rows * pairs * 2 // _FITTED, _LEAST_BATCH)
 
-    def one_step(agent: AgentState, key: chex.PRNGKey) -> tuple[AgentState, Metrics]:
-        key_row, key_pair, key_member = jax.random.split(key, 3)
-        drawn = tuple(
-            jax.random.randint(key, (size,), 0, end)
-            for key, end in ((key_row, rows), (key_pair, pairs), (key_member, 2))
-        )
+    def one_step(agent: AgentState, key: chex.PRNGKey) -> Learned:
+        ends = zip(jax.random.split(key, 3), (rows, pairs, 2), strict=True)
+        drawn = tuple(jax.random.randint(key, (size,), 0, end) for key, end in ends)
         return learner.learn_outcomes(agent, jax.tree.map(lambda x: x[drawn], outcomes))
 
     agent, metrics = jax.lax.scan(one_step, agent, jax.random.split(key, _FITTED))

@@ -52,31 +52,24 @@ def encode(observation: Observation) -> Features:
         "traffic": _log(nodes.traffic, TIME),
         "increase": _log(jnp.maximum(nodes.finish + nodes.ahead - service.expected, 0.0), TIME),
     }
+    per_link = [_log(links.free, RATE), links.load, _log(links.bandwidth, RATE), _log(links.backlog, TIME)]
+    scalars = [
+        _log(microservice.load, SIZE),
+        _log(microservice.data, SIZE),
+        _log(microservice.in_degree, 1.0),
+        _log(microservice.out_degree, 1.0),
+        _log(microservice.rank, SIZE),
+        _log(service.remaining_load, SIZE),
+        _log(service.remaining, 1.0),
+        _log(service.age, TIME),
+        _log(service.slack, TIME),
+        _log(service.expected, TIME),
+        _log(service.others, 1.0),
+    ]
     return Features(
         nodes=jnp.concatenate([nodes.free, jnp.stack([columns[name] for name in NODE_COLUMNS], axis=-1)], axis=-1),
-        links=jnp.stack(
-            [_log(links.free, RATE), links.load, _log(links.bandwidth, RATE), _log(links.backlog, TIME)], axis=-1
-        ),
-        context=jnp.concatenate(
-            [
-                microservice.demand,
-                jnp.stack(
-                    [
-                        _log(microservice.load, SIZE),
-                        _log(microservice.data, SIZE),
-                        _log(microservice.in_degree, 1.0),
-                        _log(microservice.out_degree, 1.0),
-                        _log(microservice.rank, SIZE),
-                        _log(service.remaining_load, SIZE),
-                        _log(service.remaining, 1.0),
-                        _log(service.age, TIME),
-                        _log(service.slack, TIME),
-                        _log(service.expected, TIME),
-                        _log(service.others, 1.0),
-                    ]
-                ),
-            ]
-        ),
+        links=jnp.stack(per_link, axis=-1),
+        context=jnp.concatenate([microservice.demand, jnp.stack(scalars)]),
     )
 
 

@@ -72,13 +72,9 @@ def _loss(params: chex.ArrayTree, windows: chex.Array) -> chex.Array:
 
 
 def predict_load(params: chex.ArrayTree, world: World, key: chex.PRNGKey, *, sampled: bool) -> World:
-    """The known world with a forecast of other tenants' load.
+    """The known world with a forecast of other tenants' load: the mean of `LoadForecast`, or a sample.
 
-    Args:
-        params: of `LoadForecast`.
-        world: the known world.
-        key: draws the sample.
-        sampled: whether to draw a forecast, each resource above or below its mean throughout, or to take the mean.
+    In a sample, each resource is above or below its mean throughout.
     """
     mean, deviation = LoadForecast().apply(params, world.history)
     if sampled:

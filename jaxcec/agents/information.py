@@ -21,15 +21,11 @@ MIRRORED_AT_LINKS = ("backlog", "busy")
 
 
 def restricted(observation: Observation, level: Information) -> Observation:
-    """The observation as an agent of a level sees it; a leaf that it does not see has a value that follows from others.
+    """The unbatched observation as an agent of a level sees it; unseen leaves have values that follow from others.
 
     Below `lookahead`, nothing waits: the input arrives at the nominal rates, and the microservice runs at once. At
     `state`, nothing is known to be committed, and the service is expected to take its remaining path at the mean
     speed of the nodes.
-
-    Args:
-        observation: of one environment, without batch axes.
-        level: of information.
     """
     if level == "lookahead":
         return observation

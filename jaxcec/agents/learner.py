@@ -16,7 +16,7 @@ from jaxcec.agents.features import Features, encode
 from jaxcec.agents.information import Information, restricted
 from jaxcec.agents.networks import Networks, full_flow, patience_of, prices_of
 from jaxcec.agents.replay import Replay, sample
-from jaxcec.agents.types import AgentParams, AgentState, Choice, Metrics, RelaxedAction, Transition
+from jaxcec.agents.types import AgentParams, AgentState, Choice, Learned, Metrics, RelaxedAction, Transition
 from jaxcec.env import Action, CECEnv, EnvParams, Observation, World
 from jaxcec.env.env import LEAST_BANDWIDTH
 from jaxcec.policies import give_way
@@ -93,8 +93,7 @@ class Learner(abc.ABC):
         seen, candidates = self.foresee(params, observation, key_foresee if explore else None)
         choice = self.choose(params, encode(seen), key_choose, explore=explore)
         if self.config.postpone:
-            action = give_way(choice.action, seen, patience_of(prices_of(params)))
-            choice = choice._replace(action=action)
+            choice = choice._replace(action=give_way(choice.action, seen, patience_of(prices_of(params))))
         likely = self.foresee(params, observation)[0] if explore else seen
         return choice._replace(
             foreseen_reward=completion_reward(likely, choice.node, choice.action),
@@ -105,31 +104,23 @@ class Learner(abc.ABC):
     def choose(self, params: AgentParams, features: Features, key: chex.PRNGKey, *, explore: bool) -> Choice:
         """Choose given the features of one decision, with exploration noise or without."""
 
-    def learn_outcomes(self, agent: AgentState, outcomes: Any) -> tuple[AgentState, Metrics]:
+    def learn_outcomes(self, agent: AgentState, outcomes: Any) -> Learned:
         """One step of a learned twin on a batch of `twin.Outcome`; nothing without one, whose outcomes are None."""
         return agent, {}
 
     @abc.abstractmethod
-    def update(
-        self, agent: AgentState, replay: Replay, next_features: Features, key: chex.PRNGKey
-    ) -> tuple[AgentState, Metrics]:
-        """Learn from the replay buffer.
+    def update(self, agent: AgentState, replay: Replay, next_features: Features, key: chex.PRNGKey) -> Learned:
+        """Learn from the replay buffer: the new state, and the metrics of this update, () each.
 
-        Args:
-            agent: the learner's state.
-            replay: all stored steps; the newest `steps_per_update` of every environment are new.
-            next_features: (num_envs, ...) of the states after the newest steps.
-            key: for sampling.
-
-        Returns:
-            The new state, and the metrics of this update, () each.
+        The newest `steps_per_update` steps of every environment are new, and `next_features`, (num_envs, ...), are of
+        the states after them.
         """
 
     def acting_params(self, agent: AgentState) -> AgentParams:
         """The parameters to act with after training: the targets, which average over updates, where there are any."""
         return agent.params.replace(**{name: getattr(agent.target, name) for name in self.followed})
 
-    def gradient_step(self, agent: AgentState, name: str, loss: Loss) -> tuple[AgentState, Metrics]:
+    def gradient_step(self, agent: AgentState, name: str, loss: Loss) -> Learned:
         """Move the network of a name one step down a loss of its parameters, which also returns metrics."""
         network = getattr(agent.params, name)
         grads, metrics = jax.grad(loss, has_aux=True)(network)
@@ -193,15 +184,13 @@ class ReplayLearner(Learner):
     """An algorithm that makes `updates_per_step` updates, each on newly drawn transitions, after every decision."""
 
     @abc.abstractmethod
-    def learn(self, agent: AgentState, batch: Transition, single: Transition) -> tuple[AgentState, Metrics]:
+    def learn(self, agent: AgentState, batch: Transition, single: Transition) -> Learned:
         """One update, on transitions over `return_steps` decisions and on others over one decision."""
 
-    def update(
-        self, agent: AgentState, replay: Replay, next_features: Features, key: chex.PRNGKey
-    ) -> tuple[AgentState, Metrics]:
+    def update(self, agent: AgentState, replay: Replay, next_features: Features, key: chex.PRNGKey) -> Learned:
         """All updates; the metrics are means over them."""
 
-        def one_update(agent: AgentState, key: chex.PRNGKey) -> tuple[AgentState, Metrics]:
+        def one_update(agent: AgentState, key: chex.PRNGKey) -> Learned:
             batch, single = (
                 sample(replay, key_batch, size=self.config.batch_size, steps=steps)
                 for key_batch, steps in zip(jax.random.split(key), (self.config.return_steps, 1), strict=True)

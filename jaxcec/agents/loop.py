@@ -34,6 +34,9 @@ class RunnerState(struct.PyTreeNode):
     step: chex.Array  # () u32, decisions of each environment; their total is computed on the host in unbounded ints
 
 
+Advanced = tuple[RunnerState, Metrics]
+
+
 @partial(jax.jit, static_argnames=("env", "num_envs", "mesh"))
 def init_runner(
     env: CECEnv, params: EnvParams, config: AgentConfig, key: chex.PRNGKey, *, num_envs: int, mesh: Mesh | None = None
@@ -68,9 +71,7 @@ def init_runner(
     return _constrained(mesh, runner)
 
 
-def collect(
-    env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, _: None
-) -> tuple[RunnerState, Metrics]:
+def collect(env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, _: None) -> Advanced:
     """One decision with exploration in every environment, written to the replay buffer."""
     key, key_decide = jax.random.split(runner.key)
     step, env_state, ended, metrics = _decide(
@@ -141,9 +142,7 @@ def _decide(
     return step, env_state, ended, metrics
 
 
-def update_step(
-    env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, _: None
-) -> tuple[RunnerState, Metrics]:
+def update_step(env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, _: None) -> Advanced:
     """One iteration: `steps_per_update` decisions in every environment, then an update of the learner (Algorithm 2).
 
     If a parameter or a metric is not finite afterwards, the agent stays as it was, and the metric `finite` is 0.
@@ -170,7 +169,7 @@ def update_step(
 @partial(jax.jit, static_argnames=("env", "steps", "mesh"), donate_argnames="runner")
 def warm_up(
     env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, *, steps: int, mesh: Mesh | None = None
-) -> tuple[RunnerState, Metrics]:
+) -> Advanced:
     """Fill the replay buffer without learning, with at least two steps. The runner is donated."""
     runner, metrics = jax.lax.scan(partial(collect, env, params, config), runner, None, length=steps)
     return _constrained(mesh, runner), metrics
@@ -179,16 +178,10 @@ def warm_up(
 @partial(jax.jit, static_argnames=("env", "steps", "mesh"), donate_argnames="runner")
 def train_chunk(
     env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, *, steps: int, mesh: Mesh | None = None
-) -> tuple[RunnerState, Metrics]:
-    """Several iterations in one compiled loop. The runner is donated.
+) -> Advanced:
+    """Several iterations in one compiled loop, of `steps` decisions in every environment. The runner is donated.
 
-    Args:
-        env: the environment.
-        params: its banks; with a mesh, on every device of it.
-        config: the settings.
-        runner: of `init_runner` for this mesh, after `warm_up`.
-        steps: decisions in every environment, a multiple of the learner's `steps_per_update`.
-        mesh: the devices that share the environments; None for one device.
+    It is that of `init_runner` for this mesh, after `warm_up`. With a mesh, the banks are on every device of it.
 
     Returns:
         The runner, and metrics with a leading axis of iterations; those of decisions have a second axis of

@@ -15,7 +15,7 @@ from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.features import Features
 from jaxcec.agents.learner import NodeLearner, weighted_mean
 from jaxcec.agents.replay import Replay, newest
-from jaxcec.agents.types import AgentParams, AgentState, Metrics, Step
+from jaxcec.agents.types import AgentParams, AgentState, Learned, Metrics, Step
 
 
 class Sample(struct.PyTreeNode):
@@ -53,29 +53,19 @@ class PPO(NodeLearner):
         """The actor's scores."""
         return self.networks.actor(params.actor, features).nodes
 
-    def update(
-        self, agent: AgentState, replay: Replay, next_features: Features, key: chex.PRNGKey
-    ) -> tuple[AgentState, Metrics]:
+    def update(self, agent: AgentState, replay: Replay, next_features: Features, key: chex.PRNGKey) -> Learned:
         """Several epochs over the newest steps."""
         return self.learn(agent, newest(replay, self.steps_per_update), next_features, key)
 
-    def learn(
-        self, agent: AgentState, steps: Step, next_features: Features, key: chex.PRNGKey
-    ) -> tuple[AgentState, Metrics]:
-        """Several epochs over the steps of one rollout.
+    def learn(self, agent: AgentState, steps: Step, next_features: Features, key: chex.PRNGKey) -> Learned:
+        """Several epochs over the (T, num_envs, ...) steps of one rollout in order, decided with the learner's state.
 
-        Each step occurs once in an epoch. A minibatch has one step of every environment, each from another time, so
-        that all devices have an equal part in it.
-
-        Args:
-            agent: the learner's state, with which the steps were decided.
-            steps: (T, num_envs, ...) in order.
-            next_features: (num_envs, ...) of the states after them.
-            key: for the order.
+        The next features, (num_envs, ...), are of the states after them. Each step occurs once in an epoch. A minibatch
+        has one step of every environment, each from another time, so that all devices have an equal part in it.
         """
         sample = self.evaluate(agent, steps, next_features)
 
-        def epoch(agent: AgentState, key: chex.PRNGKey) -> tuple[AgentState, Metrics]:
+        def epoch(agent: AgentState, key: chex.PRNGKey) -> Learned:
             times = jnp.broadcast_to(jnp.arange(sample.node.shape[0])[:, None], sample.node.shape)
             order = jax.random.permutation(key, times, axis=0, independent=True)
             shuffled = jax.tree.map(lambda x: jax.vmap(lambda row, i: row[i], in_axes=1, out_axes=1)(x, order), sample)
@@ -85,7 +75,7 @@ class PPO(NodeLearner):
         return agent, jax.tree.map(jnp.mean, metrics)
 
     def evaluate(self, agent: AgentState, steps: Step, next_features: Features) -> Sample:
-        """Steps with log-probabilities, advantages and targets under the networks that decided them."""
+        """(T, num_envs) steps with log-probabilities, advantages and targets under the networks that decided them."""
         states = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), steps.features, next_features)
         values = self.networks.value(agent.params.critic, states)
         advantage = self.advantages(steps, values)
@@ -99,14 +89,11 @@ class PPO(NodeLearner):
         )
 
     def advantages(self, steps: Step, values: chex.Array) -> chex.Array:
-        """GAE(lambda), (T, num_envs) scaled reward.
+        """GAE(lambda), (T, num_envs) scaled reward, from steps in order.
 
-        The value after a termination is 0. The state after a truncation is unknown: the truncated step has no
-        advantage, and the steps before it bootstrap from the value of the state in which it was decided.
-
-        Args:
-            steps: (T, num_envs) in order.
-            values: (T + 1, num_envs) of their states and of the states after the last.
+        The values, (T + 1, num_envs), are those of the steps' states and of the states after the last. The value after
+        a termination is 0. The state after a truncation is unknown: the truncated step has no advantage, and the steps
+        before it bootstrap from the value of the state in which it was decided.
         """
 
         def backward(next_advantage: chex.Array, step: tuple[chex.Array, ...]) -> tuple[chex.Array, chex.Array]:
@@ -137,7 +124,7 @@ class PPO(NodeLearner):
         loss = weighted_mean(jnp.square(value - batch.target), batch.weight)
         return loss, {"critic_loss": loss}
 
-    def _learn_minibatch(self, agent: AgentState, batch: Sample) -> tuple[AgentState, Metrics]:
+    def _learn_minibatch(self, agent: AgentState, batch: Sample) -> Learned:
         """One step of both networks."""
         agent, of_actor = self.gradient_step(agent, "actor", lambda p: self.policy_loss(p, batch))
         agent, of_critic = self.gradient_step(agent, "critic", lambda p: self.value_loss(p, batch))

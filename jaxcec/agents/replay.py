@@ -26,12 +26,7 @@ class Replay(struct.PyTreeNode):
 
 
 def create(step: Step, size: int) -> Replay:
-    """An empty buffer.
-
-    Args:
-        step: one (num_envs, ...) step of all environments, for shapes.
-        size: transitions, rounded up to whole blocks.
-    """
+    """An empty buffer of `size` transitions, rounded up to whole blocks, for (num_envs, ...) steps of these shapes."""
     blocks = -(-size // step.node.size) + 1  # the newest block has no next states yet
     zeros = jax.tree.map(lambda x: jnp.zeros((blocks, *x.shape), x.dtype), step)
     return Replay(blocks=zeros, filled=jnp.int32(0), next=jnp.int32(0))
@@ -55,7 +50,7 @@ def newest(replay: Replay, steps: int) -> Step:
 
 
 def sample(replay: Replay, key: chex.PRNGKey, *, size: int, steps: int) -> Transition:
-    """Draw transitions over several decisions, uniformly and with replacement.
+    """Draw `size` transitions over at most `steps` decisions, uniformly and with replacement.
 
     Rewards of up to `steps` decisions are summed with their discounts, and s_{t+1} is the state after them. The sum
     stops earlier where the episode ends, where the ring ends, or before a truncated step, whose next state is unknown.
@@ -63,12 +58,6 @@ def sample(replay: Replay, key: chex.PRNGKey, *, size: int, steps: int) -> Trans
     Environments and batch are divided into as many groups as divide both, and each group's part of the batch is drawn
     from its own environments. Every transition is equally likely, and where environments are spread over devices each
     device reads its own. At least two blocks must be filled.
-
-    Args:
-        replay: the buffer.
-        key: draws the transitions.
-        size: transitions.
-        steps: decisions that a transition spans at most.
 
     Returns:
         (size, ...) transitions; `weight` is 0 where not even one decision could be summed.

@@ -97,12 +97,8 @@ class RunFolder:
     ) -> TrainState | None:
         """The state of the newest complete checkpoint; None if there never was one.
 
-        Args:
-            env: the environment of the run.
-            params: its banks.
-            num_envs: of the run.
-            mesh: the devices that will share the environments, not necessarily those of before.
-            report: called with a message for each damaged checkpoint.
+        The environment, its banks and `num_envs` are those of the run, but not necessarily the mesh of devices that
+        will share the environments. `report` is called with a message for each damaged checkpoint.
 
         Raises:
             ValueError: all checkpoints are damaged, or the newest does not fit the settings.
@@ -147,5 +143,5 @@ class RunFolder:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.csv; an empty field is None."""
     with path.open() as file:
-        rows = list(csv.DictReader(file))
-    return [{name: json.loads(text) if text else None for name, text in row.items()} for row in rows]
+        reader = csv.DictReader(file)
+        return [{name: json.loads(text) if text else None for name, text in row.items()} for row in reader]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import chex
@@ -119,15 +120,8 @@ def train_jittable(
 ) -> tuple[Any, Metrics]:
     """A whole run as one pure function, to be compiled, and vmapped over keys and over the numbers in the settings.
 
-    There is no validation.
-
-    Args:
-        env: the environment.
-        params: its banks.
-        config: the settings; their numbers may be traced.
-        num_envs: environments that are stepped together.
-        total_decisions: over all environments, rounded up to whole iterations.
-        key: draws networks, exploration and episodes.
+    The arguments are those of `train`, but the numbers in the settings may be traced, and `total_decisions` is rounded
+    up to whole iterations. There is no validation.
 
     Returns:
         The parameters of the last policy, and the metrics of every iteration, each with a leading axis.
@@ -173,11 +167,8 @@ def state_shapes(
 ) -> TrainState:
     """Shapes and layout of a run's state, into which a checkpoint of any layout can be read."""
     check_divisible(num_envs, mesh)
-
-    def init(key: chex.PRNGKey) -> TrainState:
-        return init_state(env, params, config, key, num_envs=num_envs)
-
-    shapes, mesh = jax.eval_shape(init, jax.random.key(0)), mesh or env_mesh(jax.devices()[:1])
+    shapes = jax.eval_shape(partial(init_state, env, params, config, num_envs=num_envs), jax.random.key(0))
+    mesh = mesh or env_mesh(jax.devices()[:1])
     layout = sharding_of(mesh, shapes).replace(runner=runner_sharding(mesh, shapes.runner))
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, layout)
 
@@ -219,10 +210,8 @@ class _Run:
             state = report.state
             yield report
         if int(state.runner.step) == 0:
-            config = self.config
-            runner, metrics = warm_up(
-                self.env, self.params, config, state.runner, steps=config.warmup_steps, mesh=self.mesh
-            )
+            steps = self.config.warmup_steps
+            runner, metrics = warm_up(self.env, self.params, self.config, state.runner, steps=steps, mesh=self.mesh)
             # This report is of the untrained agent: learning is seen against it.
             report = self._report(state.replace(runner=runner), summarise(jax.device_get(metrics)), validate=True)
             state = report.state
@@ -234,17 +223,10 @@ class _Run:
         runner, total = state.runner, self.config.evolution.generations
         if runner.evolution is None:
             return
+        generation = partial(evolve, self.env, self.params, self.config, mesh=self.mesh)
         for done in range(int(runner.evolution.generation) + 1, total + 1):
             key, key_generation = jax.random.split(runner.key)
-            agent, evolution, metrics = evolve(
-                self.env,
-                self.params,
-                self.config,
-                agent=runner.agent,
-                evolution=runner.evolution,
-                key=key_generation,
-                mesh=self.mesh,
-            )
+            agent, evolution, metrics = generation(agent=runner.agent, evolution=runner.evolution, key=key_generation)
             agent = with_found_prices(agent, evolution) if done == total else agent
             runner = runner.replace(agent=agent, evolution=evolution, key=key)
             row: dict[str, float | None] = {name: float(value) for name, value in metrics.items()}
@@ -260,7 +242,13 @@ class _Run:
             runner, metrics = train_chunk(self.env, self.params, self.config, state.runner, steps=chunk, mesh=self.mesh)
             metrics = jax.device_get(metrics)
             seconds = time.perf_counter() - begin
-            _check_finite(metrics["finite"], done, learner_for(self.config).steps_per_update)
+            finite = metrics["finite"]
+            if not finite.all():
+                step = done + (int(finite.argmin()) + 1) * learner_for(self.config).steps_per_update
+                raise NotFiniteError(
+                    f"step {step}: a loss, a reward or a parameter is not a finite number; try lower learning rates or"
+                    " a lower reward_scale"
+                )
             done += chunk
             row = summarise(metrics) | {"decisions_per_s": chunk * self.num_envs / seconds}
             due = (done // chunk) % CHUNKS_BETWEEN_VALIDATIONS == 0 or done >= self.steps
@@ -294,13 +282,3 @@ def summarise(metrics: dict[str, np.ndarray]) -> dict[str, float | None]:
         "act": float(metrics["act_sum"].sum()) / episodes if episodes else None,
         "merges": int(metrics["merges"].sum()),
     }
-
-
-def _check_finite(finite: np.ndarray, done: int, iteration: int) -> None:
-    """Refuse to continue from numbers that are not finite."""
-    if not finite.all():
-        step = done + (int(finite.argmin()) + 1) * iteration
-        raise NotFiniteError(
-            f"step {step}: a loss, a reward or a parameter is not a finite number; try lower learning rates or a lower"
-            " reward_scale"
-        )

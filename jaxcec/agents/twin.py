@@ -71,13 +71,10 @@ def candidates(observation: Observation) -> chex.Array:
 
 
 def foreseen(observation: Observation, prediction: tuple[chex.Array, chex.Array], noise: chex.Array) -> Observation:
-    """The observation with the twin's predictions of when each edge node has the input and finishes.
+    """The unbatched `restricted` observation with the twin's predictions of when each node has the input and finishes.
 
-    Args:
-        observation: of one environment, `restricted`.
-        prediction: of `TimingModel` for its `candidates`, (V, 2) each.
-        noise: (V, 2), deviations by which the predictions are off: 0 for the most likely ones, standard normal to
-            sample from what the twin deems possible.
+    The prediction is that of `TimingModel` for its `candidates`, (V, 2) each; the noise, (V, 2), is by how many
+    deviations it is off: 0 for the most likely waits, standard normal to sample from what the twin deems possible.
     """
     mean, deviation = prediction
     waits = jnp.clip(jnp.expm1(mean + noise * deviation), 0.0, _LONGEST)
@@ -87,12 +84,9 @@ def foreseen(observation: Observation, prediction: tuple[chex.Array, chex.Array]
 
 
 def outcome_of(inputs: chex.Array | None, action: Action, info: Info) -> Outcome | None:
-    """What was measured after an action, from the record of the step that executed it; None without a twin.
+    """What was measured after an action, (...), from the record of the step that executed it, (...).
 
-    Args:
-        inputs: (..., F), the candidate that was executed.
-        action: what was asked for, (...).
-        info: of the step, (...).
+    The inputs are of the candidate that was executed, (..., F). None without a twin, which has no candidates.
     """
     if inputs is None:
         return None

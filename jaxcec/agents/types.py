@@ -50,6 +50,9 @@ class AgentState(struct.PyTreeNode):
     optimisers: dict[str, optax.OptState]
 
 
+Learned = tuple[AgentState, Metrics]
+
+
 class Step(struct.PyTreeNode):
     """One decision as the replay buffer stores it: (s_t, a_t, r_t)."""
 

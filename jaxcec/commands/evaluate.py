@@ -89,20 +89,16 @@ class EvalCommand:
 @guarded()
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-
-    def base(name: str) -> EvalCommand:
-        return EvalCommand(scenario=load_config(name).scenario, config=name)
-
-    command = parse(EvalCommand, arguments, __doc__ or "", base)
+    command = parse(
+        EvalCommand, arguments, __doc__ or "", lambda name: EvalCommand(load_config(name).scenario, config=name)
+    )
     use_compilation_cache()
     mesh = choose_mesh(command.devices)
     scenario = dataclasses.replace(
         command.scenario, dataset=command.dataset, trace=command.trace or command.scenario.trace
     )
-    kind = "sweep" if command.sweep else "eval"
-    folder = (
-        command.report or command.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{kind}-{command.dataset}"
-    )
+    default = f"{time.strftime('%Y%m%d-%H%M%S')}-{'sweep' if command.sweep else 'eval'}-{command.dataset}"
+    folder = command.report or command.out or Path("runs") / default
     if command.schedule:
         show_schedule(command.schedule, scenario, choice=command.choice, seed=command.seed)
     elif command.sweep:
@@ -139,9 +135,7 @@ def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, *, mesh: Me
         )
     title = f"{command.dataset}, {scenario.name}, {command.count} test episodes"
     information = {contender.name: contender.information for contender in contenders} | {"clairvoyant": "future"}
-    tables = [
-        table for table in (act_table(results, title, information), difference_table(results)) if table is not None
-    ]
+    tables = list(filter(None, (act_table(results, title, information), difference_table(results))))
     for table in tables:
         console.print(table.for_terminal())
     _write(folder, command, scenario, results=results, information=information, sources=sources)
@@ -192,8 +186,7 @@ def _search(
             played = [jax.tree.map(lambda x, rows=rows: x[rows], result.episodes) for result in results.values()]
             begin = time.perf_counter()
             found = clairvoyant(env, env_params, batch, played=played, config=config, search_key=key, report=report)
-            episodes = jax.tree.map(np.asarray, found)
-            parts.append(Result(episodes, time.perf_counter() - begin))
+            parts.append(Result(jax.tree.map(np.asarray, found), time.perf_counter() - begin))
     return Result.joined(parts)
 
 

@@ -14,8 +14,6 @@ from jaxcec.agents.sharding import env_mesh, replicated
 from jaxcec.env import EnvParams
 from jaxcec.evaluation import Contender
 
-_AUTO = "auto"
-
 
 def use_compilation_cache() -> None:
     """Keep compiled programs for later processes, in JAX_COMPILATION_CACHE_DIR or else in the user's cache folder."""
@@ -30,7 +28,7 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
     Raises:
         ValueError: one of the three is missing.
     """
-    if coordinator == _AUTO:
+    if coordinator == "auto":
         jax.distributed.initialize()  # JAX finds the addresses under Slurm, Open MPI, Kubernetes and on cloud TPUs
     elif coordinator is not None:
         if num_processes is None or process_id is None:
@@ -43,8 +41,7 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
 def choose_mesh(devices: str) -> Mesh | None:
     """A mesh of the devices that share the environments; None for one device of a single process.
 
-    Args:
-        devices: number of devices of each process, or `all`. A CPU core counts as a device.
+    `devices` is their number in each process, or `all`. A CPU core counts as a device.
 
     Raises:
         ValueError: it is not a positive number, or there are fewer devices.

@@ -34,6 +34,7 @@ def write_report(
     `command` is the command line that repeats the evaluation, `sources` has file and provenance of each learned policy.
     """
     episode = f"first test episode of seed {seed}"
+    device = f"{jax.device_count()} x {jax.devices()[0].device_kind} ({platform.machine()})"
     try:
         figures = [("ACT of every policy", folder / "act.png")]
         for schedule in schedules:
@@ -45,7 +46,9 @@ def write_report(
             "facts": [
                 ("seed of the episodes", str(seed)),
                 ("episodes", f"{episodes}, of the test split, the same for every policy"),
-                *_versions(),
+                ("device", device),
+                ("Python", platform.python_version()),
+                *((name, version(name)) for name in PACKAGES),
                 *((f"policy {name}", source) for name, source in sources.items()),
             ],
             "tables": [table._asdict() for table in tables],
@@ -54,9 +57,3 @@ def write_report(
         save_report(folder / "report.html", title=f"{scenario.dataset}, {scenario.name}", parts=parts, figures=figures)
     except ImportError as error:
         console.print(f"no report.html: {error}")
-
-
-def _versions() -> list[tuple[str, str]]:
-    """The devices and versions that the results depend on."""
-    device = f"{jax.device_count()} x {jax.devices()[0].device_kind} ({platform.machine()})"
-    return [("device", device), ("Python", platform.python_version()), *((name, version(name)) for name in PACKAGES)]

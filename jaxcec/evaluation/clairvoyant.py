@@ -30,8 +30,7 @@ def clairvoyant(
     but it is no proof of what is possible.
 
     Args:
-        env: the environment.
-        env_params: its banks.
+        env: the environment, with `env_params`, its banks.
         keys: (episodes,) as `rollout` takes them: equal keys draw equal episodes.
         played: the same episodes under other policies; the search starts from their hosts and times of decision. The
             result is, up to rounding, never worse than a policy that sends at full rate without hold.

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxcec.evaluation.schedule import Schedule, bars, resources
 from jaxcec.evaluation.statistics import Interval
 from jaxcec.files import write_aside
@@ -15,10 +17,8 @@ from jaxcec.files import write_aside
 def training_curves(rows: Sequence[Mapping[str, Any]], path: Path, references: Mapping[str, float]) -> None:
     """Draw the reward, actor loss and critic loss of Fig. 3, the ACT of validation episodes, and the twin's error.
 
-    Args:
-        rows: metrics in order, with `decisions` and the columns drawn, None or absent where nothing was measured.
-        path: PNG to write.
-        references: ACT of baselines in s, drawn as horizontal lines.
+    The rows are metrics in order, with `decisions` and the columns drawn, None or absent where nothing was measured.
+    The references are ACT of baselines in s, drawn as horizontal lines. The path is that of a PNG.
     """
     plt = pyplot()
     panels = {
@@ -47,20 +47,15 @@ def training_curves(rows: Sequence[Mapping[str, Any]], path: Path, references: M
 
 
 def act_bars(acts: Mapping[str, Interval], path: Path, *, title: str, highlighted: Collection[str] = ()) -> None:
-    """Draw the ACT of each policy with its 95 % interval on a logarithmic axis.
+    """Draw the ACT of each policy in s, with its 95 % interval, on a logarithmic axis of a PNG.
 
-    Args:
-        acts: by policy, s.
-        path: PNG to write.
-        title: of the figure.
-        highlighted: policies drawn in colour, such as the learned ones.
+    The highlighted policies, such as the learned ones, are drawn in colour.
     """
     plt = pyplot()
-    means = [act.mean for act in acts.values()]
-    spread = [[act.mean - act.low for act in acts.values()], [act.high - act.mean for act in acts.values()]]
+    means, lows, highs = np.transpose(list(acts.values()))
     figure, axis = plt.subplots(figsize=(1.0 * len(acts) + 1.5, 3.6), layout="constrained")
     colors = ["C0" if name in highlighted else "0.65" for name in acts]
-    bars = axis.bar(list(acts), means, yerr=spread, capsize=4, color=colors)
+    bars = axis.bar(list(acts), means, yerr=[means - lows, highs - means], capsize=4, color=colors)
     axis.bar_label(
         bars, labels=[f"{mean:,.0f}" if mean >= 100.0 else f"{mean:.3g}" for mean in means], padding=3, fontsize=8
     )
@@ -71,12 +66,9 @@ def act_bars(acts: Mapping[str, Interval], path: Path, *, title: str, highlighte
 
 
 def schedule_figure(schedules: Sequence[Schedule], path: Path, *, title: str) -> None:
-    """Draw Gantt charts side by side: executions on nodes and flows on links, coloured by service.
+    """Draw Gantt charts side by side in a PNG: executions on nodes and flows on links, coloured by service.
 
-    Args:
-        schedules: one episode under each policy.
-        path: PNG to write.
-        title: of the figure.
+    The schedules are those of one episode under each policy.
     """
     plt = pyplot()
     rows = resources(schedules)

@@ -12,14 +12,10 @@ from jaxcec.files import write_aside
 
 
 def save_report(path: Path, *, title: str, parts: Mapping[str, Any], figures: Sequence[tuple[str, Path]]) -> None:
-    """Write the page as one self-contained file: the figures are embedded.
+    """Write the page as one self-contained HTML file: the figures, caption and PNG of each, are embedded.
 
-    Args:
-        path: the HTML file.
-        title: of the page.
-        parts: `command`, the command line; `facts`, pairs of a name and a value; `tables`, each with `title`, `head`
-            and `rows`; `settings`, YAML.
-        figures: caption and PNG of each.
+    The parts are `command`, the command line; `facts`, pairs of a name and a value; `tables`, each with `title`, `head`
+    and `rows`; `settings`, YAML.
 
     Raises:
         ImportError: Jinja is not installed.

@@ -74,7 +74,7 @@ class Contender(NamedTuple):
     @classmethod
     def of_random_plans(cls, name: str, env: CECEnv, *, config: PlanConfig) -> Contender:
         """A policy that executes the first action of the best random plan: see `policies.best_of_random`."""
-        return cls(name, _RandomPlans(env, config), information="lookahead")
+        return cls(name, _Planner(env, config), information="lookahead")
 
 
 # Classes rather than functions made by functions: equal arguments are equal, so that JAX finds the compiled program
@@ -86,7 +86,6 @@ class _Rule:
         self.rest = rest
 
     def __call__(self, arrays: Any, observation: Observation, world: World, key: chex.PRNGKey) -> Action:
-        del world
         whole = jax.tree.map(
             lambda leaf, array: array if leaf is None else leaf, self.rest, arrays, is_leaf=lambda leaf: leaf is None
         )
@@ -117,21 +116,12 @@ def _has_hash(leaf: Any) -> bool:
 class _Planner:
     env: CECEnv
     config: PlanConfig
-    prefer: Prefer
+    prefer: Prefer | None = None  # None: random plans
 
     def __call__(self, params: Any, observation: Observation, world: World, key: chex.PRNGKey) -> Action:
-        del params, observation
+        if self.prefer is None:
+            return best_of_random(self.env, world, key, config=self.config)
         return plan(self.env, world, key, config=self.config, prefer=self.prefer, forecast=as_now)
-
-
-@dataclasses.dataclass(frozen=True)
-class _RandomPlans:
-    env: CECEnv
-    config: PlanConfig
-
-    def __call__(self, params: Any, observation: Observation, world: World, key: chex.PRNGKey) -> Action:
-        del params, observation
-        return best_of_random(self.env, world, key, config=self.config)
 
 
 def baseline_contenders(env: CECEnv) -> list[Contender]:
@@ -201,14 +191,9 @@ def episode_keys(seed: int, count: int) -> chex.PRNGKey:
 
 
 def rollout(env: CECEnv, env_params: EnvParams, *, apply: Apply, params: Any, keys: chex.PRNGKey) -> Episodes:
-    """Play one episode per key to its end.
+    """Play one episode per key to its end under the policy `apply` with its parameters.
 
-    Args:
-        env: the environment.
-        env_params: its banks.
-        apply: the policy.
-        params: its parameters.
-        keys: (episodes,) each draws an episode and the policy's random numbers in it.
+    Each of the (episodes,) keys draws an episode and the policy's random numbers in it.
 
     Raises:
         ValueError: see `env.check_params`.
@@ -227,15 +212,11 @@ def _rollout(env: CECEnv, env_params: EnvParams, *, apply: Apply, params: Any, k
 def play(env: CECEnv, env_params: EnvParams, *, decide: Decide, keys: chex.PRNGKey) -> Episodes:
     """Play one episode per key to its end, with actions that may depend on the whole state.
 
-    `rollout` calls this with a policy that sees the known world only. It is meant to be called within `jax.jit`.
+    `rollout` calls this with a policy that sees the known world only. It is meant to be called within `jax.jit`. Every
+    episode ends: after MOST_POSTPONED x M x N steps nothing is postponed any more.
 
-    Every episode ends: after MOST_POSTPONED x M x N steps nothing is postponed any more.
-
-    Args:
-        env: the environment.
-        env_params: its banks.
-        decide: one action for each environment, from observations, states and keys, (episodes, ...) each.
-        keys: (episodes,) as `rollout` takes them.
+    `decide` makes one action for each environment from observations, states and keys, (episodes, ...) each. The keys,
+    (episodes,), are those of `rollout`.
     """
     observation, state = jax.vmap(env.reset_env, in_axes=(0, None))(keys, env_params)
     start = {name: jnp.zeros(keys.shape[0], jnp.int32) for name in MEASURES} | {"act": jnp.zeros(keys.shape[0])}
@@ -244,20 +225,15 @@ def play(env: CECEnv, env_params: EnvParams, *, decide: Decide, keys: chex.PRNGK
     def step(carry: Carry) -> Carry:
         observation, state, measured, index = carry
         step_keys = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
-        action = decide(observation, state, step_keys)
-        action = never_postponed_late(env, action, index)
+        action = never_postponed_late(env, decide(observation, state, step_keys), index)
         source = jnp.argmax(observation.service.source, axis=-1)
         observation, state, _, _, info = jax.vmap(env.step_env, in_axes=(0, 0, 0, None))(
             step_keys, state, action, env_params
         )
-        moved = info["decided"] & (info["host"] != source)
-        counted = {"decisions": info["decided"], "moved": moved} | {
-            name: info[name] for name in ("postponed", "redirected", "invalid")
-        }
-        measured = {name: measured[name] + happened.astype(jnp.int32) for name, happened in counted.items()} | {
-            "act": measured["act"] + info["act"],
-            "merges": info["merges"],
-        }
+        counted = {name: info[name] for name in ("postponed", "redirected", "invalid")}
+        counted |= {"decisions": info["decided"], "moved": info["decided"] & (info["host"] != source)}
+        counts = {name: measured[name] + happened.astype(jnp.int32) for name, happened in counted.items()}
+        measured = counts | {"act": measured["act"] + info["act"], "merges": info["merges"]}
         return observation, state, measured, index + 1
 
     _, state, measured, _ = jax.lax.while_loop(

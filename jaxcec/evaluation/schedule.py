@@ -122,14 +122,7 @@ class Bar(NamedTuple):
 
 
 def record(env: CECEnv, env_params: EnvParams, contender: Contender, key: chex.PRNGKey) -> Schedule:
-    """Play the episode that `rollout` plays for one key, and keep every decision.
-
-    Args:
-        env: the environment.
-        env_params: its banks.
-        contender: the policy.
-        key: one of `episode_keys`.
-    """
+    """Play the episode that `rollout` plays for one key, such as one of `episode_keys`, and keep every decision."""
     state, info = _play_recorded(env, env_params, contender.apply, contender.params, key)
     info = jax.tree.map(np.asarray, info)
     episode, num_nodes = state.episode, env.config.num_nodes
@@ -208,20 +201,16 @@ def _placed(row: dict[str, Any], paths: dict[tuple[int, int], list[int]], num_no
     """The decision in one row of `_play_recorded`."""
     host, node = int(row["host"]), int(row["host"]) % num_nodes
     origins = tuple(int(v) for v in np.flatnonzero(row["inputs"]) if v != node)
-    times = {name: float(row[name]) for name in ("flow_start", "flow_end", "data_ready", "start", "finish")}
+    same = ("load", "data", "bandwidth", "hold", "flow_start", "flow_end", "data_ready", "start", "finish")
     return Placed(
         service=int(row["service"]),
         microservice=int(row["microservice"]),
         host=f"node {node}" if host < num_nodes else f"device {node}",
-        load=float(row["load"]),
-        data=float(row["data"]),
-        bandwidth=float(row["bandwidth"]),
-        hold=float(row["hold"]),
         decided=float(row["time"]),
         origins=origins,
         links=tuple(sorted({link for v in origins for link in paths[v, node]})),
         traffic=float(sum(row["inputs"][v] * len(paths[v, node]) for v in origins)),
-        **times,
+        **{name: float(row[name]) for name in same},
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,9 @@ _HELP = [
 
 
 def save_page(schedules: Sequence[Schedule], path: Path, *, title: str) -> None:
-    """Write a page with one column per policy: a Gantt chart, and the network at the time chosen with a slider.
+    """Write an HTML page with one column per policy: a Gantt chart, and the network at the time chosen with a slider.
 
-    Args:
-        schedules: one episode under each policy.
-        path: the HTML file.
-        title: of the page.
+    The schedules are those of one episode under each policy.
 
     Raises:
         ImportError: Vega-Altair is not installed.
@@ -160,7 +157,7 @@ def _topology(schedule: Schedule, schedules: Sequence[Schedule], service: Any) -
         {**_line(positions[a], positions[b]), "name": f"link {a}-{b}", "Mbps": round(bandwidth, 1)}
         for a, b, bandwidth in schedule.links
     ]
-    nodes = [{"x": x, "y": y, "name": f"node {v}"} for v, (x, y) in enumerate(positions)]
+    nodes = [{"x": x, "y": y, "name": f"node {v}"} for v, (x, y) in sorted(positions.items())]
     frames, length = _mean_loads(max(schedules, key=lambda s: s.makespan))
     width = alt.Size("Mbps:Q", scale=alt.Scale(range=[1, 8]), legend=None)
     lines = _with_load(links, frames[:, : len(links)], length).mark_rule()
@@ -183,12 +180,9 @@ def _active(values: list[dict[str, Any]]) -> Any:
 
 
 def _with_load(rows: list[dict[str, Any]], frames: np.ndarray, length: float) -> Any:
-    """A chart of links or nodes, each with the share that other tenants use at the time of the slider.
+    """A chart of links or nodes, one row each, with the share that other tenants use at the time of the slider.
 
-    Args:
-        rows: one for each link or node.
-        frames: (frames, rows) shares.
-        length: of a frame, s.
+    The shares are (frames, rows); a frame is `length` s long.
     """
     alt = _altair()
     values = [
@@ -212,13 +206,11 @@ def _axes() -> dict[str, Any]:
     """Encoding of a position in the network."""
     alt = _altair()
     scale, axis = alt.Scale(domain=[-1.15, 1.15], nice=False), alt.Axis(labels=False, ticks=False, domain=False)
-    return {
-        "x": alt.X("x:Q", title=None, axis=axis, scale=scale),
-        "y": alt.Y("y:Q", title=None, axis=axis, scale=scale),
-    }
+    plain = {"title": None, "axis": axis, "scale": scale}
+    return {"x": alt.X("x:Q", **plain), "y": alt.Y("y:Q", **plain)}
 
 
-def _flows(schedule: Schedule, positions: Sequence[np.ndarray], service: Any) -> Any:
+def _flows(schedule: Schedule, positions: Mapping[int, np.ndarray], service: Any) -> Any:
     """A line along each link for every flow that crosses it at the time of the slider."""
     alt = _altair()
     ends = {schedule.link_name(i): (positions[a], positions[b]) for i, (a, b, _) in enumerate(schedule.links)}
@@ -235,7 +227,7 @@ def _flows(schedule: Schedule, positions: Sequence[np.ndarray], service: Any) ->
     return lines.encode(**_axes(), x2="x2:Q", y2="y2:Q", color=_by_service(schedule), opacity=opacity, tooltip=tooltip)
 
 
-def _running(schedule: Schedule, positions: Sequence[np.ndarray]) -> Any:
+def _running(schedule: Schedule, positions: Mapping[int, np.ndarray]) -> Any:
     """Number of microservices that run on each node and its end device at the time of the slider."""
     values = [
         {"x": positions[p.node][0], "y": positions[p.node][1], "t": round(p.start, 1), "t2": round(p.finish, 1)}
@@ -245,12 +237,11 @@ def _running(schedule: Schedule, positions: Sequence[np.ndarray]) -> Any:
     return counted.mark_text(fontSize=13, fontWeight="bold", color="#c2410c").encode(**_axes(), text="running:Q")
 
 
-def _layout(schedule: Schedule) -> list[np.ndarray]:
+def _layout(schedule: Schedule) -> dict[int, np.ndarray]:
     """(2,) position of each edge node, in [-1, 1]."""
     graph = nx.Graph([(a, b) for a, b, _ in schedule.links])
     graph.add_nodes_from(range(schedule.num_nodes))
-    positions = nx.kamada_kawai_layout(graph)
-    return [positions[v] for v in range(schedule.num_nodes)]
+    return nx.kamada_kawai_layout(graph)
 
 
 def _line(start: np.ndarray, end: np.ndarray, offset: float = 0.0) -> dict[str, float]:

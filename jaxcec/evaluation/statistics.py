@@ -19,11 +19,7 @@ class Interval(NamedTuple):
 
 
 def bootstrap_mean(values: np.ndarray, seed: int = 0) -> Interval:
-    """Mean of (n,) values with its 95 % percentile bootstrap interval.
-
-    Args:
-        values: (n,) one of each episode.
-        seed: of the resampling.
+    """Mean of (n,) values, one of each episode, with its 95 % percentile bootstrap interval.
 
     Raises:
         ValueError: there are no values.
@@ -34,15 +30,10 @@ def bootstrap_mean(values: np.ndarray, seed: int = 0) -> Interval:
 
 
 def paired_difference(values: np.ndarray, baseline: np.ndarray, seed: int = 0) -> Interval:
-    """Relative difference of the mean of values to the baseline's mean, with its 95 % interval.
+    """Relative difference of the mean of values to the baseline's mean, (n,) each, with its 95 % interval.
 
-    Whole pairs are resampled, and each resample is compared with its own baseline: with positive values, the
-    difference is never below -100 %.
-
-    Args:
-        values: (n,) one of each episode.
-        baseline: (n,) of the same episodes under another policy.
-        seed: of the resampling.
+    Both are of the same episodes. Whole pairs are resampled, and each resample is compared with its own baseline: with
+    positive values, the difference is never below -100 %.
 
     Raises:
         ValueError: the arrays differ in shape, or there are no values.
@@ -54,9 +45,7 @@ def paired_difference(values: np.ndarray, baseline: np.ndarray, seed: int = 0) -
 def paired_reduction(pairs: Sequence[tuple[np.ndarray, np.ndarray]], seed: int = 0) -> Interval:
     """Relative reduction of values against baselines, averaged over several pairs of arrays, with its 95 % interval.
 
-    Args:
-        pairs: (n,) values and (n,) baseline each; all pairs are of the same n episodes, which are resampled.
-        seed: of the resampling.
+    Each pair is (n,) values and (n,) baseline; all are of the same n episodes, which are resampled.
 
     Raises:
         ValueError: the arrays differ in shape, or there are no values.

@@ -28,10 +28,7 @@ LABELS = {
 def draw_grid(acts: Acts, base: Point, path: Path) -> None:
     """Draw the ACT of every policy along each axis, with 95 % intervals; nothing if no axis has two points.
 
-    Args:
-        acts: of all points played.
-        base: the point that all axes pass through.
-        path: without suffix; a PNG and an SVG are written.
+    All axes pass through the base. The path is without suffix; a PNG and an SVG are written.
     """
     plt = pyplot()
     swept = {axis: played for axis in AXES if len(played := acts_along(acts, base, axis)) > 1}

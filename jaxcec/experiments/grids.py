@@ -58,11 +58,9 @@ def with_paper_setting(scenario: Scenario) -> list[Scenario]:
 
 
 def grid(bases: Iterable[Scenario], sweep: str) -> list[Scenario]:
-    """All points of a sweep around some scenarios, each point once; points of equal array sizes are consecutive.
+    """All points of a sweep, one of SWEEPS or `all`, each once; points of equal array sizes are consecutive.
 
-    Args:
-        bases: settings of everything but the axis that is swept.
-        sweep: one of SWEEPS, or `all`.
+    The bases are the settings of everything but the axis that is swept.
     """
     axes = SWEEPS.values() if sweep == "all" else [SWEEPS[sweep]]
     points = {
@@ -83,23 +81,14 @@ def play_point(
     search: SearchConfig,
     report: Callable[[str], None],
 ) -> dict[str, np.ndarray]:
-    """ACT of every contender, and of the clairvoyant search, on the same episodes of one point.
+    """ACT of every contender, and of the clairvoyant search, on the same episodes of one point, (episodes,) s each.
 
-    Args:
-        env: the environment of the point.
-        env_params: its banks.
-        contenders: the policies.
-        keys: (episodes,) of `episode_keys`.
-        search: of the clairvoyant; without generations it is left out.
-        report: receives a status line after each contender and after each generation of the search.
-
-    Returns:
-        (episodes,) s of each policy.
+    The keys are (episodes,) of `episode_keys`. Without generations the clairvoyant is left out. `report` receives a
+    status line after each contender and after each generation of the search.
     """
     played = {}
     for contender in contenders:
-        episodes = contender.play(env, env_params, keys)
-        played[contender.name] = jax.tree.map(np.asarray, episodes)
+        played[contender.name] = jax.tree.map(np.asarray, contender.play(env, env_params, keys))
         report(contender.name)
     if search.generations:
         played["clairvoyant"] = clairvoyant(

@@ -56,15 +56,8 @@ MARGINS = (
 def measured_margin(acts: Acts, base: Point, margin: Margin, *, policy: str) -> Interval | None:
     """Measured reduction of a policy's ACT against the baselines of a margin, a mean over these and the points.
 
-    Args:
-        acts: of all points played.
-        base: the point whose other coordinates hold.
-        margin: the baselines and points.
-        policy: the policy compared with the baselines.
-
-    Returns:
-        A share with its 95 % interval; None if one of the points was not played by all of the policies, or the margin
-        is of another dataset.
+    It is a share with its 95 % interval; None if one of the points, whose other coordinates are those of the base, was
+    not played by all of the policies, or the margin is of another dataset.
     """
     points = [base._replace(**{margin.axis: value}) for value in margin.values]
     names = {policy, *margin.baselines}
@@ -76,10 +69,7 @@ def measured_margin(acts: Acts, base: Point, margin: Margin, *, policy: str) -> 
 def margin_table(acts: Acts, bases: Sequence[Point], policies: Sequence[str]) -> str:
     """Every margin of the datasets played, as stated and as measured, as a Markdown table.
 
-    Args:
-        acts: of all points played.
-        bases: one point of each dataset and setting.
-        policies: one column of each in each setting.
+    The bases are one point of each dataset and setting. Each policy has one column in each setting.
     """
     columns = [(policy, setting) for setting in dict.fromkeys(b.setting for b in bases) for policy in policies]
     head = ["figure", "against", "at", "paper", *(f"{policy}, {setting}" for policy, setting in columns)]
