@@ -11,22 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Column
 
 from jaxcec.evaluation import Interval
-from jaxcec.scenarios import Scenario, load_jobs
-from jaxcec.scenarios.job_table import JobTable
 
 console = Console()
-
-
-def load_and_report_jobs(scenario: Scenario) -> JobTable | None:
-    """Load the jobs of an Alibaba scenario, and print their source and how many were dropped; None for any other."""
-    if scenario.dataset != "alibaba":
-        return None
-    jobs, report = load_jobs(scenario)
-    if report is None:
-        console.print(f"Alibaba cluster trace v2018, one hour of arrivals: {len(jobs):,} DAG jobs")
-    else:
-        console.print(str(report), markup=False, highlight=False)
-    return jobs
 
 
 def progress_bar() -> Progress:

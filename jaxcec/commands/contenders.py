@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +11,7 @@ import jax
 from jaxcec.agents import LEARNERS, PRETRAINED, load_policy
 from jaxcec.agents.checkpoint import policy_algorithm
 from jaxcec.commands.console import command_line, console
+from jaxcec.commands.worlds import import_own
 from jaxcec.env import Action, CECEnv, EnvParams, Observation
 from jaxcec.evaluation import Contender, baseline_contenders
 from jaxcec.policies import earliest_finish
@@ -66,13 +64,7 @@ def own_policy(name: str, env: CECEnv, env_params: EnvParams) -> Contender:
     Raises:
         ValueError: the function does not exist, or it does not return an `Action` of scalars.
     """
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    module, _, function = name.partition(":")
-    try:
-        policy = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"--policy: got {name!r}; must be MODULE:FUNCTION, but {error}") from None
+    policy = import_own("--policy", name)
     # A policy with parameters need not be hashable, as the function that eval_shape takes must be.
     action = jax.eval_shape(lambda *seen: policy(*seen), _observation(env, env_params), jax.random.key(0))
     if not isinstance(action, Action) or any(leaf.shape for leaf in jax.tree.leaves(action)):

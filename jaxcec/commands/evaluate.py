@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from jax.sharding import Mesh
 from jaxcec.agents import LEARNERS
 from jaxcec.agents.sharding import shard_leading_axis
 from jaxcec.checks import check_numbers
-from jaxcec.commands.console import command_line, console, format_seconds, load_and_report_jobs, progress_bar
+from jaxcec.commands.console import command_line, console, format_seconds, progress_bar
 from jaxcec.commands.contenders import PolicyChoice, contenders_for
 from jaxcec.commands.paper_grids import run_sweep
 from jaxcec.commands.runtime import choose_mesh, replicate_policies, use_compilation_cache
@@ -23,13 +24,14 @@ from jaxcec.commands.settings import guarded, load_config, parse, save_config
 from jaxcec.commands.show_schedule import record_all, show_schedule
 from jaxcec.commands.tables import Results, act_table, difference, difference_table
 from jaxcec.commands.write_report import write_report
+from jaxcec.commands.worlds import in_file_name, open_world
 from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation import act_bars, bootstrap_mean, clairvoyant
 from jaxcec.evaluation.rollout import MEASURES, Contender, Result, episode_keys, timed_rollout
 from jaxcec.experiments import with_paper_setting
 from jaxcec.files import check_empty_folder, csv_text, write_aside, write_json
 from jaxcec.policies import SearchConfig
-from jaxcec.scenarios import Scenario, make_env
+from jaxcec.scenarios import Scenario
 
 BATCH = 256  # episodes that are played together
 
@@ -39,7 +41,10 @@ class EvalCommand:
     """Options of `python eval.py`."""
 
     scenario: Scenario
-    dataset: Literal["synthetic", "alibaba"] = "synthetic"  # source of the services' DAGs
+    # Source of the services' DAGs: synthetic, alibaba, or whatever --scenario.dataset takes; by default that of the
+    # configuration, or synthetic if that trains on both.
+    dataset: str | None = None
+    world: str | None = None  # your own environment: MODULE:FUNCTION, from a split (train, test) to (env, params)
     config: str = "default"  # name in configs/ or path of a YAML file whose scenario is used; flags override it
     sweep: Literal["services", "microservices", "bandwidth", "all"] | None = None  # play a grid of Fig. 4 and 5 instead
     schedule: tuple[Path, ...] = ()  # draw one episode into these .html or .png files instead; of eft and dtdrlmo-plan
@@ -60,6 +65,8 @@ class EvalCommand:
             raise ValueError(f"--{modes[0]}, --{modes[1]}: got both; must be given one at a time")
         if self.report and self.out:
             raise ValueError(f"--out: got {self.out}; must be left out with --report, which names the folder")
+        if self.sweep and self.world:
+            raise ValueError("--sweep, --world: got both; a sweep changes settings of the scenario, which a world has not")
         check_numbers(self, "--", least={"episodes": 1, "seed": 0, "clairvoyant": 0})
 
     @property
@@ -73,13 +80,20 @@ class EvalCommand:
         return self.clairvoyant if self.clairvoyant is not None else 10 if self.sweep else 0
 
     @property
+    def played(self) -> Scenario:
+        """The scenario with the dataset and the trace of the command line."""
+        trained = self.scenario.dataset
+        dataset = self.dataset or ("synthetic" if trained == "both" else trained)
+        return dataclasses.replace(self.scenario, dataset=dataset, trace=self.trace or self.scenario.trace)
+
+    @property
     def choice(self) -> PolicyChoice:
         """The policies to play."""
         return PolicyChoice(names=self.policies, own=self.policy, checkpoint=self.checkpoint)
 
     def repeated(self, folder: Path) -> str:
         """The command line that repeats this evaluation with the settings that it saved in its folder."""
-        words = ["--config", str(folder / "config.yaml"), "--dataset", self.dataset]
+        words = ["--config", str(folder / "config.yaml"), *(["--world", self.world] if self.world else [])]
         words += ["--episodes", str(self.count), "--seed", str(self.seed), "--clairvoyant", str(self.generations)]
         for flag, values in {"--policies": self.policies, "--policy": self.policy}.items():
             words += [flag, *values] if values else []
@@ -89,18 +103,22 @@ class EvalCommand:
 @guarded()
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    command = parse(
-        EvalCommand, arguments, __doc__ or "", lambda name: EvalCommand(load_config(name).scenario, config=name)
-    )
+
+    def base(name: str) -> EvalCommand:
+        config = load_config(name)
+        return EvalCommand(config.scenario, config=name, world=config.world)
+
+    command = parse(EvalCommand, arguments, __doc__ or "", base)
     use_compilation_cache()
     mesh = choose_mesh(command.devices)
-    scenario = dataclasses.replace(
-        command.scenario, dataset=command.dataset, trace=command.trace or command.scenario.trace
-    )
-    default = f"{time.strftime('%Y%m%d-%H%M%S')}-{'sweep' if command.sweep else 'eval'}-{command.dataset}"
-    folder = command.report or command.out or Path("runs") / default
+    scenario = command.played
+    kind, source = "sweep" if command.sweep else "eval", in_file_name(command.world or scenario.dataset)
+    default = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{kind}-{source}"
+    folder = command.report or command.out or default
     if command.schedule:
-        show_schedule(command.schedule, scenario, choice=command.choice, seed=command.seed)
+        show_schedule(
+            command.schedule, scenario, choice=command.choice, seed=command.seed, world=command.world
+        )
     elif command.sweep:
         run_sweep(
             with_paper_setting(scenario) if command.config == "default" else [scenario],
@@ -123,7 +141,7 @@ def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, *, mesh: Me
         ValueError: the folder is not empty, or a policy does not exist.
     """
     check_empty_folder("--report" if command.report else "--out", folder)
-    env, env_params = make_env(scenario, "test", load_and_report_jobs(scenario))
+    env, env_params, remarks = open_world(scenario, "test", command.world)
     contenders, sources = contenders_for(command.choice, env, env_params)
     env_params, contenders = replicate_policies(mesh, env_params, contenders)
     keys = episode_keys(command.seed, command.count)
@@ -133,12 +151,12 @@ def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, *, mesh: Me
         results["clairvoyant"] = _search(
             env, env_params, results, batches, seed=command.seed, generations=command.generations
         )
-    title = f"{command.dataset}, {scenario.name}, {command.count} test episodes"
+    title = f"{command.world or scenario.dataset}, {scenario.name}, {command.count} test episodes"
     information = {contender.name: contender.information for contender in contenders} | {"clairvoyant": "future"}
     tables = list(filter(None, (act_table(results, title, information), difference_table(results))))
     for table in tables:
         console.print(table.for_terminal())
-    _write(folder, command, scenario, results=results, information=information, sources=sources)
+    _write(folder, command, scenario, results=results, information=information, sources=sources, remarks=remarks)
     if command.report:
         write_report(
             folder,
@@ -198,6 +216,7 @@ def _write(
     results: Results,
     information: dict[str, str],
     sources: dict[str, str],
+    remarks: Sequence[str],
 ) -> None:
     """Write the settings, every episode, the figure and a summary."""
     acts = {name: bootstrap_mean(result.episodes.act) for name, result in results.items()}
@@ -210,12 +229,14 @@ def _write(
     save_config(scenario, folder / "config.yaml")
     write_aside(folder / "episodes.csv", csv_text(["episode", "policy", *MEASURES], rows))
     try:
-        title = f"{command.dataset}, {scenario.name}, {command.count} episodes"
+        title = f"{command.world or scenario.dataset}, {scenario.name}, {command.count} episodes"
         act_bars(acts, folder / "act.png", title=title, highlighted=LEARNERS)
     except ImportError as error:
         console.print(f"no act.png: {error}")
     summary = {
-        "dataset": command.dataset,
+        "dataset": scenario.dataset,
+        "world": command.world,
+        "sources": list(remarks),
         "scenario": scenario.name,
         "seed": command.seed,
         "episodes": command.count,

@@ -16,16 +16,16 @@ from jax.sharding import Mesh
 from rich.progress import Progress, TaskID
 
 from jaxcec.agents.sharding import shard_leading_axis
-from jaxcec.commands.console import console, load_and_report_jobs, progress_bar
+from jaxcec.commands.console import console, progress_bar
 from jaxcec.commands.contenders import PolicyChoice, contenders_for
 from jaxcec.commands.runtime import replicate_policies
+from jaxcec.commands.worlds import in_file_name, report_sources
 from jaxcec.evaluation import Contender, bootstrap_mean, episode_keys
 from jaxcec.experiments import MARGINS, draw_grid, margin_table, measured_margin
 from jaxcec.experiments.grids import Acts, Point, grid, load_acts, play_point, save_acts
 from jaxcec.files import check_empty_folder, write_aside, write_json
 from jaxcec.policies import SearchConfig
-from jaxcec.scenarios import Scenario, make_env
-from jaxcec.scenarios.job_table import JobTable
+from jaxcec.scenarios import Scenario, Sources, make_env
 
 CSV = "sweep.csv"
 SEARCH = SearchConfig(population=16, generations=10)
@@ -54,8 +54,8 @@ def run_sweep(
         ValueError: the folder contains a sweep with other settings, or something else.
     """
     keys = shard_leading_axis(mesh, episode_keys(seed, episodes))
-    points, jobs = grid(bases, sweep), load_and_report_jobs(bases[0])
-    contenders, sources = contenders_for(choice, *make_env(points[0], "test", jobs), by_default=_is_fast)
+    points, files = grid(bases, sweep), report_sources(bases[0])
+    contenders, sources = contenders_for(choice, *make_env(points[0], "test", files), by_default=_is_fast)
     settings = {
         "seed": seed,
         "episodes": episodes,
@@ -70,7 +70,7 @@ def run_sweep(
         console.print(f"{folder} has {len(points) - len(missing)} of {len(points)} points")
     search = dataclasses.replace(SEARCH, generations=generations)
     try:
-        for point, played in _play_points(missing, jobs, choice=choice, keys=keys, search=search, mesh=mesh):
+        for point, played in _play_points(missing, files, choice=choice, keys=keys, search=search, mesh=mesh):
             acts[point] = played
             save_acts(acts, folder / CSV)
             if not console.is_terminal:
@@ -104,7 +104,7 @@ def _open_folder(folder: Path, settings: dict[str, Any]) -> Acts:
 
 def _play_points(
     points: Sequence[Scenario],
-    jobs: JobTable | None,
+    files: Sources,
     *,
     choice: PolicyChoice,
     keys: jax.Array,
@@ -116,7 +116,7 @@ def _play_points(
     with progress_bar() as progress:
         task = progress.add_task("sweeping", total=sum(map(_work, points)), status="")
         for index, point in enumerate(points):
-            env, env_params = make_env(point, "test", jobs)
+            env, env_params = make_env(point, "test", files)
             if env.config != config:
                 jax.clear_caches()  # programs compiled for other array sizes are not used again
                 config = env.config
@@ -160,6 +160,6 @@ def _write_results(folder: Path, acts: Acts, bases: Sequence[Point]) -> None:
     write_aside(folder / "margins.md", margin_table(acts, bases, COMPARED))
     try:
         for base in bases:
-            draw_grid(acts, base, folder / f"sweep-{base.dataset}-{base.setting}")
+            draw_grid(acts, base, folder / f"sweep-{in_file_name(base.dataset)}-{base.setting}")
     except ImportError as error:
         console.print(f"no figures: {error}")

@@ -35,6 +35,8 @@ class TrainConfig:
 
     scenario: Scenario = dataclasses.field(default_factory=lambda: Scenario(dataset="both", reward="expected-act"))
     agent: AgentConfig = dataclasses.field(default_factory=AgentConfig)
+    # Your own environment in place of the scenario: MODULE:FUNCTION, from a split (train, test) to (env, params).
+    world: str | None = None
     num_envs: int = 4096  # environments that are stepped together
     total_decisions: int = 400_000  # over all environments, rounded up to whole compiled chunks
     seed: int = 0  # of networks, exploration and episodes; `scenario.seed` is that of the banks

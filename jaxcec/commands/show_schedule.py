@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from jaxcec.commands.console import console, format_seconds, load_and_report_jobs, progress_bar
+from jaxcec.commands.console import console, format_seconds, progress_bar
 from jaxcec.commands.contenders import PolicyChoice, contenders_for
+from jaxcec.commands.worlds import open_world
 from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation import Contender, Schedule, episode_keys, record, save_page, schedule_figure
-from jaxcec.scenarios import Scenario, make_env
+from jaxcec.scenarios import Scenario
 
 WRITERS: dict[str, Callable[..., None]] = {".html": save_page, ".png": schedule_figure}
 COMPARED = ("eft", "dtdrlmo-plan")
@@ -29,7 +30,7 @@ SUMMARY: dict[str, Callable[[Schedule], str]] = {
 }
 
 
-def show_schedule(paths: Sequence[Path], scenario: Scenario, *, choice: PolicyChoice, seed: int) -> None:
+def show_schedule(paths: Sequence[Path], scenario: Scenario, *, choice: PolicyChoice, seed: int, world: str | None = None) -> None:
     """Record the first test episode of a seed under each policy, write it into each file, and print a summary.
 
     The policies are by default COMPARED.
@@ -38,7 +39,7 @@ def show_schedule(paths: Sequence[Path], scenario: Scenario, *, choice: PolicyCh
         ValueError: a policy does not exist, or a path has another suffix or is in a folder that does not exist.
     """
     _check_paths(paths)
-    env, env_params = make_env(scenario, "test", load_and_report_jobs(scenario))
+    env, env_params, _ = open_world(scenario, "test", world)
     contenders, _ = contenders_for(choice, env, env_params, by_default=COMPARED.__contains__)
     schedules = record_all(env, env_params, contenders, seed=seed)
     print_summary(schedules)

@@ -20,14 +20,14 @@ from jax.sharding import Mesh
 from jaxcec.agents import NotFiniteError, Report, RunFolder, train
 from jaxcec.agents.sharding import check_divisible, is_main_process, replicated
 from jaxcec.agents.training import validation_keys
-from jaxcec.commands.console import command_line, console, load_and_report_jobs, progress_bar
+from jaxcec.commands.console import command_line, console, progress_bar
 from jaxcec.commands.runtime import choose_mesh, join_processes, use_compilation_cache
 from jaxcec.commands.settings import TrainConfig, guarded, load_config, parse, save_config
+from jaxcec.commands.worlds import open_world
 from jaxcec.env import Action, CECEnv, EnvParams, Observation, World
 from jaxcec.evaluation import rollout
 from jaxcec.files import check_empty_folder
 from jaxcec.policies import BASELINES
-from jaxcec.scenarios import make_env
 
 REFERENCES = ("local", "eft")
 
@@ -90,12 +90,12 @@ def run(
     Raises:
         ValueError: a checkpoint is damaged or does not fit; or training diverged.
     """
-    env, params = make_env(config.scenario, "train", load_and_report_jobs(config.scenario))
+    env, params, _ = open_world(config.scenario, "train", config.world)
     key = jax.random.key(config.seed)
     if mesh is not None:
         params, key = replicated(mesh, (params, key))
     with _locked(folder):
-        scenario = f"{config.scenario.dataset}/{config.scenario.name}"
+        scenario = config.world or f"{config.scenario.dataset}/{config.scenario.name}"
         origin = f"train.py, {scenario}, seed {config.seed}"
         keeper = RunFolder(folder, config.agent, env.config, origin=origin, save_every=save_every, exist_ok=True)
         state = None

@@ -17,7 +17,7 @@ from jaxcec.evaluation import Contender, clairvoyant
 from jaxcec.files import csv_text, write_aside
 from jaxcec.policies import SearchConfig
 from jaxcec.scenarios import Scenario
-from jaxcec.scenarios.scenario import PAPER_SETTINGS
+from jaxcec.scenarios.scenario import DATASETS, NETWORKS, PAPER_SETTINGS
 
 AXES: dict[str, tuple[Any, ...]] = {
     "num_services": (10, 20, 30, 40),
@@ -57,11 +57,19 @@ def with_paper_setting(scenario: Scenario) -> list[Scenario]:
     return [scenario, dataclasses.replace(scenario, **changes)]
 
 
-def grid(bases: Iterable[Scenario], sweep: str) -> list[Scenario]:
+def grid(bases: Sequence[Scenario], sweep: str) -> list[Scenario]:
     """All points of a sweep, one of SWEEPS or `all`, each once; points of equal array sizes are consecutive.
 
     The bases are the settings of everything but the axis that is swept.
+
+    Raises:
+        ValueError: services or networks come from files, which set what is swept.
     """
+    for base in bases:
+        if base.dataset not in DATASETS and sweep in ("microservices", "all"):
+            raise ValueError(f"--sweep: got {sweep}; must be services or bandwidth, for {base.dataset} sets the sizes")
+        if base.network not in NETWORKS and not base.rescale and sweep in ("bandwidth", "all"):
+            raise ValueError(f"--sweep: got {sweep}; bandwidths of {base.network} need --scenario.rescale")
     axes = SWEEPS.values() if sweep == "all" else [SWEEPS[sweep]]
     points = {
         Point.of(changed): changed

@@ -1,0 +1,84 @@
+"""What a command plays: the environment of a scenario with its sources, or that of a function of the user."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from jaxcec.commands.console import console
+from jaxcec.env import CECEnv, EnvParams, check_params
+from jaxcec.scenarios import Scenario, Sources, make_env, read_sources
+
+
+def open_world(scenario: Scenario, split: str, world: str | None) -> tuple[CECEnv, EnvParams, list[str]]:
+    """The environment that a command plays, its banks of a split, and remarks about their sources, also printed.
+
+    Args:
+        scenario: the settings; not used with `world`.
+        split: `train` or `test`.
+        world: a function of the user, MODULE:FUNCTION, from a split to an environment and its params; or None.
+
+    Raises:
+        ImportError: a package is missing that reads the files.
+        ValueError: see `make_env`, or the function does not exist or returns something else.
+    """
+    if world is not None:
+        env, params = own_world(world, split)
+        return env, params, [f"the world is {world}"]
+    sources = report_sources(scenario)
+    env, params = make_env(scenario, split, sources)
+    return env, params, [*sources.notes, *(_shared(name) for name in sources.shared)]
+
+
+def report_sources(scenario: Scenario) -> Sources:
+    """Read the sources of a scenario, and print what was taken from them, dropped and scaled."""
+    sources = read_sources(scenario)
+    if sources.report is not None:
+        console.print(str(sources.report), markup=False, highlight=False)
+    elif scenario.dataset == "alibaba" and sources.jobs is not None:
+        console.print(f"Alibaba cluster trace v2018, one hour of arrivals: {len(sources.jobs):,} DAG jobs")
+    for note in (*sources.notes, *(_shared(name) for name in sources.shared)):
+        console.print(note, markup=False, highlight=False)
+    return sources
+
+
+def _shared(name: str) -> str:
+    return f"training and test have the same {name}: there are fewer than five"
+
+
+def own_world(name: str, split: str) -> tuple[CECEnv, EnvParams]:
+    """Call a function of the user, MODULE:FUNCTION, with a split; it returns an environment and its params.
+
+    Raises:
+        ValueError: the function does not exist, returns something else, or see `env.check_params`.
+    """
+    made = import_own("--world", name)(split)
+    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], CECEnv)):
+        raise ValueError(f"--world: got {name}, which returns {type(made).__name__}; must return (CECEnv, EnvParams)")
+    if not isinstance(made[1], EnvParams):
+        raise ValueError(f"--world: got {name}, whose params are {type(made[1]).__name__}; must be EnvParams")
+    return made[0], check_params(made[0].config, made[1])
+
+
+def import_own(flag: str, name: str) -> Callable[..., Any]:
+    """Import what a flag names as MODULE:FUNCTION; the module may be in the current folder.
+
+    Raises:
+        ValueError: the module or the function does not exist.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{flag}: got {name!r}; must be MODULE:FUNCTION, but {error}") from None
+
+
+def in_file_name(source: str) -> str:
+    """A source, such as a glob of workflows, as a part of the name of a folder."""
+    return re.sub(r"[^\w.]+", "-", source).strip("-.") or "files"
