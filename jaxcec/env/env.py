@@ -6,7 +6,6 @@ current decision, `place` times its flow and its execution, `reserve` reserves t
 
 from __future__ import annotations
 
-import dataclasses
 from functools import partial, reduce
 from operator import and_
 
@@ -19,24 +18,11 @@ from jaxcec.env.check import check_params, is_concrete
 from jaxcec.env.coflow import Flow
 from jaxcec.env.dag import any_undecided, booked, commit, postponed, postponed_until
 from jaxcec.env.execution import Execution
-from jaxcec.env.observe import observe
+from jaxcec.env.observe import observation_space, observe
 from jaxcec.env.placement import Situation, current_situation, host_timelines, place
 from jaxcec.env.reward import decision_reward
 from jaxcec.env.spaces import Box, Discrete, Tree
-from jaxcec.env.types import (
-    Action,
-    EnvConfig,
-    EnvParams,
-    EnvState,
-    Episode,
-    Info,
-    LinkObservation,
-    MicroserviceObservation,
-    NodeObservation,
-    Observation,
-    ServiceObservation,
-    Timeline,
-)
+from jaxcec.env.types import Action, EnvConfig, EnvParams, EnvState, Episode, Info, Observation, Timeline
 
 LEAST_BANDWIDTH = 1e-3  # eta must not be 0
 SAMPLED_HOLD = 60.0  # s, bound of the action space's samples; `step` accepts any hold >= 0
@@ -194,7 +180,6 @@ class CECEnv:
         self, key: chex.PRNGKey, state: EnvState, action: Action | None = None, params: EnvParams | None = None
     ) -> Observation:
         """The observation of a state (gymnax's hook; key and action are unused)."""
-        del key, action
         return _observe(state, self.default_params if params is None else params)
 
     def is_terminated(self, state: EnvState) -> chex.Array:
@@ -210,7 +195,6 @@ class CECEnv:
 
         Samples hold or postpone for at most a minute; `step` accepts any number.
         """
-        del params
         return Tree(
             Action(
                 host=Discrete(self.config.num_hosts),
@@ -222,22 +206,7 @@ class CECEnv:
 
     def observation_space(self, params: EnvParams | None = None) -> Tree:
         """Non-negative float32 arrays of the shapes in `types.Observation`."""
-        del params
-        c = self.config
-        v, e, k = (c.num_nodes,), (c.max_links,), (c.num_resources,)
-
-        def boxes(cls: type, shape: tuple[int, ...], **exceptions: tuple[int, ...]) -> chex.ArrayTree:
-            names = (field.name for field in dataclasses.fields(cls))
-            return cls(**{name: Box(0.0, float("inf"), exceptions.get(name, shape)) for name in names})
-
-        return Tree(
-            Observation(
-                nodes=boxes(NodeObservation, v, free=v + k, share=v + k),
-                links=boxes(LinkObservation, e),
-                microservice=boxes(MicroserviceObservation, (), demand=k),
-                service=boxes(ServiceObservation, (), source=v),
-            )
-        )
+        return observation_space(self.config)
 
     def _draw(self, key: chex.PRNGKey, params: EnvParams) -> Episode:
         """A new episode: indices into the banks, and every service at its first microservice."""
@@ -251,11 +220,10 @@ class CECEnv:
         topology = rows(bits[0], params.network.bandwidth.shape[0])
         arrivals = rows(bits[1], params.arrivals.dag.shape[0])
         dag = params.arrivals.dag[arrivals]
-        offset = rows(bits[2:], params.background.load.size)
         return Episode(
             topology=topology,
             arrivals=arrivals,
-            offset=offset,
+            offset=rows(bits[2:], params.background.load.size),
             step=jnp.int32(0),
             merges=jnp.int32(0),
             begun=jnp.zeros(c.num_services, bool),
@@ -269,11 +237,11 @@ class CECEnv:
     def _decide(self, state: EnvState, action: Action, params: EnvParams) -> tuple[EnvState, chex.Array, Info]:
         """Place the current microservice, reserve its flow and execution, and find the next one."""
         situation = current_situation(state, params)
-        decision, topology, num_nodes = situation.decision, state.episode.topology, self.config.num_nodes
+        decision, topology = situation.decision, state.episode.topology
         chosen, invalid = _in_range(action, self.config.num_hosts)
         host = _feasible(chosen.host, situation)
-        node = host[None] % num_nodes
-        host_timeline = host_timelines(situation, host[None])
+        node = host[None] % self.config.num_nodes
+        host_timeline = host_timelines(state, host[None])
         placed = place(
             situation,
             host[None],
@@ -286,14 +254,8 @@ class CECEnv:
         flow, execution, host_timeline = jax.tree.map(lambda x: x[0], (*placed, host_timeline))
 
         progress = booked(state, decision, host=host, finish=execution.finish, dags=params.dags)
-        record = {
-            "host": host,
-            "flow_start": flow.start,
-            "flow_end": flow.end,
-            "data_ready": flow.ready,
-            "start": execution.start,
-            "finish": execution.finish,
-        }
+        record = {"host": host, "flow_start": flow.start, "flow_end": flow.end, "data_ready": flow.ready}
+        record |= {"start": execution.start, "finish": execution.finish}
         put_off = jnp.zeros_like(decision.active)
         if chosen.postpone is not None:
             put_off = decision.active & (chosen.postpone > 0.0)
@@ -303,7 +265,7 @@ class CECEnv:
         books = decision.active & ~put_off
         after = commit(state, decision, progress, params.dags)
         after = _reserve(
-            after, situation, books, host=host, host_timeline=host_timeline, flow=flow, execution=execution
+            after, decision.time, books, host=host, host_timeline=host_timeline, flow=flow, execution=execution
         )
         reward = decision_reward(
             self.config.reward, decision, before=state, after=after, until=record["finish"], params=params
@@ -326,7 +288,6 @@ class CECEnv:
 
 def _in_range(action: Action, num_hosts: int) -> tuple[Action, chex.Array]:
     """The action with every number in its range, and () bool, whether one was not finite."""
-    host = jnp.asarray(action.host)
     finite = {name: jnp.isfinite(value) for name, value in vars(action).items() if value is not None}
 
     def clipped(name: str, *, low: float, high: float, default: float) -> chex.Array:
@@ -334,7 +295,7 @@ def _in_range(action: Action, num_hosts: int) -> tuple[Action, chex.Array]:
         return jnp.clip(value, low, high).astype(jnp.float32)
 
     in_range = Action(
-        host=jnp.clip(jnp.where(finite["host"], host, 0), 0, num_hosts - 1).astype(jnp.int32),
+        host=jnp.clip(jnp.where(finite["host"], action.host, 0), 0, num_hosts - 1).astype(jnp.int32),
         bandwidth=clipped("bandwidth", low=LEAST_BANDWIDTH, high=1.0, default=1.0),
         hold=clipped("hold", low=0.0, high=LONGEST, default=0.0),
         postpone=None if action.postpone is None else clipped("postpone", low=0.0, high=LONGEST, default=0.0),
@@ -352,7 +313,7 @@ def _feasible(host: chex.Array, situation: Situation) -> chex.Array:
 
 def _reserve(
     state: EnvState,
-    situation: Situation,
+    now: chex.Array,
     books: chex.Array,
     *,
     host: chex.Array,
@@ -361,9 +322,8 @@ def _reserve(
     execution: Execution,
 ) -> EnvState:
     """Reserve the links for the flow and the host for the execution if () bool `books`."""
-    now = situation.decision.time
     links, link_merges = timeline.reserve(
-        situation.links, flow.usage, start=flow.start, end=jnp.where(books, flow.end, flow.start), now=now
+        state.links, flow.usage, start=flow.start, end=jnp.where(books, flow.end, flow.start), now=now
     )
     host_timeline, host_merges = timeline.reserve(
         host_timeline,

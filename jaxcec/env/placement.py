@@ -20,6 +20,7 @@ from jaxcec.env.types import EnvParams, EnvState, Timeline
 class Situation(struct.PyTreeNode):
     """The current decision with everything that placing it requires, gathered once per step."""
 
+    state: EnvState  # rows of its hosts' timelines may be stale: read them through `host_timelines`
     decision: Decision
     inputs: chex.Array  # (V,) Mbit of the input at each edge node
     bandwidth: chex.Array  # (E,) Mbit/s nominal
@@ -28,9 +29,6 @@ class Situation(struct.PyTreeNode):
     speed: chex.Array  # (H,) Mcycles/s offered now
     capacity: chex.Array  # (H, K)
     feasible: chex.Array  # (H,) bool
-    links: Timeline
-    hosts: Timeline  # (H, ...); a row is stale until its host is touched, so read them through `host_timelines`
-    touched: chex.Array  # (H,) bool, as in `Episode`
 
 
 def current_situation(state: EnvState, params: EnvParams) -> Situation:
@@ -40,6 +38,7 @@ def current_situation(state: EnvState, params: EnvParams) -> Situation:
     loads = background.load_at(params.background, episode.offset, decision.time)
     nominal, capacity = network.speed[episode.topology], network.capacity[episode.topology]
     return Situation(
+        state=state,
         decision=decision,
         inputs=jnp.where(decision.active, inputs_at_nodes(decision, num_hosts // 2), 0.0),
         bandwidth=network.bandwidth[episode.topology],
@@ -48,25 +47,16 @@ def current_situation(state: EnvState, params: EnvParams) -> Situation:
         speed=nominal * (1.0 - loads[num_links:]),
         capacity=capacity,
         feasible=feasible_hosts(decision.load, decision.demand, speed=nominal, capacity=capacity),
-        links=state.links,
-        hosts=state.hosts,
-        touched=episode.touched,
     )
 
 
-def host_timelines(situation: Situation, hosts: chex.Array | slice) -> Timeline:
-    """Timelines of T hosts; a host without reservations in this episode has an empty one.
+def host_timelines(state: EnvState, hosts: chex.Array | slice) -> Timeline:
+    """Timelines of T hosts, (T, Q), None, (T, K, Q); a host without reservations in this episode has an empty one.
 
-    Args:
-        situation: the current decision.
-        hosts: (T,) i32, or a slice of the H hosts.
-
-    Returns:
-        (T, Q), None, (T, K, Q).
+    `hosts` is (T,) i32, or a slice of the H hosts.
     """
-    return jax.vmap(timeline.cleared_unless)(
-        situation.touched[hosts], jax.tree.map(lambda x: x[hosts], situation.hosts)
-    )
+    rows = jax.tree.map(lambda x: x[hosts], state.hosts)
+    return jax.vmap(timeline.cleared_unless)(state.episode.touched[hosts], rows)
 
 
 def place(
@@ -93,7 +83,7 @@ def place(
     decision = situation.decision
     traffic = crossing(situation.inputs, route)
     flow = place_flow(
-        situation.links,
+        situation.state.links,
         traffic,
         bandwidth=situation.bandwidth,
         load=situation.link_load,
