@@ -15,14 +15,12 @@ import jax.numpy as jnp
 
 from jaxcec.env import routing, timeline
 from jaxcec.env.check import check_params, is_concrete
-from jaxcec.env.coflow import Flow
 from jaxcec.env.dag import any_undecided, booked, commit, postponed, postponed_until
-from jaxcec.env.execution import Execution
 from jaxcec.env.observe import observation_space, observe
-from jaxcec.env.placement import Situation, current_situation, host_timelines, place
+from jaxcec.env.placement import Placed, Situation, current_situation, place
 from jaxcec.env.reward import decision_reward
 from jaxcec.env.spaces import Box, Discrete, Tree
-from jaxcec.env.types import Action, EnvConfig, EnvParams, EnvState, Episode, Info, Observation, Timeline
+from jaxcec.env.types import Action, EnvConfig, EnvParams, EnvState, Episode, Info, Observation
 
 LEAST_BANDWIDTH = 1e-3  # eta must not be 0
 SAMPLED_HOLD = 60.0  # s, bound of the action space's samples; `step` accepts any hold >= 0
@@ -241,17 +239,16 @@ class CECEnv:
         chosen, invalid = _in_range(action, self.config.num_hosts)
         host = _feasible(chosen.host, situation)
         node = host[None] % self.config.num_nodes
-        host_timeline = host_timelines(state, host[None])
         placed = place(
             situation,
             host[None],
-            timelines=host_timeline,
             route=routing.words(params.network.route, topology, node),
             latency=params.network.latency[topology, :, node].T,
             eta=chosen.bandwidth[None],
             eps=chosen.hold[None],
         )
-        flow, execution, host_timeline = jax.tree.map(lambda x: x[0], (*placed, host_timeline))
+        placed = jax.tree.map(lambda x: x[0], placed)
+        flow, execution, _ = placed
 
         progress = booked(state, decision, host=host, finish=execution.finish, dags=params.dags)
         record = {"host": host, "flow_start": flow.start, "flow_end": flow.end, "data_ready": flow.ready}
@@ -264,9 +261,7 @@ class CECEnv:
             progress, record = jax.tree.map(lambda x, y: jnp.where(put_off, x, y), later, (progress, record))
         books = decision.active & ~put_off
         after = commit(state, decision, progress, params.dags)
-        after = _reserve(
-            after, decision.time, books, host=host, host_timeline=host_timeline, flow=flow, execution=execution
-        )
+        after = _reserve(after, decision.time, books, host=host, placed=placed)
         reward = decision_reward(
             self.config.reward, decision, before=state, after=after, until=record["finish"], params=params
         )
@@ -311,17 +306,9 @@ def _feasible(host: chex.Array, situation: Situation) -> chex.Array:
     return jnp.argmax(jnp.maximum(rank, device.astype(jnp.int32))).astype(jnp.int32)
 
 
-def _reserve(
-    state: EnvState,
-    now: chex.Array,
-    books: chex.Array,
-    *,
-    host: chex.Array,
-    host_timeline: Timeline,
-    flow: Flow,
-    execution: Execution,
-) -> EnvState:
+def _reserve(state: EnvState, now: chex.Array, books: chex.Array, *, host: chex.Array, placed: Placed) -> EnvState:
     """Reserve the links for the flow and the host for the execution if () bool `books`."""
+    flow, execution, host_timeline = placed
     links, link_merges = timeline.reserve(
         state.links, flow.usage, start=flow.start, end=jnp.where(books, flow.end, flow.start), now=now
     )

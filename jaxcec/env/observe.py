@@ -12,7 +12,7 @@ from jaxcec.env import routing, timeline
 from jaxcec.env.coflow import crossing, link_times, path_delay
 from jaxcec.env.dag import Decision, expected_completion, released
 from jaxcec.env.execution import execution_time, feasible_hosts
-from jaxcec.env.placement import Situation, current_situation, host_timelines, place
+from jaxcec.env.placement import Situation, current_situation, place
 from jaxcec.env.spaces import Box, Tree
 from jaxcec.env.types import (
     INFEASIBLE,
@@ -50,11 +50,10 @@ def _observe_nodes(situation: Situation, params: EnvParams) -> NodeObservation:
     decision, topology = situation.decision, situation.state.episode.topology
     now, num_nodes = decision.time, situation.inputs.shape[0]
     nodes = slice(0, num_nodes)
-    timelines = host_timelines(situation.state, nodes)
     route = routing.words(params.network.route, topology)
     latency, nominal = params.network.latency[topology], params.network.bottleneck[topology].swapaxes(0, 1)
     eta, eps = jnp.ones(num_nodes, jnp.float32), jnp.zeros(num_nodes, jnp.float32)
-    flow, execution = place(situation, nodes, timelines=timelines, route=route, latency=latency, eta=eta, eps=eps)
+    flow, execution, timelines = place(situation, nodes, route=route, latency=latency, eta=eta, eps=eps)
     duration = execution_time(decision.load, situation.speed[nodes])
     offered = situation.bandwidth * (1.0 - situation.link_load)
 
