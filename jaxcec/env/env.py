@@ -142,13 +142,12 @@ class CECEnv:
         """`reset` with explicit params."""
         c = self.config
         table = (c.num_services, c.max_microservices)
-        per_host = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (c.num_hosts, *x.shape)), timeline.empty(c.num_resources, c.host_breakpoints)
-        )
+        hosts = timeline.empty(c.num_resources, c.host_breakpoints)
+        hosts = jax.tree.map(lambda x: jnp.broadcast_to(x, (c.num_hosts, *x.shape)), hosts)
         state = EnvState(
             episode=self._draw(key, params),
             links=timeline.indexed(timeline.empty(c.max_links, c.link_breakpoints)),
-            hosts=per_host,
+            hosts=hosts,
             pending=jnp.zeros(table, jnp.int16),
             ready=jnp.zeros(table, jnp.float32),
             host=jnp.zeros(table, jnp.int16),
@@ -309,23 +308,14 @@ def _feasible(host: chex.Array, situation: Situation) -> chex.Array:
 def _reserve(state: EnvState, now: chex.Array, books: chex.Array, *, host: chex.Array, placed: Placed) -> EnvState:
     """Reserve the links for the flow and the host for the execution if () bool `books`."""
     flow, execution, host_timeline = placed
-    links, link_merges = timeline.reserve(
-        state.links, flow.usage, start=flow.start, end=jnp.where(books, flow.end, flow.start), now=now
-    )
-    host_timeline, host_merges = timeline.reserve(
-        host_timeline,
-        execution.usage,
-        start=execution.start,
-        end=jnp.where(books, execution.finish, execution.start),
-        now=now,
-    )
-    return state.replace(
-        episode=state.episode.replace(
-            merges=state.episode.merges + link_merges + host_merges, touched=state.episode.touched.at[host].max(books)
-        ),
-        links=links,
-        hosts=jax.tree.map(lambda rows, row: rows.at[host].set(row), state.hosts, host_timeline),
-    )
+    flow_end = jnp.where(books, flow.end, flow.start)
+    links, link_merges = timeline.reserve(state.links, flow.usage, start=flow.start, end=flow_end, now=now)
+    finish = jnp.where(books, execution.finish, execution.start)
+    row, host_merges = timeline.reserve(host_timeline, execution.usage, start=execution.start, end=finish, now=now)
+    merges = state.episode.merges + link_merges + host_merges
+    episode = state.episode.replace(merges=merges, touched=state.episode.touched.at[host].max(books))
+    hosts = jax.tree.map(lambda table, new: table.at[host].set(new), state.hosts, row)
+    return state.replace(episode=episode, links=links, hosts=hosts)
 
 
 def _begin_where(ended: chex.Array, state: EnvState, episode: Episode) -> EnvState:
