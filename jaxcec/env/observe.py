@@ -118,12 +118,8 @@ def path_ahead(decision: Decision, params: EnvParams, topology: chex.Array) -> c
     This is one step of PEFT's optimistic cost table (Arabnejad and Barbosa, IEEE TPDS 2014); a whole table would be
     needed for each DAG and topology.
 
-    It is 0 for an exit, for a successor that no edge node can run, and after termination.
-
-    Args:
-        decision: the current decision.
-        params: the banks.
-        topology: () i32, row of `Network`.
+    It is 0 for an exit, for a successor that no edge node can run, and after termination. The row of `Network` is the
+    () i32 `topology`.
     """
     dags, network, num_nodes = params.dags, params.network, params.network.bottleneck.shape[-1]
     rank = jnp.where(dags.preds[decision.dag, :, decision.microservice], dags.rank[decision.dag], 0.0)

@@ -122,7 +122,7 @@ class Timeline(struct.PyTreeNode):
 
     Each segment has a column, and `order` lists the columns in time order: segment k lasts from `times[order[k]]` to
     `times[order[k + 1]]`, and the last one for ever. Unused columns begin at infinity and are last. Without `order`,
-    the columns themselves are in time order, which is better for small timelines, whose columns are cheap to move.
+    the columns themselves are in time order.
     """
 
     times: chex.Array  # (Q,) f32, s, when each column's segment begins; inf if unused
