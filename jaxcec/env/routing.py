@@ -78,7 +78,7 @@ def _directed(links: Sequence[Link], num_nodes: int) -> nx.DiGraph:
 
 
 def packed(route: np.ndarray) -> np.ndarray:
-    """Routes, (V, V, E) bool, by target, with the nodes they start from as bits: every decision reads them all.
+    """Routes, (V, V, E) bool, by target, their starting nodes as bits of words: few bytes, as each decision reads all.
 
     Returns:
         (W, V, E) u32, W = ceil(V / 32): bit v % 32 of word v // 32 is set if the path from v to the target crosses e.
@@ -92,7 +92,7 @@ def packed(route: np.ndarray) -> np.ndarray:
 
 
 def words(route: chex.Array, topology: chex.Array, target: chex.Array | slice = slice(None)) -> list[chex.Array]:
-    """Rows of `Network.route`, W arrays (T, E) u32, because slices of one gathered array would be copies.
+    """Rows of `Network.route`, (T, E) u32 for each of W words, because slices of one gathered array would be copies.
 
     Args:
         route: (G, W, V, E) u32.
