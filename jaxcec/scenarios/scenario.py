@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal, get_args
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,9 +49,7 @@ class Scenario:
     link_breakpoints: int = 126  # breakpoints that the timeline of the links can hold, at least 3
     host_breakpoints: int = 94  # breakpoints that the timeline of each host can hold, at least 3
     reward: RewardKind = "act"  # per decision, in s: minus the increase of ACT or of expected ACT, or Eq. 14
-    ties: Ties = (
-        "index"  # which of a service's microservices that are ready together is first: lowest index or top rank
-    )
+    ties: Ties = "index"  # which of a service's microservices that are ready at once is first: lowest index or top rank
     postpone: bool = False  # whether the action space has the postponement of a decision
     duplex: Duplex = "half"  # whether the directions of a link share its bandwidth (half) or have it each (full)
     latency: float = 0.0  # s, propagation delay of every link, at least 0
@@ -187,12 +184,10 @@ def _joined(one: EnvParams, other: EnvParams) -> EnvParams:
 
     An arrival pattern keeps the DAGs of the bank it comes from, so an episode never mixes the two.
     """
-
-    def concatenate(a: chex.ArrayTree, b: chex.ArrayTree) -> chex.ArrayTree:
-        return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), a, b)
-
     shifted = other.arrivals.replace(dag=other.arrivals.dag + one.dags.size.shape[0])
-    return one.replace(dags=concatenate(one.dags, other.dags), arrivals=concatenate(one.arrivals, shifted))
+    banks = (one.dags, one.arrivals), (other.dags, shifted)
+    dags, arrivals = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), *banks)
+    return one.replace(dags=dags, arrivals=arrivals)
 
 
 def _draw_dags(scenario: Scenario, split: str, jobs: JobTable | None) -> list[Dag]:
