@@ -8,14 +8,13 @@ from types import MappingProxyType
 from typing import Any
 
 _LARGEST = 1e30  # of a float, in size: float32 ends soon after
-_NONE: Mapping[str, float] = MappingProxyType({})
 
 
 def check_numbers(
     settings: Any,
     prefix: str,
     *,
-    least: Mapping[str, float] = _NONE,
+    least: Mapping[str, float] = MappingProxyType({}),
     positive: Collection[str] = (),
     share: Collection[str] = (),
 ) -> None:

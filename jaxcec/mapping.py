@@ -34,11 +34,7 @@ def from_mapping(cls: type[T], content: Any, where: str = "") -> T:
             near = difflib.get_close_matches(str(key), list(_paths(cls)), n=1)
             hint = f"did you mean {near[0]}?" if near else f"known keys are {', '.join(types)}"
             raise ValueError(f"{where}{key}: unknown key; {hint}")
-        kind = types[key]
-        if dataclasses.is_dataclass(kind):
-            values[key] = from_mapping(kind, value, f"{where}{key}.")  # type: ignore[arg-type]
-        else:
-            values[key] = _convert(f"{where}{key}", value, kind)
+        values[key] = _convert(f"{where}{key}", value, types[key])
     return cls(**values)
 
 
@@ -51,7 +47,9 @@ def _paths(cls: Any) -> Iterator[str]:
 
 
 def _convert(where: str, value: Any, kind: Any) -> Any:
-    """A value as a field's type. Nothing is converted but an integer to a float, and a list to a tuple."""
+    """A value as a field's type. Of plain values, only an integer becomes a float and a list a tuple."""
+    if dataclasses.is_dataclass(kind):
+        return from_mapping(kind, value, f"{where}.")  # type: ignore[arg-type]
     if typing.get_origin(kind) is typing.Literal:
         kind = str  # the dataclass checks that it is one of them
     if kind == str | None:

@@ -66,7 +66,9 @@ class EvalCommand:
         if self.report and self.out:
             raise ValueError(f"--out: got {self.out}; must be left out with --report, which names the folder")
         if self.sweep and self.world:
-            raise ValueError("--sweep, --world: got both; a sweep changes settings of the scenario, which a world has not")
+            raise ValueError(
+                "--sweep, --world: got both; a sweep changes settings of the scenario, which a world has not"
+            )
         check_numbers(self, "--", least={"episodes": 1, "seed": 0, "clairvoyant": 0})
 
     @property
@@ -116,9 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
     default = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{kind}-{source}"
     folder = command.report or command.out or default
     if command.schedule:
-        show_schedule(
-            command.schedule, scenario, choice=command.choice, seed=command.seed, world=command.world
-        )
+        show_schedule(command.schedule, scenario, choice=command.choice, seed=command.seed, world=command.world)
     elif command.sweep:
         run_sweep(
             with_paper_setting(scenario) if command.config == "default" else [scenario],

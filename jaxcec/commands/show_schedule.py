@@ -30,7 +30,9 @@ SUMMARY: dict[str, Callable[[Schedule], str]] = {
 }
 
 
-def show_schedule(paths: Sequence[Path], scenario: Scenario, *, choice: PolicyChoice, seed: int, world: str | None = None) -> None:
+def show_schedule(
+    paths: Sequence[Path], scenario: Scenario, *, choice: PolicyChoice, seed: int, world: str | None = None
+) -> None:
     """Record the first test episode of a seed under each policy, write it into each file, and print a summary.
 
     The policies are by default COMPARED.

@@ -9,15 +9,12 @@ from jaxcec.env.types import Background
 
 
 def load_at(background: Background, offset: chex.Array, time: chex.Array) -> chex.Array:
-    """Load of each resource at an instant; no later frame is read.
+    """Load of each resource at an instant, (R,) share in [0, 0.9]; no later frame is read.
 
     Args:
         background: the bank, (B, F).
         offset: (R,) i32, index of each resource's first frame in the flattened bank.
-        time: () s.
-
-    Returns:
-        (R,) share in [0, 0.9].
+        time: () s. The shapes broadcast: offset (R, 1) and time (1, T) give the load at T instants, (R, T).
     """
     frames = background.load.shape[-1]
     elapsed = jnp.floor(time / background.frame).astype(jnp.int32)
@@ -25,20 +22,9 @@ def load_at(background: Background, offset: chex.Array, time: chex.Array) -> che
 
 
 def history_at(background: Background, offset: chex.Array, *, time: chex.Array, frames: int) -> chex.Array:
-    """Load of each resource in the frame of an instant and in the frames before it.
+    """`load_at` in the frame of an instant, which is the last one, and in the frames before it: (R, frames).
 
     The traces are cyclic, so there is a history even at the beginning of an episode.
-
-    Args:
-        background: the bank, (B, F).
-        offset: (R,) i32, as in `load_at`.
-        time: () s.
-        frames: length of the history; its last frame is the current one.
-
-    Returns:
-        (R, frames) share in [0, 0.9].
     """
     times = time - background.frame * jnp.arange(frames - 1, -1, -1, dtype=jnp.float32)
-    length = background.load.shape[-1]
-    elapsed = jnp.floor(times / background.frame).astype(jnp.int32)
-    return background.load[(offset // length)[:, None], (offset[:, None] % length + elapsed[None]) % length]
+    return load_at(background, offset[:, None], times[None])

@@ -107,10 +107,8 @@ def _dag_row(dag: Dag, n: int, *, where: str, ties: Ties) -> dict[str, Any]:
             raise ValueError(f"{where}[{j}]: got {before}; must be microservices from 0 to {size - 1}")
         preds[j, list(before)] = True
         sent[j, list(before)] = 1.0 if dag.sent is None else [dag.sent[j][k] for k in before]
-    lone = np.array([not before for before in dag.preds])
-    sent[range(size), range(size)] = lone if dag.external is None else dag.external
+    sent[range(size), range(size)] = [not before for before in dag.preds] if dag.external is None else dag.external
     in_degree = np.where(np.arange(n) < size, preds.sum(axis=-1), -1).astype(np.int16)
-    entries = in_degree == 0
     rank = _padded(upward_rank(dag.preds, np.asarray(dag.load, np.float32), where), n)
     turn = np.arange(n) if ties == "index" else np.argsort(np.argsort(-rank, kind="stable"))
     return {
@@ -121,7 +119,7 @@ def _dag_row(dag: Dag, n: int, *, where: str, ties: Ties) -> dict[str, Any]:
         "sent": sent,
         "demand": _padded(dag.demand, n),
         "in_degree": in_degree,
-        "entry": np.int16(np.argmin(np.where(entries, turn, n))),
+        "entry": np.int16(np.argmin(np.where(in_degree == 0, turn, n))),
         "turn": turn.astype(np.int16),
         "rank": rank,
         "work": np.sum(dag.load, dtype=np.float32),
@@ -135,15 +133,12 @@ def _padded(values: np.ndarray, n: int) -> np.ndarray:
 
 
 def upward_rank(preds: Sequence[Sequence[int]], load: np.ndarray, where: str) -> np.ndarray:
-    """Upward rank: the load of the heaviest path from each microservice to an exit, both included.
+    """Upward rank, (n,) f32 Mcycles: the load of the heaviest path from each microservice to an exit, both included.
 
     Args:
         preds: predecessors of each of n microservices.
         load: (n,) Mcycles.
         where: the beginning of an error message, such as the field's name.
-
-    Returns:
-        (n,) f32, Mcycles.
 
     Raises:
         ValueError: the graph has a cycle.

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import jax
 import numpy as np
+from jax.tree_util import keystr, tree_leaves_with_path
 
 from jaxcec.env.types import MOST_LOAD, EnvConfig, EnvParams
 
@@ -29,7 +30,8 @@ def check_params(config: EnvConfig, params: P) -> P:
     """
     if not is_concrete(params):
         return params
-    arrays = {_name(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]}
+    leaves = tree_leaves_with_path(params)
+    arrays = {keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
     for name, shape in _shapes(config).items():
         _check_shape(name, arrays[name], shape)
     ranges = _ranges(config, len(arrays["dags.size"]))
@@ -117,7 +119,3 @@ def _check(name: str, array: np.ndarray, allowed: Callable[[np.ndarray], np.ndar
     if wrong.any():
         index = "".join(f"[{i}]" for i in np.argwhere(wrong)[0])
         raise ValueError(f"{name}{index}: got {array[wrong].flat[0]}; must be {what}")
-
-
-def _name(path: tuple[jax.tree_util.GetAttrKey, ...]) -> str:
-    return ".".join(key.name for key in path)

@@ -35,22 +35,18 @@ def inputs_at_nodes(decision: Decision, num_nodes: int) -> chex.Array:
     An end device counts as its edge node.
     """
     nodes = jnp.arange(num_nodes, dtype=jnp.int32)
-    itself = jnp.arange(decision.host.size, dtype=jnp.int32) == decision.microservice
-    at = jnp.where(itself, decision.source, decision.host.astype(jnp.int32) % num_nodes)
+    at = jnp.where(decision.chosen, decision.source, decision.host.astype(jnp.int32) % num_nodes)
     part = jnp.sum(jnp.where(at[:, None] == nodes[None, :], decision.sent[:, None], 0.0), axis=0)
     total = jnp.sum(part)
     return decision.data * (part / jnp.where(total > 0.0, total, 1.0))
 
 
 def crossing(inputs: chex.Array, route: Sequence[chex.Array]) -> chex.Array:
-    """Traffic of the coflow on each link, x_e.
+    """Traffic of the coflow on each link, x_e, (T, E) Mbit.
 
     Args:
         inputs: (V,) Mbit at each edge node.
         route: the words of `routing.words`, (T, E) u32 each: which nodes' paths to each of T targets cross a link.
-
-    Returns:
-        (T, E) Mbit.
     """
 
     def from_node(node: int) -> chex.Array:
@@ -103,13 +99,10 @@ def link_times(traffic: chex.Array, offered: chex.Array) -> chex.Array:
 
 
 def path_delay(inputs: chex.Array, latency: chex.Array) -> chex.Array:
-    """Latency of the longest path that some input takes to each of T targets.
+    """(T,) s, the latency of the longest path that some input takes to each of T targets.
 
     Args:
         inputs: (V,) Mbit at each edge node.
         latency: (V, T) s, from each node to each target; 0 from a node to itself.
-
-    Returns:
-        (T,) s.
     """
     return jnp.max(jnp.where(inputs[:, None] > 0.0, latency, 0.0), axis=0)

@@ -32,6 +32,11 @@ class Decision(struct.PyTreeNode):
     data: chex.Array  # () Mbit
     demand: chex.Array  # (K,)
 
+    @property
+    def chosen(self) -> chex.Array:
+        """(N,) bool: the microservice that is decided."""
+        return jnp.arange(self.host.size, dtype=jnp.int32) == self.microservice
+
 
 def current_decision(state: EnvState, params: EnvParams) -> Decision:
     """The undecided microservice that is due first, of those whose predecessors are all decided.
@@ -77,17 +82,10 @@ def any_undecided(state: EnvState) -> chex.Array:
 
 
 def released(episode: Episode, now: chex.Array) -> chex.Array:
-    """Services that have been released by now.
+    """(M,) bool: services that have been released by () s `now`, the time of a decision.
 
     A service without decisions is ready at its release, which this reads from `next_ready`: a release time computed
     again may differ from it by a rounding.
-
-    Args:
-        episode: of one environment.
-        now: () s, the time of a decision.
-
-    Returns:
-        (M,) bool.
     """
     return episode.begun | (episode.next_ready <= now)
 
@@ -101,10 +99,10 @@ def expected_completion(
     release: chex.Array,
     completion: chex.Array,
 ) -> chex.Array:
-    """Expected TT_i (Eq. 5): the longest remaining path of execution times at the edge nodes' mean nominal speed.
+    """Expected TT_i (Eq. 5), (...) s: the longest remaining path of execution times at the edge nodes' mean speed.
 
-    Nodes on which nothing runs do not count. Future transfers and waits count as 0. For a service whose microservices
-    are all decided it is TT_i.
+    Speeds are nominal; nodes on which nothing runs do not count. Future transfers and waits count as 0. For a service
+    whose microservices are all decided it is TT_i.
 
     Args:
         pending: (..., N) i16 as in `EnvState`.
@@ -113,9 +111,6 @@ def expected_completion(
         speed: (H,) Mcycles/s nominal, edge nodes first.
         release: (...) s.
         completion: (...) s, TT_i so far.
-
-    Returns:
-        (...) s.
     """
     nodes = speed[: speed.size // 2]
     running = jnp.sum(nodes > 0.0, dtype=jnp.int32).astype(jnp.float32)
@@ -139,7 +134,7 @@ def booked(state: EnvState, decision: Decision, *, host: chex.Array, finish: che
     """The service once its microservice is to finish on a host: its successors wait for one predecessor less."""
     episode, i = state.episode, decision.service
     successors = dags.preds[decision.dag, :, decision.microservice]
-    chosen = _chosen(decision)
+    chosen = decision.chosen
     return Progress(
         pending=jnp.where(chosen, jnp.int16(-1), decision.pending - successors.astype(jnp.int16)),
         ready=jnp.where(successors, jnp.maximum(decision.ready, finish), decision.ready),
@@ -155,7 +150,7 @@ def postponed(state: EnvState, decision: Decision, until: chex.Array) -> Progres
     episode, i = state.episode, decision.service
     return Progress(
         pending=decision.pending,
-        ready=jnp.where(_chosen(decision), until, decision.ready),
+        ready=jnp.where(decision.chosen, until, decision.ready),
         host=decision.host,
         completion=episode.completion[i],
         makespan=episode.makespan,
@@ -169,13 +164,9 @@ def postponed_until(now: chex.Array, postpone: chex.Array) -> chex.Array:
 
 
 def commit(state: EnvState, decision: Decision, progress: Progress, dags: Dags) -> EnvState:
-    """Record a decision in its service and find the service's next microservice.
+    """Record a decision in its service, whose `progress` is that afterwards, and find its next microservice.
 
-    Args:
-        state: before the decision; its timelines are not changed here.
-        decision: the current decision; nothing changes unless it is active.
-        progress: the service afterwards.
-        dags: the bank.
+    Nothing changes unless the decision is active, and the timelines do not change here.
     """
     i, active = decision.service, decision.active
     candidates = jnp.where(progress.pending == 0, progress.ready, jnp.inf)
@@ -201,8 +192,3 @@ def commit(state: EnvState, decision: Decision, progress: Progress, dags: Dags) 
         host=put(state.host, progress.host),
         work=put(state.work, progress.work),
     )
-
-
-def _chosen(decision: Decision) -> chex.Array:
-    """(N,) bool: the microservice that is decided."""
-    return jnp.arange(decision.pending.shape[0], dtype=jnp.int32) == decision.microservice

@@ -6,7 +6,6 @@ current decision, `place` times its flow and its execution, `reserve` reserves t
 
 from __future__ import annotations
 
-import dataclasses
 from functools import partial, reduce
 from operator import and_
 
@@ -16,27 +15,12 @@ import jax.numpy as jnp
 
 from jaxcec.env import routing, timeline
 from jaxcec.env.check import check_params, is_concrete
-from jaxcec.env.coflow import Flow
 from jaxcec.env.dag import any_undecided, booked, commit, postponed, postponed_until
-from jaxcec.env.execution import Execution
-from jaxcec.env.observe import observe
-from jaxcec.env.placement import Situation, current_situation, host_timelines, place
+from jaxcec.env.observe import observation_space, observe
+from jaxcec.env.placement import Placed, Situation, current_situation, place
 from jaxcec.env.reward import decision_reward
 from jaxcec.env.spaces import Box, Discrete, Tree
-from jaxcec.env.types import (
-    Action,
-    EnvConfig,
-    EnvParams,
-    EnvState,
-    Episode,
-    Info,
-    LinkObservation,
-    MicroserviceObservation,
-    NodeObservation,
-    Observation,
-    ServiceObservation,
-    Timeline,
-)
+from jaxcec.env.types import Action, EnvConfig, EnvParams, EnvState, Episode, Info, Observation
 
 LEAST_BANDWIDTH = 1e-3  # eta must not be 0
 SAMPLED_HOLD = 60.0  # s, bound of the action space's samples; `step` accepts any hold >= 0
@@ -158,13 +142,12 @@ class CECEnv:
         """`reset` with explicit params."""
         c = self.config
         table = (c.num_services, c.max_microservices)
-        per_host = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (c.num_hosts, *x.shape)), timeline.empty(c.num_resources, c.host_breakpoints)
-        )
+        hosts = timeline.empty(c.num_resources, c.host_breakpoints)
+        hosts = jax.tree.map(lambda x: jnp.broadcast_to(x, (c.num_hosts, *x.shape)), hosts)
         state = EnvState(
             episode=self._draw(key, params),
             links=timeline.indexed(timeline.empty(c.max_links, c.link_breakpoints)),
-            hosts=per_host,
+            hosts=hosts,
             pending=jnp.zeros(table, jnp.int16),
             ready=jnp.zeros(table, jnp.float32),
             host=jnp.zeros(table, jnp.int16),
@@ -194,7 +177,6 @@ class CECEnv:
         self, key: chex.PRNGKey, state: EnvState, action: Action | None = None, params: EnvParams | None = None
     ) -> Observation:
         """The observation of a state (gymnax's hook; key and action are unused)."""
-        del key, action
         return _observe(state, self.default_params if params is None else params)
 
     def is_terminated(self, state: EnvState) -> chex.Array:
@@ -210,7 +192,6 @@ class CECEnv:
 
         Samples hold or postpone for at most a minute; `step` accepts any number.
         """
-        del params
         return Tree(
             Action(
                 host=Discrete(self.config.num_hosts),
@@ -222,22 +203,7 @@ class CECEnv:
 
     def observation_space(self, params: EnvParams | None = None) -> Tree:
         """Non-negative float32 arrays of the shapes in `types.Observation`."""
-        del params
-        c = self.config
-        v, e, k = (c.num_nodes,), (c.max_links,), (c.num_resources,)
-
-        def boxes(cls: type, shape: tuple[int, ...], **exceptions: tuple[int, ...]) -> chex.ArrayTree:
-            names = (field.name for field in dataclasses.fields(cls))
-            return cls(**{name: Box(0.0, float("inf"), exceptions.get(name, shape)) for name in names})
-
-        return Tree(
-            Observation(
-                nodes=boxes(NodeObservation, v, free=v + k, share=v + k),
-                links=boxes(LinkObservation, e),
-                microservice=boxes(MicroserviceObservation, (), demand=k),
-                service=boxes(ServiceObservation, (), source=v),
-            )
-        )
+        return observation_space(self.config)
 
     def _draw(self, key: chex.PRNGKey, params: EnvParams) -> Episode:
         """A new episode: indices into the banks, and every service at its first microservice."""
@@ -251,11 +217,10 @@ class CECEnv:
         topology = rows(bits[0], params.network.bandwidth.shape[0])
         arrivals = rows(bits[1], params.arrivals.dag.shape[0])
         dag = params.arrivals.dag[arrivals]
-        offset = rows(bits[2:], params.background.load.size)
         return Episode(
             topology=topology,
             arrivals=arrivals,
-            offset=offset,
+            offset=rows(bits[2:], params.background.load.size),
             step=jnp.int32(0),
             merges=jnp.int32(0),
             begun=jnp.zeros(c.num_services, bool),
@@ -269,31 +234,24 @@ class CECEnv:
     def _decide(self, state: EnvState, action: Action, params: EnvParams) -> tuple[EnvState, chex.Array, Info]:
         """Place the current microservice, reserve its flow and execution, and find the next one."""
         situation = current_situation(state, params)
-        decision, topology, num_nodes = situation.decision, state.episode.topology, self.config.num_nodes
+        decision, topology = situation.decision, state.episode.topology
         chosen, invalid = _in_range(action, self.config.num_hosts)
         host = _feasible(chosen.host, situation)
-        node = host[None] % num_nodes
-        host_timeline = host_timelines(situation, host[None])
+        node = host[None] % self.config.num_nodes
         placed = place(
             situation,
             host[None],
-            timelines=host_timeline,
             route=routing.words(params.network.route, topology, node),
             latency=params.network.latency[topology, :, node].T,
             eta=chosen.bandwidth[None],
             eps=chosen.hold[None],
         )
-        flow, execution, host_timeline = jax.tree.map(lambda x: x[0], (*placed, host_timeline))
+        placed = jax.tree.map(lambda x: x[0], placed)
+        flow, execution, _ = placed
 
         progress = booked(state, decision, host=host, finish=execution.finish, dags=params.dags)
-        record = {
-            "host": host,
-            "flow_start": flow.start,
-            "flow_end": flow.end,
-            "data_ready": flow.ready,
-            "start": execution.start,
-            "finish": execution.finish,
-        }
+        record = {"host": host, "flow_start": flow.start, "flow_end": flow.end, "data_ready": flow.ready}
+        record |= {"start": execution.start, "finish": execution.finish}
         put_off = jnp.zeros_like(decision.active)
         if chosen.postpone is not None:
             put_off = decision.active & (chosen.postpone > 0.0)
@@ -302,9 +260,7 @@ class CECEnv:
             progress, record = jax.tree.map(lambda x, y: jnp.where(put_off, x, y), later, (progress, record))
         books = decision.active & ~put_off
         after = commit(state, decision, progress, params.dags)
-        after = _reserve(
-            after, situation, books, host=host, host_timeline=host_timeline, flow=flow, execution=execution
-        )
+        after = _reserve(after, decision.time, books, host=host, placed=placed)
         reward = decision_reward(
             self.config.reward, decision, before=state, after=after, until=record["finish"], params=params
         )
@@ -326,7 +282,6 @@ class CECEnv:
 
 def _in_range(action: Action, num_hosts: int) -> tuple[Action, chex.Array]:
     """The action with every number in its range, and () bool, whether one was not finite."""
-    host = jnp.asarray(action.host)
     finite = {name: jnp.isfinite(value) for name, value in vars(action).items() if value is not None}
 
     def clipped(name: str, *, low: float, high: float, default: float) -> chex.Array:
@@ -334,7 +289,7 @@ def _in_range(action: Action, num_hosts: int) -> tuple[Action, chex.Array]:
         return jnp.clip(value, low, high).astype(jnp.float32)
 
     in_range = Action(
-        host=jnp.clip(jnp.where(finite["host"], host, 0), 0, num_hosts - 1).astype(jnp.int32),
+        host=jnp.clip(jnp.where(finite["host"], action.host, 0), 0, num_hosts - 1).astype(jnp.int32),
         bandwidth=clipped("bandwidth", low=LEAST_BANDWIDTH, high=1.0, default=1.0),
         hold=clipped("hold", low=0.0, high=LONGEST, default=0.0),
         postpone=None if action.postpone is None else clipped("postpone", low=0.0, high=LONGEST, default=0.0),
@@ -350,35 +305,17 @@ def _feasible(host: chex.Array, situation: Situation) -> chex.Array:
     return jnp.argmax(jnp.maximum(rank, device.astype(jnp.int32))).astype(jnp.int32)
 
 
-def _reserve(
-    state: EnvState,
-    situation: Situation,
-    books: chex.Array,
-    *,
-    host: chex.Array,
-    host_timeline: Timeline,
-    flow: Flow,
-    execution: Execution,
-) -> EnvState:
+def _reserve(state: EnvState, now: chex.Array, books: chex.Array, *, host: chex.Array, placed: Placed) -> EnvState:
     """Reserve the links for the flow and the host for the execution if () bool `books`."""
-    now = situation.decision.time
-    links, link_merges = timeline.reserve(
-        situation.links, flow.usage, start=flow.start, end=jnp.where(books, flow.end, flow.start), now=now
-    )
-    host_timeline, host_merges = timeline.reserve(
-        host_timeline,
-        execution.usage,
-        start=execution.start,
-        end=jnp.where(books, execution.finish, execution.start),
-        now=now,
-    )
-    return state.replace(
-        episode=state.episode.replace(
-            merges=state.episode.merges + link_merges + host_merges, touched=state.episode.touched.at[host].max(books)
-        ),
-        links=links,
-        hosts=jax.tree.map(lambda rows, row: rows.at[host].set(row), state.hosts, host_timeline),
-    )
+    flow, execution, host_timeline = placed
+    flow_end = jnp.where(books, flow.end, flow.start)
+    links, link_merges = timeline.reserve(state.links, flow.usage, start=flow.start, end=flow_end, now=now)
+    finish = jnp.where(books, execution.finish, execution.start)
+    row, host_merges = timeline.reserve(host_timeline, execution.usage, start=execution.start, end=finish, now=now)
+    merges = state.episode.merges + link_merges + host_merges
+    episode = state.episode.replace(merges=merges, touched=state.episode.touched.at[host].max(books))
+    hosts = jax.tree.map(lambda table, new: table.at[host].set(new), state.hosts, row)
+    return state.replace(episode=episode, links=links, hosts=hosts)
 
 
 def _begin_where(ended: chex.Array, state: EnvState, episode: Episode) -> EnvState:

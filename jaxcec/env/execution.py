@@ -20,7 +20,7 @@ class Execution(struct.PyTreeNode):
 
 
 def feasible_hosts(load: chex.Array, demand: chex.Array, *, speed: chex.Array, capacity: chex.Array) -> chex.Array:
-    """Hosts that can run a microservice.
+    """(H,) bool: hosts that can run a microservice.
 
     An edge node must have its demand, and a host its speed unless there is nothing to compute. An end device runs a
     microservice of any demand.
@@ -30,9 +30,6 @@ def feasible_hosts(load: chex.Array, demand: chex.Array, *, speed: chex.Array, c
         demand: (K,) resources.
         speed: (H,) Mcycles/s nominal, edge nodes first.
         capacity: (H, K) resources.
-
-    Returns:
-        (H,) bool.
     """
     device = jnp.arange(speed.size, dtype=jnp.int32) >= speed.size // 2
     return (device | jnp.all(demand[None] <= capacity, axis=-1)) & ((speed > 0.0) | (load == 0.0))

@@ -120,44 +120,40 @@ def _check_link(where: str, link: Any, count: int) -> Link:
 
 def _check_service(i: int, service: Mapping[str, Any], topology: Topology) -> Dag:
     where = f"services[{i}]"
-    names = _field_names(where, service)
+    form = _input_form(where, service)
     _numbers(f"{where}.release", service["release"], 0)
     source = _node(f"{where}.source", service["source"], len(topology.node_speed))
-    inputs = _list(f"{where}.{names[0]}", service[names[0]])
+    inputs = _list(f"{where}.{form}", service[form])
     size = len(inputs)
-    rows = [_list(f"{where}.{names[0]}[{j}]", row) for j, row in enumerate(inputs)]
-    preds = [
-        [_node(f"{where}.{names[0]}[{j}]", k, size, what="a microservice") for k in row] for j, row in enumerate(rows)
-    ]
+    rows = [_list(f"{where}.{form}[{j}]", row) for j, row in enumerate(inputs)]
+    preds = [[_node(f"{where}.{form}[{j}]", k, size, what="a microservice") for k in row] for j, row in enumerate(rows)]
     demand = _numbers(f"{where}.demand", service["demand"], 2, length=size)
     load = _numbers(f"{where}.load", service["load"], 1, length=size)
     if demand.shape[1] != topology.capacity.shape[1]:
         kinds = topology.capacity.shape[1]
         raise ValueError(f"{where}.demand: got {demand.shape[1]} kinds of resource; capacity has {kinds}")
     _check_feasible(where, load, demand, source=source, topology=topology)
-    if names[0] == "preds":
-        return Dag(
-            preds=preds, load=load, data=_numbers(f"{where}.data", service["data"], 1, length=size), demand=demand
-        )
+    if form == "preds":
+        data = _numbers(f"{where}.data", service["data"], 1, length=size)
+        return Dag(preds=preds, load=load, data=data, demand=demand)
     sent = [_sent(f"{where}.inputs[{j}]", row) for j, row in enumerate(inputs)]
     external = _numbers(f"{where}.external", service.get("external", [0.0] * size), 1, length=size)
     data = np.array([sum(row.values()) for row in sent]) + external
     return Dag(preds=preds, load=load, data=data, demand=demand, sent=sent, external=external)
 
 
-def _field_names(where: str, service: Any) -> tuple[str, str]:
+def _input_form(where: str, service: Any) -> str:
     """The form in which a service gives its inputs, once it has all its fields and no others."""
     if not isinstance(service, Mapping):
         fields = ", ".join(_SERVICE_FIELDS + _INPUT_FIELDS[0])
         raise ValueError(f"{where}: got {_SHOWN.repr(service)}; must be a mapping of {fields}")
-    names = _INPUT_FIELDS["inputs" in service]
-    required = [*_SERVICE_FIELDS, names[0], *(() if names[1] == "external" else (names[1],))]
-    missing = [name for name in required if name not in service]
-    unknown = [name for name in service if name not in (*required, names[1])]
+    form, amounts = _INPUT_FIELDS["inputs" in service]
+    fields = (*_SERVICE_FIELDS, form, amounts)
+    missing = [name for name in fields if name not in service and name != "external"]
+    unknown = [name for name in service if name not in fields]
     if missing or unknown:
-        fields = ", ".join((*_SERVICE_FIELDS, *names))
-        raise ValueError(f"{where}: missing {missing}, unknown {unknown}; fields are {fields}")
-    return names
+        raise ValueError(f"{where}: missing {missing}, unknown {unknown}; fields are {', '.join(fields)}")
+    return form
 
 
 def _sent(where: str, row: Any) -> dict[int, float]:

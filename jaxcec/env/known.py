@@ -74,15 +74,9 @@ def with_forecast(world: World, load: chex.Array) -> World:
 
 
 def coarse(state: EnvState, link_breakpoints: int, host_breakpoints: int) -> EnvState:
-    """The state with shorter timelines, for a cheaper simulation: the cost of a step grows with their columns.
+    """The state of one environment with timelines for fewer breakpoints: the cost of a step grows with their columns.
 
-    Args:
-        state: of one environment.
-        link_breakpoints: capacity of the links' timeline.
-        host_breakpoints: capacity of each host's timeline.
-
-    Returns:
-        The state; the last segments that do not fit are merged: see `timeline.compacted`.
+    The last segments that do not fit are merged: see `timeline.compacted`.
     """
     hosts = jax.vmap(timeline.cleared_unless)(state.episode.touched, state.hosts)
     return state.replace(

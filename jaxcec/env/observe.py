@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -10,9 +12,11 @@ from jaxcec.env import routing, timeline
 from jaxcec.env.coflow import crossing, link_times, path_delay
 from jaxcec.env.dag import Decision, expected_completion, released
 from jaxcec.env.execution import execution_time, feasible_hosts
-from jaxcec.env.placement import Situation, current_situation, host_timelines, place
+from jaxcec.env.placement import Situation, current_situation, place
+from jaxcec.env.spaces import Box, Tree
 from jaxcec.env.types import (
     INFEASIBLE,
+    EnvConfig,
     EnvParams,
     EnvState,
     LinkObservation,
@@ -35,29 +39,21 @@ def observe(state: EnvState, params: EnvParams) -> Observation:
         return jax.tree.map(lambda x: jnp.where(decision.active, x, jnp.zeros_like(x)).astype(jnp.float32), tree)
 
     return Observation(
-        nodes=_observe_nodes(situation, state, params),
+        nodes=_observe_nodes(situation, params),
         links=_observe_links(situation),
         microservice=if_active(_observe_microservice(decision, params)),
         service=if_active(_observe_service(decision, state, params)),
     )
 
 
-def _observe_nodes(situation: Situation, state: EnvState, params: EnvParams) -> NodeObservation:
-    decision, topology = situation.decision, state.episode.topology
+def _observe_nodes(situation: Situation, params: EnvParams) -> NodeObservation:
+    decision, topology = situation.decision, situation.state.episode.topology
     now, num_nodes = decision.time, situation.inputs.shape[0]
     nodes = slice(0, num_nodes)
-    timelines = host_timelines(situation, nodes)
     route = routing.words(params.network.route, topology)
     latency, nominal = params.network.latency[topology], params.network.bottleneck[topology].swapaxes(0, 1)
-    flow, execution = place(
-        situation,
-        nodes,
-        timelines=timelines,
-        route=route,
-        latency=latency,
-        eta=jnp.ones(num_nodes, jnp.float32),
-        eps=jnp.zeros(num_nodes, jnp.float32),
-    )
+    eta, eps = jnp.ones(num_nodes, jnp.float32), jnp.zeros(num_nodes, jnp.float32)
+    flow, execution, timelines = place(situation, nodes, route=route, latency=latency, eta=eta, eps=eps)
     duration = execution_time(decision.load, situation.speed[nodes])
     offered = situation.bandwidth * (1.0 - situation.link_load)
 
@@ -115,20 +111,15 @@ def _observe_paths(links: LinkObservation, link_time: chex.Array) -> dict[str, c
 
 
 def path_ahead(decision: Decision, params: EnvParams, topology: chex.Array) -> chex.Array:
-    """Optimistic time from the microservice's finish on each edge node to the end of the heaviest path after it.
+    """(V,) s, optimistic time from the finish on each edge node to the end of the heaviest path after the microservice.
 
     The input of the heaviest successor, that from this microservice and that from its other decided predecessors and
     from the source, moves to the best node for it at nominal bandwidths, and the path then runs there without waiting.
     This is one step of PEFT's optimistic cost table (Arabnejad and Barbosa, IEEE TPDS 2014); a whole table would be
     needed for each DAG and topology.
 
-    Args:
-        decision: the current decision.
-        params: the banks.
-        topology: () i32, row of `Network`.
-
-    Returns:
-        (V,) s; 0 for an exit, for a successor that no edge node can run, and after termination.
+    It is 0 for an exit, for a successor that no edge node can run, and after termination. The row of `Network` is the
+    () i32 `topology`.
     """
     dags, network, num_nodes = params.dags, params.network, params.network.bottleneck.shape[-1]
     rank = jnp.where(dags.preds[decision.dag, :, decision.microservice], dags.rank[decision.dag], 0.0)
@@ -141,18 +132,16 @@ def path_ahead(decision: Decision, params: EnvParams, topology: chex.Array) -> c
     nodes = jnp.arange(num_nodes, dtype=jnp.int32)
     siblings = jnp.where(decision.pending < 0, sent, 0.0)
     at_node = decision.host.astype(jnp.int32)[None] % num_nodes == nodes[:, None]
-    others = jnp.sum(jnp.where(at_node, siblings[None], 0.0), axis=1) + jnp.where(
-        nodes == decision.source, external, 0.0
-    )
+    others = jnp.sum(jnp.where(at_node, siblings[None], 0.0), axis=1)
+    others += jnp.where(nodes == decision.source, external, 0.0)
     moving = unit / network.bottleneck[topology]  # (V, V) s, from node to node
     latency = network.latency[topology]
     own = sent[decision.microservice]
     arrival = jnp.where(own * unit > 0.0, own * moving + latency, 0.0)
     gathering = jnp.max(jnp.where(others[:, None] * unit > 0.0, others[:, None] * moving + latency, 0.0), axis=0)
     speed = network.speed[topology]
-    feasible = feasible_hosts(dags.load[what], dags.demand[what], speed=speed, capacity=network.capacity[topology])[
-        :num_nodes
-    ]
+    feasible = feasible_hosts(dags.load[what], dags.demand[what], speed=speed, capacity=network.capacity[topology])
+    feasible = feasible[:num_nodes]
     run = jnp.where(feasible, execution_time(rank[successor], speed[:num_nodes]), INFEASIBLE)
     ahead = jnp.min(jnp.maximum(arrival, gathering[None]) + run[None], axis=1)
     return jnp.where(has_successor & jnp.any(feasible), ahead, 0.0)
@@ -160,15 +149,15 @@ def path_ahead(decision: Decision, params: EnvParams, topology: chex.Array) -> c
 
 def _observe_links(situation: Situation) -> LinkObservation:
     now = situation.decision.time
-    free = timeline.free_at(situation.links, now) * situation.bandwidth
+    free = timeline.free_at(situation.state.links, now) * situation.bandwidth
     offered = situation.bandwidth * (1.0 - situation.link_load)
     exists = situation.bandwidth > 0.0
     return LinkObservation(
         free=jnp.clip(free, 0.0, offered),
         load=jnp.where(exists, situation.link_load, 0.0),
         bandwidth=situation.bandwidth,
-        backlog=jnp.where(exists, timeline.reserved_ahead(situation.links, now), 0.0),
-        busy=jnp.where(exists, jnp.maximum(timeline.busy_until(situation.links) - now, 0.0), 0.0),
+        backlog=jnp.where(exists, timeline.reserved_ahead(situation.state.links, now), 0.0),
+        busy=jnp.where(exists, jnp.maximum(timeline.busy_until(situation.state.links) - now, 0.0), 0.0),
     )
 
 
@@ -215,13 +204,9 @@ def _observe_service(decision: Decision, state: EnvState, params: EnvParams) -> 
 
 
 def flatten(observation: Observation) -> chex.Array:
-    """One float32 vector: the leaves in the order of their declaration, raveled.
+    """One float32 vector of `observation_size` elements: the leaves in the order of their declaration, raveled.
 
-    Args:
-        observation: of one environment, without batch axes.
-
-    Returns:
-        (V (2 K + 22) + 5 E + K + 12,): see `observation_size`.
+    The observation is that of one environment, without batch axes.
     """
     return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(observation)])
 
@@ -229,3 +214,21 @@ def flatten(observation: Observation) -> chex.Array:
 def observation_size(num_nodes: int, max_links: int, num_resources: int) -> int:
     """Length of the flattened observation: V (2 K + 22) + 5 E + K + 12."""
     return num_nodes * (2 * num_resources + 22) + 5 * max_links + num_resources + 12
+
+
+def observation_space(config: EnvConfig) -> Tree:
+    """Non-negative float32 arrays of the shapes in `types.Observation`."""
+    v, e, k = (config.num_nodes,), (config.max_links,), (config.num_resources,)
+
+    def boxes(cls: type, shape: tuple[int, ...], **exceptions: tuple[int, ...]) -> chex.ArrayTree:
+        names = (field.name for field in dataclasses.fields(cls))
+        return cls(**{name: Box(0.0, float("inf"), exceptions.get(name, shape)) for name in names})
+
+    return Tree(
+        Observation(
+            nodes=boxes(NodeObservation, v, free=v + k, share=v + k),
+            links=boxes(LinkObservation, e),
+            microservice=boxes(MicroserviceObservation, (), demand=k),
+            service=boxes(ServiceObservation, (), source=v),
+        )
+    )

@@ -20,6 +20,7 @@ from jaxcec.env.types import EnvParams, EnvState, Timeline
 class Situation(struct.PyTreeNode):
     """The current decision with everything that placing it requires, gathered once per step."""
 
+    state: EnvState  # a row of its hosts' timelines is stale until the host is touched: `place` returns the right ones
     decision: Decision
     inputs: chex.Array  # (V,) Mbit of the input at each edge node
     bandwidth: chex.Array  # (E,) Mbit/s nominal
@@ -28,9 +29,11 @@ class Situation(struct.PyTreeNode):
     speed: chex.Array  # (H,) Mcycles/s offered now
     capacity: chex.Array  # (H, K)
     feasible: chex.Array  # (H,) bool
-    links: Timeline
-    hosts: Timeline  # (H, ...); a row is stale until its host is touched, so read them through `host_timelines`
-    touched: chex.Array  # (H,) bool, as in `Episode`
+
+
+# The current microservice on each of T hosts, and the hosts' timelines, (T, Q), None, (T, K, Q): that of a host without
+# reservations in this episode is empty.
+Placed = tuple[Flow, Execution, Timeline]
 
 
 def current_situation(state: EnvState, params: EnvParams) -> Situation:
@@ -40,6 +43,7 @@ def current_situation(state: EnvState, params: EnvParams) -> Situation:
     loads = background.load_at(params.background, episode.offset, decision.time)
     nominal, capacity = network.speed[episode.topology], network.capacity[episode.topology]
     return Situation(
+        state=state,
         decision=decision,
         inputs=jnp.where(decision.active, inputs_at_nodes(decision, num_hosts // 2), 0.0),
         bandwidth=network.bandwidth[episode.topology],
@@ -48,24 +52,6 @@ def current_situation(state: EnvState, params: EnvParams) -> Situation:
         speed=nominal * (1.0 - loads[num_links:]),
         capacity=capacity,
         feasible=feasible_hosts(decision.load, decision.demand, speed=nominal, capacity=capacity),
-        links=state.links,
-        hosts=state.hosts,
-        touched=episode.touched,
-    )
-
-
-def host_timelines(situation: Situation, hosts: chex.Array | slice) -> Timeline:
-    """Timelines of T hosts; a host without reservations in this episode has an empty one.
-
-    Args:
-        situation: the current decision.
-        hosts: (T,) i32, or a slice of the H hosts.
-
-    Returns:
-        (T, Q), None, (T, K, Q).
-    """
-    return jax.vmap(timeline.cleared_unless)(
-        situation.touched[hosts], jax.tree.map(lambda x: x[hosts], situation.hosts)
     )
 
 
@@ -73,28 +59,27 @@ def place(
     situation: Situation,
     hosts: chex.Array | slice,
     *,
-    timelines: Timeline,
     route: Sequence[chex.Array],
     latency: chex.Array,
     eta: chex.Array,
     eps: chex.Array,
-) -> tuple[Flow, Execution]:
+) -> Placed:
     """Earliest flow and execution of the current microservice on each of T hosts independently; nothing is reserved.
 
     Args:
         situation: the current decision.
         hosts: (T,) i32, or a slice of the H hosts.
-        timelines: of these hosts, from `host_timelines`.
         route: paths to each host's edge node, (T, E) u32 each, from `routing.words`.
         latency: (V, T) s, of the paths from each edge node to each host's.
         eta: (T,) share of the effective bottleneck to take.
         eps: (T,) s, least hold of the flow.
     """
-    decision = situation.decision
-    traffic = crossing(situation.inputs, route)
+    decision, state = situation.decision, situation.state
+    rows = jax.tree.map(lambda x: x[hosts], state.hosts)
+    timelines = jax.vmap(timeline.cleared_unless)(state.episode.touched[hosts], rows)
     flow = place_flow(
-        situation.links,
-        traffic,
+        state.links,
+        crossing(situation.inputs, route),
         bandwidth=situation.bandwidth,
         load=situation.link_load,
         delay=path_delay(situation.inputs, latency),
@@ -103,4 +88,4 @@ def place(
         eps=eps,
     )
     run = jax.vmap(partial(place_execution, decision))
-    return flow, run(timelines, flow.ready, situation.speed[hosts], situation.capacity[hosts])
+    return flow, run(timelines, flow.ready, situation.speed[hosts], situation.capacity[hosts]), timelines

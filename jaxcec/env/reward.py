@@ -12,7 +12,7 @@ from jaxcec.env.types import EnvParams, EnvState, RewardKind
 def decision_reward(
     kind: RewardKind, decision: Decision, *, before: EnvState, after: EnvState, until: chex.Array, params: EnvParams
 ) -> chex.Array:
-    """Reward of a decision; 0 unless it is active. The rewards of a postponed decision and of its booking add up.
+    """Reward of a decision, () f32 s; 0 unless it is active. Those of a postponed decision and of its booking add up.
 
     Args:
         kind: `act`: minus the increase of the service's completion time TT_i, which sums over an episode to -M x ACT.
@@ -25,9 +25,6 @@ def decision_reward(
         after: state after it was committed.
         until: () s, FT of the microservice, or the time to which its decision was postponed.
         params: the banks.
-
-    Returns:
-        () f32, s.
     """
     i = decision.service
     if kind == "act":

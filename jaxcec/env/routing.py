@@ -19,9 +19,7 @@ class Link(NamedTuple):
     a: int
     b: int
     bandwidth: float  # Mbit/s, from a to b; in both directions together if there is no `back`
-    back: float | None = (
-        None  # Mbit/s, from b to a, if the link is full duplex: each direction is a resource of its own
-    )
+    back: float | None = None  # Mbit/s, from b to a, if the link is full duplex: each direction is its own resource
     latency: float = 0.0  # s, propagation delay
 
 
@@ -80,10 +78,7 @@ def _directed(links: Sequence[Link], num_nodes: int) -> nx.DiGraph:
 
 
 def packed(route: np.ndarray) -> np.ndarray:
-    """Routes by target, with the nodes they start from as bits of words: few bytes, for every decision reads them all.
-
-    Args:
-        route: (V, V, E) bool of `routes`.
+    """Routes, (V, V, E) bool, by target, their starting nodes as bits of words: few bytes, as each decision reads all.
 
     Returns:
         (W, V, E) u32, W = ceil(V / 32): bit v % 32 of word v // 32 is set if the path from v to the target crosses e.
@@ -97,15 +92,12 @@ def packed(route: np.ndarray) -> np.ndarray:
 
 
 def words(route: chex.Array, topology: chex.Array, target: chex.Array | slice = slice(None)) -> list[chex.Array]:
-    """Rows of `Network.route`, one array per word, because slices of one gathered array would be copies.
+    """Rows of `Network.route`, (T, E) u32 for each of W words, because slices of one gathered array would be copies.
 
     Args:
         route: (G, W, V, E) u32.
         topology: () i32, row of `Network`.
         target: (T,) i32; all V nodes by default.
-
-    Returns:
-        W arrays (T, E) u32.
     """
     return [route[topology, word, target] for word in range(route.shape[1])]
 

@@ -30,14 +30,9 @@ _LONGEST, _BLOCK = 32, 8  # most resources in one reduction, and the size of its
 
 
 def empty(num_resources: int, num_breakpoints: int) -> Timeline:
-    """Timeline in time order on which everything is free from time 0 on.
+    """Timeline in time order, (Q,), None, (R, Q), on which everything is free from time 0 on.
 
-    Args:
-        num_resources: R.
-        num_breakpoints: capacity between reservations, at least 3; Q is two more.
-
-    Returns:
-        (Q,), None, (R, Q).
+    Q is two more than the number of breakpoints, the capacity between reservations, which is at least 3.
     """
     columns = jnp.zeros(num_breakpoints + _SPARE, jnp.float32)
     return cleared(Timeline(times=columns, order=None, free=jnp.ones((num_resources, columns.size), jnp.float32)))
@@ -65,16 +60,14 @@ def earliest_start(
 ) -> chex.Array:
     """Earliest start from which a usage fits for the whole of a duration, in gaps between reservations if possible.
 
-    The T requests are answered independently of each other.
+    The T requests are answered independently of each other, with (T,) s. These are finite: past the last breakpoint
+    everything is free.
 
     Args:
         timeline: (Q,), (Q,), (R, Q).
         usage: (T, R) share of each resource, at most 1.
         not_before: (T,) s.
         duration: (T,) s. If it is 0, the answer is `not_before`.
-
-    Returns:
-        (T,) s, finite: past the last breakpoint everything is free.
     """
     conflict = _conflict(timeline, usage)
     begins = timeline.times
@@ -196,13 +189,11 @@ def compacted(timeline: Timeline, num_breakpoints: int) -> Timeline:
     """The timeline in fewer columns, in time order, for planning simulations that need not be exact far ahead.
 
     Segments that do not fit are merged as by `reserve`: those before the last breakpoint keep the least free share.
+    The new timeline has an `order` if the old one had.
 
     Args:
         timeline: (Q,), (Q,), (R, Q).
         num_breakpoints: the new capacity, at least 3. A timeline without more columns is returned as it is.
-
-    Returns:
-        The timeline, with `order` if it had one.
     """
     order, size = _order(timeline), timeline.times.shape[0]
     if num_breakpoints + _SPARE >= size:
@@ -256,12 +247,9 @@ def _take_bits(rows: chex.Array, order: chex.Array) -> chex.Array:
 
 
 def _drop_past(times: chex.Array, order: chex.Array, now: chex.Array) -> tuple[chex.Array, chex.Array]:
-    """Free the columns of up to two segments that have ended; unused columns are last in `order`.
+    """(Q,) times and (Q,) order without up to two segments that have ended; unused columns are last in `order`.
 
     A segment that began before `now` begins at `now` instead; further segments that have ended get length 0.
-
-    Returns:
-        (Q,) times and (Q,) order.
     """
     begins = jnp.maximum(times[order], now)
     dropped = jnp.minimum(jnp.sum(_ends(begins) <= now, dtype=jnp.int32), _SPARE)
@@ -272,11 +260,7 @@ def _drop_past(times: chex.Array, order: chex.Array, now: chex.Array) -> tuple[c
 
 
 def _insert(order: chex.Array, position: chex.Array, add: chex.Array) -> tuple[chex.Array, chex.Array]:
-    """Move the last column, an unused one, to a position of the order if () bool `add`.
-
-    Returns:
-        (Q,) order, and that column, or -1 unless `add`.
-    """
+    """(Q,) order with its last column, an unused one, moved to a position if () bool `add`; and that column, or -1."""
     index = jnp.arange(order.size, dtype=jnp.int32)
     moved = jnp.where(index == position, order[-1], jnp.roll(order, 1))
     return jnp.where(add & (index >= position), moved, order), jnp.where(add, order[-1], -1)

@@ -122,7 +122,7 @@ class Timeline(struct.PyTreeNode):
 
     Each segment has a column, and `order` lists the columns in time order: segment k lasts from `times[order[k]]` to
     `times[order[k + 1]]`, and the last one for ever. Unused columns begin at infinity and are last. Without `order`,
-    the columns themselves are in time order, which is better for small timelines, whose columns are cheap to move.
+    the columns themselves are in time order.
     """
 
     times: chex.Array  # (Q,) f32, s, when each column's segment begins; inf if unused
@@ -157,8 +157,7 @@ class EnvState(struct.PyTreeNode):
     links: Timeline  # (Ql,), (Ql,), (E, Ql)
     hosts: Timeline  # (H, Qh), None, (H, K, Qh)
     pending: chex.Array  # (M, N) i16, undecided predecessors; -1 on decided microservices and padding
-    ready: chex.Array  # (M, N) f32, s, latest finish of the predecessors decided so far, at least the release; later if
-    # the decision was postponed
+    ready: chex.Array  # (M, N) f32, s, latest finish of decided predecessors, at least the release; later if postponed
     host: chex.Array  # (M, N) i16, host of a decided microservice
     work: chex.Array  # (M,) f32, Mcycles of each service's undecided microservices
 
@@ -169,9 +168,7 @@ class Action(struct.PyTreeNode):
     host: chex.Array  # () i32, q: edge node 0..V-1, or end device V..2V-1
     bandwidth: chex.Array  # () f32, eta in [1e-3, 1], share of the path's effective bottleneck; by default 1
     hold: chex.Array  # () f32, s, eps >= 0, least delay of the flow, or of the execution if nothing moves; by default 0
-    postpone: chex.Array | None = (
-        None  # () f32, s; if positive, nothing is reserved and the decision is due again later
-    )
+    postpone: chex.Array | None = None  # () f32, s; if positive, nothing is reserved and it is due again so much later
 
 
 class NodeObservation(struct.PyTreeNode):

@@ -133,14 +133,7 @@ def _of_feasible(scores: chex.Array, feasible: chex.Array) -> chex.Array:
 
 
 def best_of_random(env: CECEnv, world: World, key: chex.PRNGKey, *, config: PlanConfig) -> Action:
-    """The first action of the cheapest of several plans whose nodes are drawn uniformly.
-
-    Args:
-        env: the simulator.
-        world: the known world at the decision.
-        key: draws the plans.
-        config: number of plans, horizon and resolution.
-    """
+    """The first action of the cheapest of `config.candidates` plans, whose nodes `key` draws uniformly."""
     plans = jax.random.randint(key, (config.candidates, 1 + config.steps), 0, env.config.num_nodes)
     observation = env.observe(key, world.state, None, world.params)
 
@@ -162,18 +155,10 @@ def _cost_of(
     follow: Follow,
     rows: chex.ArrayTree = None,
 ) -> chex.Array:
-    """Cost of a decision: the known services' expected completion times after the simulation, and all tolls.
+    """Cost of a decision, () s: the known services' expected completion times after the simulation, and all tolls.
 
-    Args:
-        env: the simulator.
-        world: the known world at the decision.
-        config: horizon and resolution, and the weight of tolls.
-        first: the action of the current decision and its toll.
-        follow: chooses the later actions.
-        rows: (steps, ...) each, the second argument of `follow`.
-
-    Returns:
-        () s.
+    The simulation begins with `first`, the action of the current decision and its toll. `follow` chooses the later
+    ones; its second argument is a row of `rows`, (steps, ...) each.
     """
     params, state = world.params, coarse(world.state, config.link_breakpoints, config.host_breakpoints)
     key = jax.random.key(0)  # The dynamics draw nothing; the contract requires the argument.

@@ -133,12 +133,8 @@ def _mated(population: Population, key: chex.PRNGKey) -> tuple[Timetable, chex.A
     mates = jax.vmap(_row)(population, winner)
     mating = jax.random.bernoulli(mating_key, MATING, (episodes, size, 1))
     taken = jax.random.bernoulli(taken_key, SERVICES_TAKEN, (episodes, size, services)) & mating
-
-    def mix(theirs: chex.Array, own: chex.Array) -> chex.Array:
-        return jnp.where(taken[..., None], theirs, own)
-
     theirs, own = (mates.timetables, mates.decided), (population.timetables, population.decided)
-    mixed: tuple[Timetable, chex.Array] = jax.tree.map(mix, theirs, own)
+    mixed: tuple[Timetable, chex.Array] = jax.tree.map(lambda x, y: jnp.where(taken[..., None], x, y), theirs, own)
     return mixed
 
 
@@ -177,15 +173,9 @@ def _row(rows: chex.ArrayTree, index: chex.Array) -> chex.ArrayTree:
 
 
 def simulated(env: CECEnv, params: EnvParams, states: EnvState, *, timetables: Timetable) -> Population:
-    """Every timetable of every episode, as it was executed.
+    """Every timetable, (B, P, M, N), of every episode as it was executed; states (B, ...) are those as episodes begin.
 
     A microservice that could not run on its host is on another one, and one that was never put off is due at 0.
-
-    Args:
-        env: the simulator.
-        params: the banks.
-        states: (B, ...) as episodes begin.
-        timetables: (B, P, M, N) each.
     """
     shape = timetables.host.shape
     each = jax.tree.map(lambda x: x.reshape(-1, *shape[2:]), timetables)
@@ -208,12 +198,9 @@ def simulated(env: CECEnv, params: EnvParams, states: EnvState, *, timetables: T
 
 
 def follow_timetable(timetable: Timetable, state: EnvState, params: EnvParams) -> Action:
-    """A timetable as a policy: its host and hold for the current microservice, postponed until it is due.
+    """A timetable, (M, N) each, as a policy: its host and hold for the current microservice, postponed until due.
 
-    Args:
-        timetable: (M, N) each.
-        state: of one environment.
-        params: the banks.
+    The state is that of one environment.
     """
     decision = current_decision(state, params)
     host, due, hold = (x[decision.service, decision.microservice] for x in timetable)

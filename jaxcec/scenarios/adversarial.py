@@ -39,10 +39,7 @@ def adversarial_instances(pair: str) -> tuple[CECEnv, EnvParams]:
 
 
 def adversarial_records(pair: str) -> list[dict[str, Any]]:
-    """Return the stored records of the instances of a pair, the worst first.
-
-    Args:
-        pair: one of `PAIRS`.
+    """Return the stored records of the instances of a pair, one of `PAIRS`, the worst first.
 
     Returns:
         Records with the keys `instance`, the arguments of `build_instance`, and `acts`, the average completion times of

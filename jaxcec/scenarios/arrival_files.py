@@ -23,5 +23,7 @@ def read_instants(path: str | Path) -> np.ndarray:
     if len(times) < 2:
         raise ValueError(f"{path}: got {len(times)} instant; must be at least 2")
     if not (times >= 0.0).all():  # a field that is missing is NaN
-        raise ValueError(f"{path}, time: got {times[~(times >= 0.0)][0]}; must be a number of at least 0 s in every row")
+        raise ValueError(
+            f"{path}, time: got {times[~(times >= 0.0)][0]}; must be a number of at least 0 s in every row"
+        )
     return np.sort(times)

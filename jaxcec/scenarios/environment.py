@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -98,9 +97,7 @@ def _draw_topologies(scenario: Scenario, split: str, sources: Sources) -> list[T
         most = scenario.num_topologies
         return file_topologies(networks, rng, most=most, kinds=kinds, duplex=scenario.duplex, **means)
     return [
-        synthetic_topology(
-            rng, scenario.num_nodes, neighbours=scenario.neighbours, duplex=scenario.duplex, **means
-        )
+        synthetic_topology(rng, scenario.num_nodes, neighbours=scenario.neighbours, duplex=scenario.duplex, **means)
         for _ in range(scenario.num_topologies)
     ]
 
@@ -184,9 +181,7 @@ def _joined(one: EnvParams, other: EnvParams) -> EnvParams:
 
     An arrival pattern keeps the DAGs of the bank it comes from, so an episode never mixes the two.
     """
-
-    def concatenate(a: chex.ArrayTree, b: chex.ArrayTree) -> chex.ArrayTree:
-        return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), a, b)
-
     shifted = other.arrivals.replace(dag=other.arrivals.dag + one.dags.size.shape[0])
-    return one.replace(dags=concatenate(one.dags, other.dags), arrivals=concatenate(one.arrivals, shifted))
+    banks = (one.dags, one.arrivals), (other.dags, shifted)
+    dags, arrivals = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), *banks)
+    return one.replace(dags=dags, arrivals=arrivals)

@@ -35,7 +35,7 @@ BackgroundKind = Literal["none", "ar1", "alibaba"]
 def draw_background(
     kind: BackgroundKind, rng: np.random.Generator, *, num_traces: int, num_frames: int, frame: float
 ) -> Background:
-    """Draw a bank of background traces.
+    """Draw a bank of background traces, loads of shape (B, F).
 
     Args:
         kind: `none` (a single trace of one frame without load), or a process of `PROCESSES`: `ar1` or `alibaba`.
@@ -43,9 +43,6 @@ def draw_background(
         num_traces: B.
         num_frames: F. A trace is read cyclically, and jumps from its last frame to its first.
         frame: T, duration of a frame, s.
-
-    Returns:
-        Background with loads of shape (B, F).
 
     Raises:
         ValueError: an unknown kind, a count below 1 or a frame that is not positive.

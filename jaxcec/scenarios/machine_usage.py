@@ -64,7 +64,7 @@ def usage_grid(path: str | Path, frame: float) -> tuple[list[str], np.ndarray]:
 
 
 def real_usage(path: str | Path, split: str, *, num_frames: int, frame: float = 10.0) -> Background:
-    """Cut your own copy of `machine_usage.csv` into background traces.
+    """Cut your own copy of `machine_usage.csv` into background traces, loads of shape (B, F).
 
     No field of `Scenario` selects these traces: put them into the params of an environment yourself, with
     `params.replace(background=jax.tree.map(jnp.asarray, real_usage(...)))`.
@@ -77,9 +77,6 @@ def real_usage(path: str | Path, split: str, *, num_frames: int, frame: float = 
         split: one of `SPLITS`.
         num_frames: F, frames per trace.
         frame: T, duration of a frame, s.
-
-    Returns:
-        Background with loads of shape (B, F).
 
     Raises:
         ImportError: polars is not installed.
@@ -112,15 +109,9 @@ def _hold(grid: np.ndarray, longest: int) -> np.ndarray:
 
 def _windows(loads: np.ndarray, num_frames: int) -> list[np.ndarray]:
     """Cut a row into disjoint windows without NaN, from left to right."""
-    windows, start = [], 0
-    while start + num_frames <= len(loads):
-        holes = np.flatnonzero(np.isnan(loads[start : start + num_frames]))
-        if len(holes):
-            start += holes[-1] + 1
-        else:
-            windows.append(loads[start : start + num_frames])
-            start += num_frames
-    return windows
+    stretches = [(s.start, s.stop) for s in np.ma.clump_unmasked(np.ma.masked_invalid(loads))]
+    starts = [at for start, stop in stretches for at in range(start, stop - num_frames + 1, num_frames)]
+    return [loads[at : at + num_frames] for at in starts]
 
 
 def fit_usage(path: str | Path) -> LoadProcess:

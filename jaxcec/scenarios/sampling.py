@@ -18,12 +18,9 @@ def truncated_normal(
 
     Args:
         rng: source of randomness.
-        mean: mean before and after truncation, positive, in any unit.
+        mean: mean before and after truncation, positive, in any unit: that of the result.
         relative_sd: standard deviation before truncation, as a share of the mean.
-        size: shape of the result.
-
-    Returns:
-        float64 array of shape `size`, in the unit of `mean`.
+        size: shape of the result, a float64 array.
 
     Raises:
         ValueError: the mean is not positive, or the deviation is negative.

@@ -55,9 +55,7 @@ class Scenario:
     link_breakpoints: int = 126  # breakpoints that the timeline of the links can hold, at least 3
     host_breakpoints: int = 94  # breakpoints that the timeline of each host can hold, at least 3
     reward: RewardKind = "act"  # per decision, in s: minus the increase of ACT or of expected ACT, or Eq. 14
-    ties: Ties = (
-        "index"  # which of a service's microservices that are ready together is first: lowest index or top rank
-    )
+    ties: Ties = "index"  # which of a service's microservices that are ready at once is first: lowest index or top rank
     postpone: bool = False  # whether the action space has the postponement of a decision
     duplex: Duplex = "half"  # whether the directions of a link share its bandwidth (half) or have it each (full)
     latency: float = 0.0  # s, propagation delay of every link, at least 0

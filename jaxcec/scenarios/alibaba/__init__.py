@@ -8,11 +8,11 @@ terms: https://github.com/alibaba/clusterdata, cluster-trace-v2018.
 from __future__ import annotations
 
 import dataclasses
-import graphlib
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import networkx as nx
 import numpy as np
 
 from jaxcec.scenarios.job_table import JobTable
@@ -220,12 +220,8 @@ def _cyclic_jobs(job: np.ndarray, child: np.ndarray, parent: np.ndarray) -> list
     job_of_edge, cyclic = job[child], []
     for deep_job in np.unique(job_of_edge):
         edges = slice(*np.searchsorted(job_of_edge, [deep_job, deep_job + 1]))
-        graph: graphlib.TopologicalSorter[int] = graphlib.TopologicalSorter()
-        for after, before in zip(child[edges].tolist(), parent[edges].tolist(), strict=True):
-            graph.add(after, before)
-        try:
-            graph.prepare()
-        except graphlib.CycleError:
+        graph = nx.DiGraph(zip(parent[edges].tolist(), child[edges].tolist(), strict=True))
+        if not nx.is_directed_acyclic_graph(graph):
             cyclic.append(int(deep_job))
     return cyclic
 

@@ -35,7 +35,7 @@ _CHUNK = 2**18  # bytes read at a time
 
 
 def download(to: str | Path, *, url: str = URL, sha256: str = SHA256) -> Path:
-    """Download the archive, check its checksum and unpack the one file in it.
+    """Download the archive, check its checksum, unpack the one file in it, `batch_task.csv`, and return its path.
 
     An incomplete archive stays in the folder as `*.part`, and the next call resumes it. An archive with a wrong
     checksum is removed, because nothing says which of its bytes are wrong.
@@ -44,9 +44,6 @@ def download(to: str | Path, *, url: str = URL, sha256: str = SHA256) -> Path:
         to: folder, created if it does not exist.
         url: address of the archive.
         sha256: checksum of the archive, 64 hexadecimal digits.
-
-    Returns:
-        The path of `batch_task.csv`.
 
     Raises:
         ValueError: `sha256` is malformed; or the archive has another checksum, is too large, is damaged, or does not
