@@ -23,8 +23,8 @@ from jaxcec.commands.runtime import choose_mesh, replicate_policies, use_compila
 from jaxcec.commands.settings import guarded, load_config, parse, save_config
 from jaxcec.commands.show_schedule import record_all, show_schedule
 from jaxcec.commands.tables import Results, act_table, difference, difference_table
-from jaxcec.commands.write_report import write_report
 from jaxcec.commands.worlds import in_file_name, open_world
+from jaxcec.commands.write_report import write_report
 from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation import act_bars, bootstrap_mean, clairvoyant
 from jaxcec.evaluation.rollout import MEASURES, Contender, Result, episode_keys, timed_rollout

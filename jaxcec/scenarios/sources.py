@@ -7,7 +7,6 @@ the scenario's mean (`Scenario.rescale`); what it lacks is drawn as the scenario
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -46,32 +45,31 @@ def read_sources(scenario: Scenario) -> Sources:
         ImportError: a package is missing that reads the files.
         ValueError: a file is missing, damaged, or has nothing that can be used.
     """
-    jobs = report = instants = None
+    sources = Sources()
     if scenario.dataset in ("alibaba", "both"):
-        jobs, report = (alibaba_hour(), None) if scenario.trace is None else load_batch_tasks(scenario.trace)
-    networks = workflows = ()
-    notes: list[str] = []
+        own = None if scenario.trace is None else load_batch_tasks(scenario.trace)
+        jobs, report = (alibaba_hour(), None) if own is None else own
+        sources = dataclasses.replace(sources, jobs=jobs, report=report)
+        if scenario.arrivals == "trace":
+            sources = dataclasses.replace(sources, instants=np.sort(jobs.arrival.astype(np.float64)))
+    elif scenario.dataset not in DATASETS:
+        sources = dataclasses.replace(sources, workflows=tuple(read_workflows(scenario.dataset)))
     if scenario.network not in NETWORKS:
         networks = tuple(read_networks(scenario.network, largest_part=scenario.largest_part))
-        if scenario.rescale:
-            networks = _rescaled_networks(networks, scenario, notes)
-        notes = [*_notes(networks), *notes]
-    if scenario.dataset not in DATASETS:
-        workflows = tuple(read_workflows(scenario.dataset))
-        scaled: list[str] = []
-        if scenario.rescale:
-            workflows = _rescaled_workflows(workflows, scenario, scaled)
-        notes += [*_notes(workflows), *scaled]
-    if scenario.arrivals == "trace":
-        assert jobs is not None  # the scenario checks it
-        instants = np.sort(jobs.arrival.astype(np.float64))
-    elif scenario.arrivals not in ARRIVALS:
-        instants = read_instants(scenario.arrivals)
-    return Sources(jobs, report, networks, workflows, instants, tuple(notes))
+        sources = dataclasses.replace(sources, networks=networks)
+    if scenario.arrivals not in ARRIVALS:
+        sources = dataclasses.replace(sources, instants=read_instants(scenario.arrivals))
+    files = (*sources.networks, *sources.workflows)
+    sources = dataclasses.replace(sources, notes=tuple(f"{file.name}: {note}" for file in files for note in file.notes))
+    return rescaled(sources, scenario) if scenario.rescale else sources
 
 
-def _notes(files: Iterable[NetworkFile | WorkflowFile]) -> list[str]:
-    return [f"{file.name}: {note}" for file in files for note in file.notes]
+def rescaled(sources: Sources, scenario: Scenario) -> Sources:
+    """Sources whose bandwidths, speeds, loads and data have the scenario's means, and notes of the factors."""
+    notes = list(sources.notes)
+    networks = _rescaled_networks(sources.networks, scenario, notes)
+    workflows = _rescaled_workflows(sources.workflows, scenario, notes)
+    return dataclasses.replace(sources, networks=networks, workflows=workflows, notes=tuple(notes))
 
 
 def _rescaled_networks(
