@@ -1,0 +1,117 @@
+"""`python eval.py --suite`: every policy on the named worlds of the suite, and the scoreboard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxcec.commands.console import console, format_seconds, progress_bar
+from jaxcec.commands.contenders import PolicyChoice, contenders_for
+from jaxcec.env import CECEnv, EnvParams
+from jaxcec.evaluation import Contender, bootstrap_mean, episode_keys, paired_difference
+from jaxcec.files import check_empty_folder, csv_text, write_aside, write_json
+from jaxcec.scenarios.suite import SUITE, content_hash, suite_world
+
+SEED = 0  # of the episodes of every member
+EPISODES = 64  # of each member, divided among its banks
+REFERENCE = "eft"  # always played, for the others are compared with it
+
+
+class Score(NamedTuple):
+    """One policy on one member."""
+
+    information: str  # what the policy sees
+    acts: np.ndarray  # (episodes,) s
+
+
+Scores = dict[str, dict[str, Score]]  # by member, then by policy
+
+
+def run_suite(names: Sequence[str], folder: Path, *, choice: PolicyChoice, command: str) -> None:
+    """Play the policies on members of the suite, or on `all`, and write scoreboard.md, results.json, episodes.csv.
+
+    A member whose networks or workflows need a package that is not installed is left out with a message. The command is
+    the line that repeats all of it.
+
+    Raises:
+        ValueError: an unknown member, a policy that does not exist, or the folder is not empty.
+    """
+    members = list(SUITE) if "all" in names else list(names)
+    for name in members:
+        if name not in SUITE:
+            raise ValueError(f"--suite: got {name!r}; must be all or among {', '.join(SUITE)}")
+    check_empty_folder("--out", folder)
+    scores: Scores = {}
+    with progress_bar() as progress:
+        task = progress.add_task("playing", total=len(members), status="")
+        for name in members:
+            progress.update(task, status=name)
+            try:
+                env, banks = suite_world(name)
+            except ImportError as error:
+                console.print(f"{name}: left out: {error}")
+            else:
+                scores[name] = _play_member(env, banks, choice)
+                jax.clear_caches()  # no other member has these sizes
+            progress.advance(task)
+    _write(folder, scores, command)
+    console.print(f"written: {folder} holds {', '.join(sorted(path.name for path in folder.iterdir()))}")
+
+
+def _play_member(env: CECEnv, banks: Sequence[EnvParams], choice: PolicyChoice) -> dict[str, Score]:
+    wanted = choice._replace(names=(REFERENCE, *(name for name in choice.names if name != REFERENCE)))
+    contenders, _ = contenders_for(wanted if choice.names else choice, env, banks[0], report=lambda _: None)
+    keys = episode_keys(SEED, max(EPISODES // len(banks), 1))
+
+    def acts(contender: Contender) -> np.ndarray:
+        return np.concatenate([np.asarray(contender.play(env, params, keys).act) for params in banks])
+
+    return {each.name: Score(each.information, acts(each)) for each in contenders}
+
+
+def scoreboard(scores: Scores) -> str:
+    """ACT of every policy on every member over that of EFT, with its 95 % interval, as a Markdown table."""
+    policies = {name: score.information for played in scores.values() for name, score in played.items()}
+    lines = [f"| policy | sees | {' | '.join(scores)} |", "|---" * (2 + len(scores)) + "|"]
+    for policy, information in policies.items():
+        cells = [_cell(played, policy) for played in scores.values()]
+        lines.append(f"| {policy} | {information} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(played: dict[str, Score], policy: str) -> str:
+    if policy not in played:
+        return ""
+    if policy == REFERENCE:
+        act = bootstrap_mean(played[policy].acts)
+        return f"{format_seconds(act.mean)} s [{format_seconds(act.low)}, {format_seconds(act.high)}]"
+    ratio = paired_difference(played[policy].acts, played[REFERENCE].acts)
+    return f"{1 + ratio.mean:.3f} [{1 + ratio.low:.3f}, {1 + ratio.high:.3f}]"
+
+
+def _write(folder: Path, scores: Scores, command: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [
+        (member, policy, episode, act)
+        for member, played in scores.items()
+        for policy, score in played.items()
+        for episode, act in enumerate(score.acts.tolist())
+    ]
+    write_aside(folder / "episodes.csv", csv_text(("member", "policy", "episode", "act"), rows))
+    write_aside(folder / "scoreboard.md", scoreboard(scores))
+    results = {
+        member: {
+            policy: {
+                "information": score.information,
+                "act": bootstrap_mean(score.acts)._asdict(),
+                "over_eft": paired_difference(score.acts, played[REFERENCE].acts)._asdict(),
+            }
+            for policy, score in played.items()
+        }
+        for member, played in scores.items()
+    }
+    write_json(folder / "results.json", {"repeat": command, "seed": SEED, "members": results})
