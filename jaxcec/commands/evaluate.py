@@ -22,6 +22,7 @@ from jaxcec.commands.paper_grids import run_sweep
 from jaxcec.commands.runtime import choose_mesh, replicate_policies, use_compilation_cache
 from jaxcec.commands.settings import guarded, load_config, parse, save_config
 from jaxcec.commands.show_schedule import record_all, show_schedule
+from jaxcec.commands.suite import run_suite
 from jaxcec.commands.tables import Results, act_table, difference, difference_table
 from jaxcec.commands.worlds import in_file_name, open_world
 from jaxcec.commands.write_report import write_report
@@ -47,6 +48,7 @@ class EvalCommand:
     world: str | None = None  # your own environment: MODULE:FUNCTION, from a split (train, test) to (env, params)
     config: str = "default"  # name in configs/ or path of a YAML file whose scenario is used; flags override it
     sweep: Literal["services", "microservices", "bandwidth", "all"] | None = None  # play a grid of Fig. 4 and 5 instead
+    suite: tuple[str, ...] = ()  # play named worlds with published episodes instead: their names, or all
     schedule: tuple[Path, ...] = ()  # draw one episode into these .html or .png files instead; of eft and dtdrlmo-plan
     episodes: int | None = None  # number of test episodes; by default 256, or 32 at each point of a sweep
     seed: int = 0  # of the episodes
@@ -60,7 +62,7 @@ class EvalCommand:
     out: Path | None = None  # folder for the results; by default runs/<time>-eval-<dataset>; a sweep continues there
 
     def __post_init__(self) -> None:
-        modes = [name for name in ("sweep", "schedule", "report") if getattr(self, name)]
+        modes = [name for name in ("sweep", "suite", "schedule", "report") if getattr(self, name)]
         if len(modes) > 1:
             raise ValueError(f"--{modes[0]}, --{modes[1]}: got both; must be given one at a time")
         if self.report and self.out:
@@ -114,11 +116,14 @@ def main(arguments: list[str] | None = None) -> None:
     use_compilation_cache()
     mesh = choose_mesh(command.devices)
     scenario = command.played
-    kind, source = "sweep" if command.sweep else "eval", in_file_name(command.world or scenario.dataset)
+    kind = "sweep" if command.sweep else "suite" if command.suite else "eval"
+    source = in_file_name(command.world or "-".join(command.suite) or scenario.dataset)
     default = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{kind}-{source}"
     folder = command.report or command.out or default
     if command.schedule:
         show_schedule(command.schedule, scenario, choice=command.choice, seed=command.seed, world=command.world)
+    elif command.suite:
+        run_suite(command.suite, folder, choice=command.choice)
     elif command.sweep:
         run_sweep(
             with_paper_setting(scenario) if command.config == "default" else [scenario],

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxcec.commands.console import console, format_seconds, progress_bar
+from jaxcec.commands.console import command_line, console, format_seconds, progress_bar
 from jaxcec.commands.contenders import PolicyChoice, contenders_for
 from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation import Contender, bootstrap_mean, episode_keys, paired_difference
 from jaxcec.files import check_empty_folder, csv_text, write_aside, write_json
-from jaxcec.scenarios.suite import SUITE, content_hash, suite_world
+from jaxcec.scenarios.suite import SUITE, suite_world
 
 SEED = 0  # of the episodes of every member
 EPISODES = 64  # of each member, divided among its banks
@@ -31,11 +31,10 @@ class Score(NamedTuple):
 Scores = dict[str, dict[str, Score]]  # by member, then by policy
 
 
-def run_suite(names: Sequence[str], folder: Path, *, choice: PolicyChoice, command: str) -> None:
+def run_suite(names: Sequence[str], folder: Path, *, choice: PolicyChoice) -> None:
     """Play the policies on members of the suite, or on `all`, and write scoreboard.md, results.json, episodes.csv.
 
-    A member whose networks or workflows need a package that is not installed is left out with a message. The command is
-    the line that repeats all of it.
+    A member whose networks or workflows need a package that is not installed is left out with a message.
 
     Raises:
         ValueError: an unknown member, a policy that does not exist, or the folder is not empty.
@@ -58,7 +57,7 @@ def run_suite(names: Sequence[str], folder: Path, *, choice: PolicyChoice, comma
                 scores[name] = _play_member(env, banks, choice)
                 jax.clear_caches()  # no other member has these sizes
             progress.advance(task)
-    _write(folder, scores, command)
+    _write(folder, scores, choice)
     console.print(f"written: {folder} holds {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
 
@@ -93,7 +92,7 @@ def _cell(played: dict[str, Score], policy: str) -> str:
     return f"{1 + ratio.mean:.3f} [{1 + ratio.low:.3f}, {1 + ratio.high:.3f}]"
 
 
-def _write(folder: Path, scores: Scores, command: str) -> None:
+def _write(folder: Path, scores: Scores, choice: PolicyChoice) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
         (member, policy, episode, act)
@@ -114,4 +113,7 @@ def _write(folder: Path, scores: Scores, command: str) -> None:
         }
         for member, played in scores.items()
     }
-    write_json(folder / "results.json", {"repeat": command, "seed": SEED, "members": results})
+    words = ["--suite", *scores, *(["--policies", *choice.names] if choice.names else [])]
+    words += ["--policy", *choice.own] if choice.own else []
+    repeat = command_line("eval", *words, *(["--checkpoint", str(choice.checkpoint)] if choice.checkpoint else []))
+    write_json(folder / "results.json", {"repeat": repeat, "seed": SEED, "episodes": EPISODES, "members": results})

@@ -29,8 +29,8 @@ class Scenario:
     """Settings of section V.A. The defaults, `calibrated`, differ from `paper` in load and reward (docs/model.md)."""
 
     name: str = "calibrated"  # label of the scenario in results
-    # Source of the services' DAGs: synthetic, alibaba, both (each episode takes them from one of the two), a file, folder
-    # or glob of workflows, or wfcommons:RECIPE.
+    # Source of the services' DAGs: synthetic, alibaba, both (each episode takes them from one of the two), a file,
+    # folder or glob of workflows, or wfcommons:RECIPE.
     dataset: str = "synthetic"
     trace: str | None = None  # path of your own batch_task.csv; None is the hour of jobs that ships with the package
     runtime: Runtime = "registered"  # run time of a trace's task: end - start, or corrected for the wait before it

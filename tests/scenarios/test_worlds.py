@@ -52,7 +52,9 @@ def test_what_a_file_gives_is_kept_and_what_it_lacks_is_drawn(tmp_path):
     assert np.all(np.asarray(params.network.speed) == [20, 30, 40, 50, 60, 5, 5, 5, 5, 5])
     assert params.network.speed.shape[0] == 1, "nothing was drawn, so one network is enough"
     assert np.allclose(params.dags.load, 4.0 * SMALL.node_speed), "4 s on a node of the reference speed"
-    assert np.all(np.asarray(params.dags.sent[:, 0, 0]) == 80.0) and np.all(np.asarray(params.dags.sent[:, 1, 0]) == 8.0)
+    assert np.all(np.asarray(params.dags.sent[:, 0, 0]) == 80.0) and np.all(
+        np.asarray(params.dags.sent[:, 1, 0]) == 8.0
+    )
     assert len(np.unique(params.dags.demand)) > 12, "shares of a node are drawn"
     bare = write_ring(tmp_path / "bare.graphml", 5)
     drawn = make_env(changed(network=bare), "train")[1].network.bandwidth
@@ -137,11 +139,26 @@ def test_the_jobs_of_the_trace_arrive_at_its_instants():
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"network": "abilene"}, "scenario.network: got 'abilene'; must be one of generated, topohub:NAME, the path of a"),
-        ({"dataset": "alibab"}, "scenario.dataset: got 'alibab'; must be one of synthetic, alibaba, both, wfcommons:RECI"),
-        ({"arrivals": "weibull"}, "scenario.arrivals: got 'weibull'; must be one of poisson, bursty, trace, the path of"),
-        ({"background": "constant"}, "scenario.background: got 'constant'; must be one of none, ar1, alibaba, the path"),
-        ({"arrivals": "trace"}, "scenario.arrivals: got 'trace' with dataset synthetic; needs alibaba, whose jobs have"),
+        (
+            {"network": "abilene"},
+            "scenario.network: got 'abilene'; must be one of generated, topohub:NAME, the path of a",
+        ),
+        (
+            {"dataset": "alibab"},
+            "scenario.dataset: got 'alibab'; must be one of synthetic, alibaba, both, wfcommons:RECI",
+        ),
+        (
+            {"arrivals": "weibull"},
+            "scenario.arrivals: got 'weibull'; must be one of poisson, bursty, trace, the path of",
+        ),
+        (
+            {"background": "constant"},
+            "scenario.background: got 'constant'; must be one of none, ar1, alibaba, the path",
+        ),
+        (
+            {"arrivals": "trace"},
+            "scenario.arrivals: got 'trace' with dataset synthetic; needs alibaba, whose jobs have",
+        ),
         ({"dataset": "missing.json", "trace": "x.csv"}, "scenario.trace: got 'x.csv'; must be None where"),
     ],
 )
