@@ -85,9 +85,10 @@ def packed(route: np.ndarray) -> np.ndarray:
     """
     num_nodes, _, num_links = route.shape
     words = -(-num_nodes // WORD)
-    bits = np.zeros((words * WORD, num_nodes, num_links), np.uint32)
-    bits[:num_nodes] = route
-    shifted = bits.reshape(words, WORD, num_nodes, num_links) << np.arange(WORD, dtype=np.uint32)[:, None, None]
+    packed_bytes = np.packbits(route, axis=0, bitorder="little")
+    rows = np.zeros((4 * words, num_nodes, num_links), np.uint32)
+    rows[: len(packed_bytes)] = packed_bytes
+    shifted = rows.reshape(words, 4, num_nodes, num_links) << np.arange(0, WORD, 8, dtype=np.uint32)[:, None, None]
     return np.bitwise_or.reduce(shifted, axis=1)
 
 

@@ -26,6 +26,7 @@ from jaxcec.scenarios.synthetic_dags import synthetic_dag
 from jaxcec.scenarios.topology import synthetic_topology
 from jaxcec.scenarios.workflow_files import WorkflowFile
 
+_MOST_ROUTES = 2**31  # bytes that the routes of a bank of networks take
 Digested = TypeVar("Digested", NetworkFile, WorkflowFile)
 
 
@@ -75,6 +76,7 @@ def _draw_params(scenario: Scenario, split: str, sources: Sources, *, sizes: Env
         alibaba = dataclasses.replace(scenario, dataset="alibaba")
         return _joined(*(_draw_params(one, split, sources, sizes=sizes) for one in (synthetic, alibaba)))
     topologies = _draw_topologies(scenario, split, sources)
+    _check_routes(len(topologies), sizes)
     dags = _draw_dags(scenario, split, sources)
     arrivals, rate = _draw_arrivals(scenario, split, sources, num_dags=len(dags), num_nodes=sizes.num_nodes)
     params = EnvParams(
@@ -86,6 +88,17 @@ def _draw_params(scenario: Scenario, split: str, sources: Sources, *, sizes: Env
         max_steps_in_episode=np.int32(np.iinfo(np.int32).max),
     )
     return jax.tree.map(jnp.asarray, params)
+
+
+def _check_routes(count: int, sizes: EnvConfig) -> None:
+    """Refuse a bank of networks whose routes would fill the memory, before they are computed."""
+    size = 4 * count * -(-sizes.num_nodes // 32) * sizes.num_nodes * sizes.max_links
+    if size > _MOST_ROUTES or sizes.num_nodes**2 * sizes.max_links > _MOST_ROUTES:
+        raise ValueError(
+            f"scenario.network: got {count} networks of up to {sizes.num_nodes} nodes and {sizes.max_links} links, whose "
+            f"routes take {size / 1e9:.1f} GB, for all have the size of the largest; must be fewer, smaller or of "
+            "similar size"
+        )
 
 
 def _draw_topologies(scenario: Scenario, split: str, sources: Sources) -> list[Topology]:
