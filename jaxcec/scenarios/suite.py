@@ -81,9 +81,9 @@ def _zoo(split: str) -> World:
 def _workflows(split: str) -> World:
     """Scientific workflows of eight kinds; loads and data of each are scaled to the mean of synthetic services."""
     rng = split_rng(0, split, "dags")
-    workflows = [each for recipe in _RECIPES for each in read_workflows(f"wfcommons:{recipe}:60", rng=rng)]
-    scenario = Scenario(ties="rank", rescale=True)
-    env, params = make_env(scenario, split, Sources(workflows=tuple(workflows)))
+    workflows = [each for recipe in _RECIPES for each in read_workflows(f"wfcommons:{recipe}:60", rng=rng, count=8)]
+    scenario = Scenario(ties="rank")
+    env, params = make_env(scenario, split, rescaled(Sources(workflows=tuple(workflows)), scenario))
     return env, [params]
 
 
