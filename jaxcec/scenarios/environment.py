@@ -95,7 +95,7 @@ def _check_routes(count: int, sizes: EnvConfig) -> None:
     size = 4 * count * -(-sizes.num_nodes // 32) * sizes.num_nodes * sizes.max_links
     if size > _MOST_ROUTES or sizes.num_nodes**2 * sizes.max_links > _MOST_ROUTES:
         raise ValueError(
-            f"scenario.network: got {count} networks of up to {sizes.num_nodes} nodes and {sizes.max_links} links, whose "
+            f"scenario.network: got {count} networks of up to {sizes.num_nodes} nodes and {sizes.max_links} links; their "
             f"routes take {size / 1e9:.1f} GB, for all have the size of the largest; must be fewer, smaller or of "
             "similar size"
         )

@@ -21,7 +21,7 @@ from jaxcec.scenarios.environment import make_env
 from jaxcec.scenarios.network_files import read_networks
 from jaxcec.scenarios.scenario import Scenario
 from jaxcec.scenarios.seeds import split_rng
-from jaxcec.scenarios.sources import Sources
+from jaxcec.scenarios.sources import Sources, rescaled
 from jaxcec.scenarios.topology import synthetic_topology
 from jaxcec.scenarios.workflow_files import read_workflows
 
