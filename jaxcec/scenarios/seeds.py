@@ -7,12 +7,14 @@ not change the DAGs, and the streams of training and test are independent by con
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
 SPLITS = ("train", "test")
 PURPOSES = ("topology", "dags", "arrivals", "background")
 _TEST_SHARE = 0.2
+_FEWEST = 5  # different contents that are divided into two splits
 
 
 def check_choice(field: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -48,3 +50,27 @@ def hash_split(content: bytes) -> str:
     """
     digest = hashlib.blake2b(content, digest_size=8).digest()
     return "test" if int.from_bytes(digest, "little") < _TEST_SHARE * 2**64 else "train"
+
+
+def few_split(digests: Sequence[bytes], split: str) -> list[int]:
+    """Return which of a few contents belong to a split, in order: for `test` the fifth of lowest hash, at least one.
+
+    Unlike under `hash_split`, no split is empty. Equal contents share a split. Below five different contents both
+    splits have all of them: see `is_shared`.
+
+    Args:
+        digests: hash of each content.
+        split: one of `SPLITS`.
+
+    Raises:
+        ValueError: an unknown split.
+    """
+    check_choice("split", split, SPLITS)
+    distinct = sorted(set(digests))
+    test = set(distinct[: round(_TEST_SHARE * len(distinct))])
+    return [i for i, x in enumerate(digests) if is_shared(digests) or (x in test) == (split == "test")]
+
+
+def is_shared(digests: Sequence[bytes]) -> bool:
+    """Whether there are too few different contents for two splits, so that `few_split` gives both all of them."""
+    return len(set(digests)) < _FEWEST
