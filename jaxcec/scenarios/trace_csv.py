@@ -114,18 +114,20 @@ def _detect(path: Path, start: bytes, layouts: Layouts, *, headed: Collection[st
         first = _first_line(start, separator)
         for layout, columns in layouts.items():
             named = [next((name for name in column.split(" or ") if name in first), "") for column in columns]
-            for name in named if all(named) else ():
+            if not all(named):
+                continue
+            for name in named:
                 if first.count(name) > 1:
                     raise ValueError(f"{path}, line 1: column {name} is named {first.count(name)} times; expected once")
-            if all(named):
-                return _Form(layout, separator, len(first), {name: first.index(name) for name in named}, header=True)
+            return _Form(layout, separator, len(first), {name: first.index(name) for name in named}, header=True)
     first = _first_line(start, ",")
     if first == [""]:
         raise ValueError(f"{path}, line 1: empty; expected {_expected(layouts, headed)}")
     for layout, columns in layouts.items():
         if len(columns) == len(first) and layout not in headed:
             return _Form(layout, ",", len(first), {name: i for i, name in enumerate(columns)}, header=False)
-    raise ValueError(f"{path}, line 1: {len(first)} fields; expected {_expected(layouts, headed)}")
+    unknown = ", since without one the units are unknown" if len(first) in {len(layouts[x]) for x in headed} else ""
+    raise ValueError(f"{path}, line 1: {len(first)} fields; expected {_expected(layouts, headed)}{unknown}")
 
 
 def _first_line(start: bytes, separator: str) -> list[str]:
@@ -292,7 +294,7 @@ def _with_numbers(path: Path, strings: pl.DataFrame, names: list[str]) -> pl.Dat
 
 def _expected(layouts: Layouts, headed: Collection[str]) -> str:
     return " or ".join(
-        f"a csv file with a header that names {', '.join(columns)}"
+        f"a csv file with a header ({', '.join(columns)})"
         if layout in headed
         else f"a csv file of {len(columns)} columns ({', '.join(columns)})"
         for layout, columns in layouts.items()
