@@ -24,7 +24,6 @@ from jaxcec.commands.runtime import use_compilation_cache
 from jaxcec.evaluation import Contender, episode_keys, paired_difference, rollout
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios import Scenario, make_env
-from jaxcec.scenarios.scenario import Dataset
 
 RULES = ("eft", "greedy", "le")
 LEARNED = ("dtdrlmo", "dtdrlmo-plan")
@@ -40,7 +39,7 @@ AXES: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def settings(axes: list[str], dataset: Dataset) -> Iterator[Scenario]:
+def settings(axes: list[str], dataset: str) -> Iterator[Scenario]:
     """The scenarios of some axes."""
     for axis in axes:
         for change in AXES[axis]:

@@ -16,10 +16,10 @@ from jaxcec.env.types import Arrivals, Background
 from jaxcec.scenarios.arrivals import draw_arrivals, unit_instants
 from jaxcec.scenarios.from_files import all_kinds, file_dags, file_topologies, most_link_resources
 from jaxcec.scenarios.job_table import job_dags
-from jaxcec.scenarios.load_processes import draw_background
+from jaxcec.scenarios.load_processes import BACKGROUNDS, draw_background
 from jaxcec.scenarios.machine_usage import real_usage
 from jaxcec.scenarios.network_files import NetworkFile
-from jaxcec.scenarios.scenario import BACKGROUNDS, Scenario
+from jaxcec.scenarios.scenario import Scenario
 from jaxcec.scenarios.seeds import few_split, split_rng
 from jaxcec.scenarios.sources import Sources, read_sources
 from jaxcec.scenarios.synthetic_dags import synthetic_dag
@@ -95,9 +95,9 @@ def _check_routes(count: int, sizes: EnvConfig) -> None:
     size = 4 * count * -(-sizes.num_nodes // 32) * sizes.num_nodes * sizes.max_links
     if size > _MOST_ROUTES or sizes.num_nodes**2 * sizes.max_links > _MOST_ROUTES:
         raise ValueError(
-            f"scenario.network: got {count} networks of up to {sizes.num_nodes} nodes and {sizes.max_links} links; their "
-            f"routes take {size / 1e9:.1f} GB, for all have the size of the largest; must be fewer, smaller or of "
-            "similar size"
+            f"scenario.network: got {count} networks of up to {sizes.num_nodes} nodes and {sizes.max_links} links, of "
+            f"which the routes take {size / 1e9:.1f} GB, for all have the size of the largest; must be fewer, smaller "
+            "or of similar size"
         )
 
 

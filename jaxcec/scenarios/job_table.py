@@ -125,11 +125,16 @@ def job_dags(
             the wait for predecessors.
 
     Raises:
-        ValueError: an unknown split or `runtime`; `num_dags` is not between 1 and the jobs of the split that fit; the
-            table has no corrected run times; or see `check_demand`.
+        ValueError: an unknown split or `runtime`; no job of the split fits, or `num_dags` is not between 1 and the jobs
+            that do; the table has no corrected run times; or see `check_demand`.
     """
     fitting = table.split(split)
     fitting = fitting[table.sizes[fitting] <= max_microservices]
+    if not len(fitting):
+        raise ValueError(
+            f"max_microservices: got {max_microservices}; none of the {len(table)} jobs of the table is in the split "
+            f"{split} and has at most so many microservices"
+        )
     if not 1 <= num_dags <= len(fitting):
         raise ValueError(
             f"num_dags: got {num_dags}; must be 1..{len(fitting)}, "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, get_args
 
 import numpy as np
 
@@ -29,11 +28,11 @@ PROCESSES = {
     # machines, two of them nearly idle, over 8 days. The components: spread between machines, slow and fast variation.
     "alibaba": LoadProcess(mean=0.353, components=((0.120, np.inf), (0.099, 12_300.0), (0.064, 135.0))),
 }
-BackgroundKind = Literal["none", "ar1", "alibaba"]
+BACKGROUNDS = ("none", *PROCESSES)
 
 
 def draw_background(
-    kind: BackgroundKind, rng: np.random.Generator, *, num_traces: int, num_frames: int, frame: float
+    kind: str, rng: np.random.Generator, *, num_traces: int, num_frames: int, frame: float
 ) -> Background:
     """Draw a bank of background traces, loads of shape (B, F).
 
@@ -47,7 +46,7 @@ def draw_background(
     Raises:
         ValueError: an unknown kind, a count below 1 or a frame that is not positive.
     """
-    check_choice("background", kind, get_args(BackgroundKind))
+    check_choice("background", kind, BACKGROUNDS)
     if num_traces < 1 or num_frames < 1:
         raise ValueError(f"num_traces, num_frames: got {num_traces}, {num_frames}; must be at least 1")
     if not frame > 0:

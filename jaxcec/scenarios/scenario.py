@@ -10,6 +10,7 @@ from jaxcec.env import EnvConfig
 from jaxcec.env.banks import Ties
 from jaxcec.env.types import RewardKind
 from jaxcec.scenarios.job_table import Runtime
+from jaxcec.scenarios.load_processes import BACKGROUNDS
 from jaxcec.scenarios.seeds import check_choice
 from jaxcec.scenarios.synthetic_dags import check_demand
 from jaxcec.scenarios.topology import Duplex, check_neighbours, most_links
@@ -18,7 +19,6 @@ from jaxcec.scenarios.topology import Duplex, check_neighbours, most_links
 DATASETS = ("synthetic", "alibaba", "both")
 NETWORKS = ("generated",)
 ARRIVALS = ("poisson", "bursty", "trace")
-BACKGROUNDS = ("none", "ar1", "alibaba")
 _PACKAGES = {"dataset": "wfcommons:RECIPE", "network": "topohub:NAME"}
 # Where the scenario `paper`, section V as printed, departs from the defaults of `Scenario`.
 PAPER_SETTINGS = {"name": "paper", "load": 0.5, "reward": "ready-to-finish"}

@@ -59,8 +59,10 @@ def read_sources(scenario: Scenario) -> Sources:
         sources = dataclasses.replace(sources, networks=networks)
     if scenario.arrivals not in ARRIVALS:
         sources = dataclasses.replace(sources, instants=read_instants(scenario.arrivals))
-    files = (*sources.networks, *sources.workflows)
-    sources = dataclasses.replace(sources, notes=tuple(f"{file.name}: {note}" for file in files for note in file.notes))
+    said = [(file.name, file.notes) for file in sources.networks] + [
+        (file.name, file.notes) for file in sources.workflows
+    ]
+    sources = dataclasses.replace(sources, notes=tuple(f"{name}: {note}" for name, notes in said for note in notes))
     return rescaled(sources, scenario) if scenario.rescale else sources
 
 
@@ -78,10 +80,10 @@ def _rescaled_networks(
     """Networks whose bandwidths and speeds have the scenario's means, over all of them."""
     rates = [rate for each in networks for link in each.links for rate in (link.bandwidth, link.back)]
     by_rate = _factor("bandwidths", rates, scenario.bandwidth, notes)
-    speeds = {
-        name: _factor(f"{name}s", [x for each in networks for x in getattr(each, name)], getattr(scenario, name), notes)
-        for name in ("node_speed", "device_speed")
-    }
+    of_nodes = [x for each in networks for x in each.node_speed]
+    by_speed = _factor("speeds of nodes", of_nodes, scenario.node_speed, notes)
+    of_devices = [x for each in networks for x in each.device_speed]
+    by_device = _factor("speeds of end devices", of_devices, scenario.device_speed, notes)
     return tuple(
         dataclasses.replace(
             each,
@@ -89,7 +91,8 @@ def _rescaled_networks(
                 link._replace(bandwidth=_scaled(link.bandwidth, by_rate), back=_scaled(link.back, by_rate))
                 for link in each.links
             ),
-            **{name: tuple(_scaled(x, factor) for x in getattr(each, name)) for name, factor in speeds.items()},
+            node_speed=tuple(_scaled(x, by_speed) for x in each.node_speed),
+            device_speed=tuple(_scaled(x, by_device) for x in each.device_speed),
         )
         for each in networks
     )

@@ -23,6 +23,8 @@ SEEDS = (
     "task_name,instance_num,job_name,task_type,status,start_time,end_time,plan_cpu,plan_mem\nM1_2,1,j,1,Failed,1,,,\n",
     "R3_2_1_Stg4,1,j_1,1,Terminated,10,20,1e2,.5\nM2,,j_1,1,Terminated,10,20,1,1\nJ1,1,j_1,1,Terminated,1,2,3,4\n",
     "7,j_1,R2_1,20,50.0,0.3,9\r\n7,j_1,M1,10,100.0,0.2,1\r\n0,j_0,M1_2,0,50.0,0.2,1\n\n0,j_0,M2_1,3,50.0,0.2,1\n",
+    '"task_name";"job_name";"arrival";"duration";"plan_cpu";"plan_mem";"instance_num"\n"M1";"a ""j""";7;1;2; 3 ;1\n',
+    "machine,time,load\na,0,0.5\nb,10,\n",
     "m_1,0,40,90,,,43.0,33.1,5\nm_2,10,101,90,,,43.0,33.1,5\nm_1,60,-1,90,,,43.0,33.1,5\n",
 )
 

@@ -1,5 +1,10 @@
 """The loaders of traces with random rows and bytes: a correct table, or a ValueError that names the file."""
 
+import csv
+import gzip
+import io
+import tarfile
+
 import numpy as np
 import pytest
 from helpers.plain_trace import check_invariants, plain_load
@@ -33,9 +38,9 @@ rows_of_tasks = st.fixed_dictionaries(
     {
         "task_name": plain_names | plain_names | plain_names | tasks,
         "instance_num": usual,
-        "job_name": st.sampled_from(["j_1", "j_2", "j_10", "a job with a long name", "", "jé"]),
+        "job_name": st.sampled_from(["j_1", "j_2", "j_10", "a job with a long name", "", "jé", 'a,"b"', "a;\nb\tc"]),
         "task_type": st.just("1"),
-        "status": st.sampled_from(["Terminated"] * 15 + ["Failed", ""]),
+        "status": st.sampled_from(["Terminated"] * 15 + ["TERMINATED", " terminated ", "Failed", ""]),
         "start_time": st.just("10") | st.just("10") | times,
         "end_time": st.just("30") | st.just("30") | times,
         "plan_cpu": usual,
@@ -53,10 +58,38 @@ def many(examples):
     return settings(max_examples=examples, deadline=None, database=None, suppress_health_check=suppressed)
 
 
-def written(rows, columns, header):
-    """Write rows as the bytes of a csv file."""
-    lines = [",".join(columns)] * header + [",".join(row[name] for name in columns) for row in rows]
-    return ("\n".join(lines) + "\n").encode()
+forms = st.fixed_dictionaries(
+    {
+        "quoting": st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+        "separator": st.sampled_from(",,;\t"),
+        "line_end": st.sampled_from(["\n", "\r\n"]),
+        "blank": st.sampled_from(["", "", " ", "\t"]),
+        "mark": st.booleans(),
+        "packed": st.sampled_from(["", "", "gz", "tar", "tar.gz"]),
+    }
+)
+
+
+def written(rows, columns, *, header, form):
+    """Write rows as the text of a csv file, in one of `forms`; without a header, commas separate fields."""
+    text, blank = io.StringIO(newline=""), form["blank"]
+    separator = form["separator"] if header else ","
+    writer = csv.writer(text, quoting=form["quoting"], delimiter=separator, lineterminator=form["line_end"])
+    writer.writerows([columns] * header)
+    writer.writerows([f"{blank}{row[name]}{blank}" for name in columns] for row in rows)
+    return "\ufeff" * form["mark"] + text.getvalue()
+
+
+def packed(text, kind):
+    """Return the bytes of a text, compressed or in an archive or both."""
+    content = text.encode()
+    if kind.startswith("tar"):
+        archive, member = io.BytesIO(), tarfile.TarInfo("batch_task.csv")
+        member.size = len(content)
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            tar.addfile(member, io.BytesIO(content))
+        content = archive.getvalue()
+    return gzip.compress(content, mtime=0) if kind.endswith("gz") else content
 
 
 def load_or_refuse(path, content, load):
@@ -73,13 +106,17 @@ def load_or_refuse(path, content, load):
 def test_the_loader_agrees_with_a_plain_one(examples, tmp_path, monkeypatch):
     @many(examples)
     @given(
-        st.lists(rows_of_tasks, min_size=1, max_size=14), st.permutations(BATCH), st.booleans(), st.integers(20, 400)
+        rows=st.lists(rows_of_tasks, min_size=1, max_size=14),
+        order=st.permutations(BATCH),
+        header=st.booleans(),
+        form=forms,
+        block=st.integers(20, 400),
     )
-    def check(rows, order, header, block):
+    def check(*, rows, order, header, form, block):
         monkeypatch.setattr(trace_csv, "_BLOCK", block)
-        content = written(rows, order if header else BATCH, header)
-        loaded = load_or_refuse(tmp_path / "batch_task.csv", content, load_batch_tasks)
-        if not header and rows[0]["task_name"].startswith("\ufeff"):  # a byte order mark, at this place
+        text = written(rows, order if header else BATCH, header=header, form=form)
+        loaded = load_or_refuse(tmp_path / "batch_task.csv", packed(text, form["packed"]), load_batch_tasks)
+        if text.startswith("\ufeff") and not form["mark"]:  # a byte order mark, at this place
             rows[0] = rows[0] | {"task_name": rows[0]["task_name"][1:]}
         dropped, kept = plain_load(rows)
         if loaded is None:
@@ -106,9 +143,9 @@ def test_damaged_traces_are_loaded_correctly_or_refused(examples, columns, tmp_p
     )
 
     @many(examples)
-    @given(rows, st.booleans(), cuts)
-    def check(rows, header, cuts):
-        content = damaged(written(rows, columns, header), cuts)
+    @given(rows=rows, header=st.booleans(), form=forms, cuts=cuts)
+    def check(*, rows, header, form, cuts):
+        content = damaged(packed(written(rows, columns, header=header, form=form), form["packed"]), cuts)
         loaded = load_or_refuse(tmp_path / "t.csv", content, load_batch_tasks)
         if loaded:
             check_invariants(*loaded)
@@ -143,10 +180,16 @@ def test_machine_usage_is_read_correctly_or_refused(examples, tmp_path, monkeypa
     row = st.tuples(st.sampled_from(["m_1", "m_2", "m_3", ""]), times, values)
 
     @many(examples)
-    @given(st.lists(row), st.sampled_from([10.0, 60.0, 7.5, 0.0, -1.0, float("nan"), float("inf")]), st.integers(-1, 4))
-    def check(rows, frame, frames):
+    @given(
+        rows=st.lists(row),
+        frame=st.sampled_from([10.0, 60.0, 7.5, 0.0, -1.0, float("nan"), float("inf")]),
+        frames=st.integers(-1, 4),
+        own=st.sampled_from(["", "machine,time,load\n", "machine_id,time,load_percent\n"]),
+    )
+    def check(*, rows, frame, frames, own):
         path = tmp_path / "machine_usage.csv"
-        path.write_bytes("".join(f"{name},{time},{cpu},90,,,43.0,33.1,5\n" for name, time, cpu in rows).encode())
+        others = "" if own else ",90,,,43.0,33.1,5"
+        path.write_bytes((own + "".join(f"{name},{time},{cpu}{others}\n" for name, time, cpu in rows)).encode())
         for read in (
             lambda: usage_grid(path, frame)[1],
             lambda: real_usage(path, "train", num_frames=frames, frame=frame).load,

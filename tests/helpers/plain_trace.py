@@ -50,7 +50,7 @@ def fault(job, rows):
     faults = {
         "job without name": job == "",
         "task number repeated": len(preds) < len(rows),
-        "not terminated": any(row["status"] != "Terminated" for row in rows),
+        "not terminated": any(row["status"].lower() != "terminated" for row in rows),
         "time outside the trace": min(start + end) <= 0,
         "duration negative or missing": any(b < a for a, b in zip(start, end, strict=True)),
         "plan missing": min(np.float32(cpu + memory)) <= 0,
@@ -65,6 +65,7 @@ def plain_load(rows):
     """Number of dropped jobs by reason; arrival of each kept job and its tasks' predecessors, durations and plans."""
     by_job = {}
     for row in rows:
+        row = {name: field.strip(" \t") for name, field in row.items()}
         by_job.setdefault(row["job_name"], []).append(row)
     dropped, kept = {}, []
     for job, tasks in by_job.items():

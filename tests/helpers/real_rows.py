@@ -18,6 +18,7 @@ SHARED = Path(__file__).parents[2] / ".." / "shared" / "alibaba"
 HOUR = SHARED / "hour_tasks.csv"
 BATCH = SHARED / "batch_task_sample.csv"
 USAGE = SHARED / "machine_usage_sample.csv"
+EXPORTS = SHARED.parent / "worlds" / "traces"  # small files as people export them
 needs_real_rows = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/alibaba with rows of the trace is missing")
 
 HOUR_START = 203_040  # s, trace time of the shipped hour's beginning

@@ -1,8 +1,10 @@
 """Loading Alibaba traces: each peculiarity of the trace on made-up rows, then whole files."""
 
+import gzip
+
 import numpy as np
 import pytest
-from helpers.real_rows import BATCH, HOUR, HOUR_START, needs_real_rows, write_batch, write_hour
+from helpers.real_rows import BATCH, EXPORTS, HOUR, HOUR_START, needs_real_rows, write_batch, write_hour
 
 from jaxcec.env.banks import upward_rank
 from jaxcec.scenarios.alibaba import LAYOUTS, load_batch_tasks
@@ -88,6 +90,28 @@ def test_a_job_with_a_waiting_running_or_failed_task_is_dropped_whole(load):
     rows += [row("M1", "j_3"), row("R2_1", "j_3", status="Failed")]
     table, report = load(rows + GOOD)
     assert dropped(report) == {"not terminated": 3} and report.kept_tasks == len(table.duration) == 2
+
+
+@pytest.mark.parametrize("status", ["terminated", "TERMINATED", " Terminated "])
+def test_a_status_may_have_any_case_and_blanks(load, status):
+    assert load([row("M1", status=status), row("R2_1")])[0].sizes.tolist() == [2]
+
+
+def test_the_exports_of_a_trace_that_people_have_are_the_same_table(load, tmp_path):
+    plain, _ = load(GOOD)
+    quoted = ['"' + line.replace(",", '","') + '"' for line in GOOD]
+    header = "," + ",".join(LAYOUTS["batch_task"])
+    indexed = [header, *(f"{i},{line}" for i, line in enumerate(GOOD))]
+    (tmp_path / "batch_task.csv.gz").write_bytes(gzip.compress("\n".join(GOOD).encode()))
+    exports = [load(quoted), load(indexed), load_batch_tasks(tmp_path / "batch_task.csv.gz")]
+    for table, _ in exports:
+        assert all(np.array_equal(a, vars(plain)[name]) for name, a in vars(table).items())
+
+
+@pytest.mark.skipif(not EXPORTS.is_dir(), reason="../shared/worlds/traces with exports of a trace is missing")
+@pytest.mark.parametrize("name", ["ok.csv.gz", "pandas_index.csv", "quoted.csv", "status_lower.csv"])
+def test_real_exports_are_loaded(name):
+    assert len(load_batch_tasks(EXPORTS / f"ali_{name}")[0]) == 2
 
 
 def test_a_time_of_zero_is_outside_the_trace(load):

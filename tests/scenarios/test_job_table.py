@@ -123,6 +123,10 @@ def test_loads_can_follow_corrected_run_times():
     [
         ({"num_dags": 2509}, r"num_dags: got 2509; must be 1..2486, the test jobs of at most 25 microservices"),
         ({"num_dags": 0}, r"num_dags: got 0; must be 1..2486"),
+        (
+            {"max_microservices": 1},
+            r"max_microservices: got 1; none of the 12000 jobs of the table is in the split test",
+        ),
         ({"split": "eval"}, r"split: got 'eval'; must be one of train, test"),
         ({"runtime": "corrected"}, r"runtime: got 'corrected'; must be 'registered', because this table has no start"),
         ({"runtime": "real"}, r"runtime: got 'real'; must be one of registered, corrected"),

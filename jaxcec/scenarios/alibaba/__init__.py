@@ -148,7 +148,8 @@ def _numbers(block: pl.DataFrame, layout: str) -> Tasks:
     plan = [pl.col(name).fill_null(0).cast(pl.Float32).alias(name) for name in ("plan_cpu", "plan_mem")]
     if layout == "batch_task":
         start, end = (pl.col(name).fill_null(0) for name in ("start_time", "end_time"))
-        columns = block.select(*plan, start=start, end=end, terminated=pl.col("status") == "Terminated")
+        spellings = [status for status in block["status"].unique() if status.lower() == "terminated"]
+        columns = block.select(*plan, start=start, end=end, terminated=pl.col("status").is_in(spellings))
     else:
         columns = block.select(*plan, start=pl.col("arrival").fill_null(-1), duration=pl.col("duration").fill_null(-1))
     return {name: columns[name].to_numpy() for name in columns.columns}
