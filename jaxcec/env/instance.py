@@ -145,8 +145,8 @@ def _check_service(i: int, service: Mapping[str, Any], topology: Topology) -> Da
 def _input_form(where: str, service: Any) -> str:
     """The form in which a service gives its inputs, once it has all its fields and no others."""
     if not isinstance(service, Mapping):
-        fields = ", ".join(_SERVICE_FIELDS + _INPUT_FIELDS[0])
-        raise ValueError(f"{where}: got {_SHOWN.repr(service)}; must be a mapping of {fields}")
+        allowed = ", ".join(_SERVICE_FIELDS + _INPUT_FIELDS[0])
+        raise ValueError(f"{where}: got {_SHOWN.repr(service)}; must be a mapping of {allowed}")
     form, amounts = _INPUT_FIELDS["inputs" in service]
     fields = (*_SERVICE_FIELDS, form, amounts)
     missing = [name for name in fields if name not in service and name != "external"]
