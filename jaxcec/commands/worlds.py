@@ -13,6 +13,8 @@ from jaxcec.commands.console import console
 from jaxcec.env import CECEnv, EnvParams, check_params
 from jaxcec.scenarios import Scenario, Sources, make_env, read_sources
 
+_SHOWN = 20  # most remarks about sources that are printed
+
 
 def open_world(scenario: Scenario, split: str, world: str | None) -> tuple[CECEnv, EnvParams, list[str]]:
     """The environment that a command plays, its banks of a split, and remarks about their sources, also printed.
@@ -31,7 +33,7 @@ def open_world(scenario: Scenario, split: str, world: str | None) -> tuple[CECEn
         return env, params, [f"the world is {world}"]
     sources = report_sources(scenario)
     env, params = make_env(scenario, split, sources)
-    return env, params, [*sources.notes, *(_shared(name) for name in sources.shared)]
+    return env, params, [*map(_shared, sources.shared), *sources.notes]
 
 
 def report_sources(scenario: Scenario) -> Sources:
@@ -41,8 +43,11 @@ def report_sources(scenario: Scenario) -> Sources:
         console.print(str(sources.report), markup=False, highlight=False)
     elif scenario.dataset == "alibaba" and sources.jobs is not None:
         console.print(f"Alibaba cluster trace v2018, one hour of arrivals: {len(sources.jobs):,} DAG jobs")
-    for note in (*sources.notes, *(_shared(name) for name in sources.shared)):
-        console.print(note, markup=False, highlight=False)
+    remarks = [*map(_shared, sources.shared), *sources.notes]
+    for remark in remarks[:_SHOWN]:
+        console.print(remark, markup=False, highlight=False)
+    if len(remarks) > _SHOWN:
+        console.print(f"and {len(remarks) - _SHOWN} more remarks; results.json of an evaluation has them all")
     return sources
 
 

@@ -34,8 +34,11 @@ class Sources:
     @property
     def shared(self) -> list[str]:
         """Which of networks and workflows are too few for two splits, so that training and test have the same."""
-        files = {"networks": self.networks, "workflows": self.workflows}
-        return [name for name, each in files.items() if each and is_shared([file.digest for file in each])]
+        digests = {
+            "networks": [network.digest for network in self.networks],
+            "workflows": [workflow.digest for workflow in self.workflows],
+        }
+        return [name for name, each in digests.items() if each and is_shared(each)]
 
 
 def read_sources(scenario: Scenario) -> Sources:
@@ -59,11 +62,22 @@ def read_sources(scenario: Scenario) -> Sources:
         sources = dataclasses.replace(sources, networks=networks)
     if scenario.arrivals not in ARRIVALS:
         sources = dataclasses.replace(sources, instants=read_instants(scenario.arrivals))
-    said = [(file.name, file.notes) for file in sources.networks] + [
-        (file.name, file.notes) for file in sources.workflows
-    ]
-    sources = dataclasses.replace(sources, notes=tuple(f"{name}: {note}" for name, notes in said for note in notes))
+    notes = [f"{each.name}: {note}" for each in sources.networks for note in each.notes]
+    notes += [f"{each.name}: {note}" for each in sources.workflows for note in each.notes]
+    sources = dataclasses.replace(sources, notes=(*_lacking(sources), *notes))
     return rescaled(sources, scenario) if scenario.rescale else sources
+
+
+def _lacking(sources: Sources) -> list[str]:
+    """How many numbers the files do not give, so that they are drawn."""
+    values: dict[str, list[Any]] = {
+        "bandwidths of links": [link.bandwidth for each in sources.networks for link in each.links],
+        "speeds of nodes": [x for each in sources.networks for x in each.node_speed],
+        "speeds of end devices": [x for each in sources.networks for x in each.device_speed],
+        "loads of tasks": [x for each in sources.workflows for x in each.loads(1.0)],
+    }
+    counts = {what: sum(x is None for x in found) for what, found in values.items()}
+    return [f"{what}: {count} of {len(values[what])} are drawn" for what, count in counts.items() if count]
 
 
 def rescaled(sources: Sources, scenario: Scenario) -> Sources:
