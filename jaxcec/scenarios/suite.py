@@ -26,7 +26,7 @@ from jaxcec.scenarios.topology import synthetic_topology
 from jaxcec.scenarios.workflow_files import read_workflows
 
 World = tuple[CECEnv, list[EnvParams]]  # an environment and its banks; episodes are divided equally among several banks
-_RECIPES = ("blast", "bwa", "cycles", "epigenomics", "genome", "montage", "seismology", "srasearch")
+_RECIPES = ("blast", "bwa", "cycles", "epigenomics", "genome", "montage", "seismology", "soykb", "srasearch")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +79,11 @@ def _zoo(split: str) -> World:
 
 
 def _workflows(split: str) -> World:
-    """Scientific workflows of eight kinds; loads and data of each are scaled to the mean of synthetic services."""
-    rng = split_rng(0, split, "dags")
-    workflows = [each for recipe in _RECIPES for each in read_workflows(f"wfcommons:{recipe}:60", rng=rng, count=8)]
-    scenario = Scenario(ties="rank")
-    env, params = make_env(scenario, split, rescaled(Sources(workflows=tuple(workflows)), scenario))
+    """Scientific workflows of nine kinds; loads and data of each kind are scaled to the means of synthetic services."""
+    rng, scenario = split_rng(0, split, "dags"), Scenario(ties="rank", num_services=10)
+    kinds = [tuple(read_workflows(f"wfcommons:{recipe}:110", rng=rng, count=8)) for recipe in _RECIPES]
+    scaled = [rescaled(Sources(workflows=workflows), scenario).workflows for workflows in kinds]
+    env, params = make_env(scenario, split, Sources(workflows=tuple(each for kind in scaled for each in kind)))
     return env, [params]
 
 
