@@ -71,6 +71,8 @@ class EvalCommand:
             raise ValueError(f"--{modes[0]}, --{modes[1]}: got both; must be given one at a time")
         if self.report and self.out:
             raise ValueError(f"--out: got {self.out}; must be left out with --report, which names the folder")
+        if self.metrics and (self.sweep or self.schedule):
+            raise ValueError(f"--metrics: got {' '.join(self.metrics)}; must be left out with --sweep and --schedule")
         unknown = [name for name in self.metrics if name not in MEASURES]
         if unknown:
             raise ValueError(f"--metrics: got {unknown[0]!r}; must be of {', '.join(MEASURES)}")
