@@ -1,4 +1,8 @@
-"""A custom reward: finish early, but pay for energy. `info` holds everything that the reward needs."""
+"""A custom reward: a weighted sum of what each decision adds to the measures of the episode.
+
+`jaxcec.evaluation.decision_energy` and `decision_work` depend on nothing later than the decision, so the reward is
+causal, and it sums over an episode to minus the same weighted sum of the episode's measures.
+"""
 
 from collections.abc import Callable
 
@@ -6,25 +10,39 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxcec.env import Action, CECEnv, EnvParams, EnvState, Observation
+from jaxcec.env import Action, CECEnv, EnvParams, EnvState, Info, Observation
 from jaxcec.env.types import NodeObservation
+from jaxcec.evaluation import Power, decision_energy, decision_work
 from jaxcec.scenarios import Scenario, make_env
 
-POWER = 20.0  # W, of an edge node that runs a microservice
-PRICE = 0.05  # s/J
+WEIGHTS = {"completion": 1.0, "energy": 0.05, "traffic": 0.01}  # s/s, s/J, s/Mbit and link
+POWER = Power()
 Choose = Callable[[NodeObservation], chex.Array]  # to the index of a node
 
 
-class EnergyEnv(CECEnv):
-    """CECEnv whose reward is minus the time from a decision to its finish, s, and minus the price of its energy, s."""
+class WeightedEnv(CECEnv):
+    """CECEnv whose reward is minus a weighted sum, s: of completion times in s, energy in J, and Mbit x links."""
 
     def step(
         self, key: chex.PRNGKey, state: EnvState, action: Action, params: EnvParams | None = None
-    ) -> tuple[Observation, EnvState, chex.Array, chex.Array, chex.Array, dict[str, chex.Array]]:
-        observation, state, _, terminated, truncated, info = super().step(key, state, action, params)
-        info["energy"] = POWER * (info["finish"] - info["start"])  # J
-        reward = info["time"] - info["finish"] - PRICE * info["energy"]
-        return observation, state, reward, terminated, truncated, info
+    ) -> tuple[Observation, EnvState, chex.Array, chex.Array, chex.Array, Info]:
+        params = self.checked(params)
+        observation, after, reward, terminated, truncated, info = super().step(key, state, action, params)
+        reward = weighted(reward, state, info, params)
+        return observation, after, reward, terminated, truncated, info
+
+    def step_env(  # type: ignore[override]
+        self, key: chex.PRNGKey, state: EnvState, action: Action, params: EnvParams
+    ) -> tuple[Observation, EnvState, chex.Array, chex.Array, Info]:
+        observation, after, reward, terminated, info = super().step_env(key, state, action, params)
+        return observation, after, weighted(reward, state, info, params), terminated, info
+
+
+def weighted(reward: chex.Array, before: EnvState, info: Info, params: EnvParams) -> chex.Array:
+    """The reward of a decision taken in the state `before`, from that of kind `act`; `info` gets its energy, J."""
+    info["energy"] = decision_energy(before, info, params, power=POWER)
+    added = {"completion": -reward, "energy": info["energy"], "traffic": decision_work(before, info, params).traffic}
+    return -sum((weight * added[name] for name, weight in WEIGHTS.items()), jnp.float32(0.0))
 
 
 def play(env: CECEnv, params: EnvParams, choose: Choose, key: chex.PRNGKey, decisions: int = 400) -> chex.Array:
@@ -46,13 +64,14 @@ def earliest(nodes: NodeObservation) -> chex.Array:
 
 
 def frugal(nodes: NodeObservation) -> chex.Array:
-    """Choose the node with the highest reward."""
-    return jnp.argmin(nodes.finish + PRICE * POWER * nodes.execution)
+    """Choose the node that finishes it first, but pay for the power that running it there takes."""
+    watts = (POWER.node_busy - POWER.node_idle) * nodes.share[:, 0]
+    return jnp.argmin(nodes.finish + WEIGHTS["energy"] * watts * nodes.execution)
 
 
 if __name__ == "__main__":
     base, params = make_env(Scenario(), "train")
-    env = EnergyEnv(base.config, params)
+    env = WeightedEnv(base.config, params)
     for choose in (earliest, frugal):
         reward, wait, energy = jax.jit(play, static_argnums=(0, 2))(env, params, choose, jax.random.key(0))
         print(f"{choose.__name__:8}: reward {reward.mean():7.1f}, finish {wait.mean():6.1f} s, {energy.mean():6.1f} J")

@@ -18,7 +18,7 @@ ALLOWED = {
     "env": set(),
     "scenarios": {"env"},
     "policies": {"env", "checks"},
-    "evaluation": {"env", "policies", "files"},
+    "evaluation": {"env", "policies", "checks", "files"},
     "agents": {"env", "policies", "evaluation", "checks", "files", "mapping"},
     "adapters": {"env", "make", "registered_envs"},
     "experiments": {"env", "policies", "scenarios", "evaluation", "files"},

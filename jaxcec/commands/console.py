@@ -50,3 +50,9 @@ def format_percent(share: Interval) -> str:
     """A signed share with its interval, in percent."""
     mean, low, high = (100.0 * x for x in share)
     return f"{mean:+.1f} % [{low:+.1f}, {high:+.1f}]"
+
+
+def format_interval(interval: Interval) -> str:
+    """A number of any size with its interval, about four significant digits each."""
+    mean, low, high = (f"{x:,.0f}" if abs(x) >= 1000.0 else f"{x:.4g}" for x in interval)
+    return f"{mean} [{low}, {high}]"

@@ -23,11 +23,20 @@ from jaxcec.commands.runtime import choose_mesh, replicate_policies, use_compila
 from jaxcec.commands.settings import guarded, load_config, parse, save_config
 from jaxcec.commands.show_schedule import record_all, show_schedule
 from jaxcec.commands.suite import run_suite
-from jaxcec.commands.tables import Results, act_table, difference, difference_table
+from jaxcec.commands.tables import (
+    Cells,
+    Means,
+    Results,
+    act_table,
+    difference,
+    difference_table,
+    means_of,
+    measure_table,
+)
 from jaxcec.commands.worlds import in_file_name, open_world
 from jaxcec.commands.write_report import write_report
 from jaxcec.env import CECEnv, EnvParams
-from jaxcec.evaluation import act_bars, bootstrap_mean, clairvoyant
+from jaxcec.evaluation import MeasureConfig, act_bars, clairvoyant
 from jaxcec.evaluation.rollout import MEASURES, Contender, Result, episode_keys, timed_rollout
 from jaxcec.experiments import with_paper_setting
 from jaxcec.files import check_empty_folder, csv_text, write_aside, write_json
@@ -49,7 +58,7 @@ class EvalCommand:
     config: str = "default"  # name in configs/ or path of a YAML file whose scenario is used; flags override it
     sweep: Literal["services", "microservices", "bandwidth", "all"] | None = None  # play a grid of Fig. 4 and 5 instead
     suite: tuple[str, ...] = ()  # play named worlds with published episodes instead: their names, or all
-    schedule: tuple[Path, ...] = ()  # draw one episode into these .html or .png files instead; of eft and dtdrlmo-plan
+    schedule: tuple[Path, ...] = ()  # one episode into .html, .png, .csv or .json files instead; eft and dtdrlmo-plan
     episodes: int | None = None  # number of test episodes; by default 256, or 32 at each point of a sweep
     seed: int = 0  # of the episodes
     policies: tuple[str, ...] = ()  # names of the policies to play; by default all, in a sweep all but the slowest two
@@ -57,6 +66,8 @@ class EvalCommand:
     checkpoint: Path | None = None  # policy.msgpack or run folder; by default the newest run, else the policy shipped
     trace: str | None = None  # path of your own batch_task.csv, with --dataset alibaba
     clairvoyant: int | None = None  # generations of a search that knows the future; by default 0, or 10 in a sweep
+    metrics: tuple[str, ...] = ()  # measures that are the columns of the table; by default ACT, moved, speed and merges
+    deadline: float = MeasureConfig.deadline  # of each service, as a multiple of its lower bound; for `missed`
     devices: str = "1"  # number of devices (on CPUs, of cores) that share the episodes, or all
     report: Path | None = None  # folder for the results, with a page of all tables, figures and schedules
     out: Path | None = None  # folder for the results; by default runs/<time>-eval-<dataset>; a sweep continues there
@@ -71,7 +82,14 @@ class EvalCommand:
             raise ValueError(
                 "--sweep, --world: got both; a sweep changes settings of the scenario, which a world has not"
             )
-        check_numbers(self, "--", least={"episodes": 1, "seed": 0, "clairvoyant": 0})
+        if self.metrics and (self.sweep or self.suite or self.schedule):
+            raise ValueError(
+                f"--metrics: got {' '.join(self.metrics)}; must be left out with --sweep, --suite and --schedule"
+            )
+        unknown = [name for name in self.metrics if name not in MEASURES]
+        if unknown:
+            raise ValueError(f"--metrics: got {unknown[0]!r}; must be of {', '.join(MEASURES)}")
+        check_numbers(self, "--", least={"episodes": 1, "seed": 0, "clairvoyant": 0}, positive=("deadline",))
 
     @property
     def count(self) -> int:
@@ -91,6 +109,11 @@ class EvalCommand:
         return dataclasses.replace(self.scenario, dataset=dataset, trace=self.trace or self.scenario.trace)
 
     @property
+    def measuring(self) -> MeasureConfig:
+        """The numbers that the measures depend on."""
+        return MeasureConfig(deadline=self.deadline)
+
+    @property
     def choice(self) -> PolicyChoice:
         """The policies to play."""
         return PolicyChoice(names=self.policies, own=self.policy, checkpoint=self.checkpoint)
@@ -99,7 +122,8 @@ class EvalCommand:
         """The command line that repeats this evaluation with the settings that it saved in its folder."""
         words = ["--config", str(folder / "config.yaml"), *(["--world", self.world] if self.world else [])]
         words += ["--episodes", str(self.count), "--seed", str(self.seed), "--clairvoyant", str(self.generations)]
-        for flag, values in {"--policies": self.policies, "--policy": self.policy}.items():
+        words += ["--deadline", str(self.deadline)]
+        for flag, values in {"--policies": self.policies, "--policy": self.policy, "--metrics": self.metrics}.items():
             words += [flag, *values] if values else []
         return command_line("eval", *words, *(["--checkpoint", str(self.checkpoint)] if self.checkpoint else []))
 
@@ -121,7 +145,14 @@ def main(arguments: list[str] | None = None) -> None:
     default = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{kind}-{source}"
     folder = command.report or command.out or default
     if command.schedule:
-        show_schedule(command.schedule, scenario, choice=command.choice, seed=command.seed, world=command.world)
+        show_schedule(
+            command.schedule,
+            scenario,
+            choice=command.choice,
+            seed=command.seed,
+            measuring=command.measuring,
+            world=command.world,
+        )
     elif command.suite:
         run_suite(command.suite, folder, choice=command.choice)
     elif command.sweep:
@@ -151,17 +182,25 @@ def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, *, mesh: Me
     env_params, contenders = replicate_policies(mesh, env_params, contenders)
     keys = episode_keys(command.seed, command.count)
     batches = [shard_leading_axis(mesh, keys[i : i + BATCH]) for i in range(0, command.count, BATCH)]
-    results = _play(env, env_params, contenders, batches)
+    results = _play(env, env_params, contenders, batches, measuring=command.measuring)
     if command.generations:
-        results["clairvoyant"] = _search(
-            env, env_params, results, batches, seed=command.seed, generations=command.generations
-        )
+        results["clairvoyant"] = _search(env, env_params, results, batches, command=command)
     title = f"{command.world or scenario.dataset}, {scenario.name}, {command.count} test episodes"
     information = {contender.name: contender.information for contender in contenders} | {"clairvoyant": "future"}
-    tables = list(filter(None, (act_table(results, title, information), difference_table(results))))
+    means = means_of(results)
+    tables = _tables(command, results, means, title=title, information=information)
     for table in tables:
         console.print(table.for_terminal())
-    _write(folder, command, scenario, results=results, information=information, sources=sources, remarks=remarks)
+    _write(
+        folder,
+        command,
+        scenario,
+        results=results,
+        means=means,
+        information=information,
+        sources=sources,
+        remarks=remarks,
+    )
     if command.report:
         write_report(
             folder,
@@ -169,14 +208,32 @@ def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, *, mesh: Me
             command=command.repeated(folder),
             seed=command.seed,
             episodes=command.count,
-            tables=tables,
+            tables=[*tables, measure_table(means, MEASURES, title="all measures", information=information)],
             sources=sources,
-            schedules=record_all(env, env_params, contenders, seed=command.seed),
+            schedules=record_all(env, env_params, contenders, seed=command.seed, measuring=command.measuring),
         )
     console.print(f"written: {folder} holds {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
 
-def _play(env: CECEnv, env_params: EnvParams, contenders: list[Contender], batches: list[chex.PRNGKey]) -> Results:
+def _tables(
+    command: EvalCommand, results: Results, means: Means, *, title: str, information: dict[str, str]
+) -> list[Cells]:
+    """The table of the policies, and the one of differences if there is something to compare."""
+    if command.metrics:
+        table = measure_table(means, command.metrics, title=title, information=information)
+    else:
+        table = act_table(results, title, information)
+    return list(filter(None, (table, difference_table(results))))
+
+
+def _play(
+    env: CECEnv,
+    env_params: EnvParams,
+    contenders: list[Contender],
+    batches: list[chex.PRNGKey],
+    *,
+    measuring: MeasureConfig,
+) -> Results:
     """Play the same episodes under every policy, batch by batch."""
     results = {}
     with progress_bar() as progress:
@@ -185,21 +242,21 @@ def _play(env: CECEnv, env_params: EnvParams, contenders: list[Contender], batch
             progress.update(task, status=contender.name)
             parts = []
             for batch in batches:
-                parts.append(timed_rollout(env, env_params, contender, batch))
+                parts.append(timed_rollout(env, env_params, contender, batch, measuring=measuring))
                 progress.advance(task, len(batch))
             results[contender.name] = Result.joined(parts)
     return results
 
 
 def _search(
-    env: CECEnv, env_params: EnvParams, results: Results, batches: list[chex.PRNGKey], *, seed: int, generations: int
+    env: CECEnv, env_params: EnvParams, results: Results, batches: list[chex.PRNGKey], *, command: EvalCommand
 ) -> Result:
     """Search for the best timetables of the same episodes; its time is that of the search."""
-    config = SearchConfig(generations=generations)
-    search_keys = jax.random.split(jax.random.key(seed), len(batches))
+    config = SearchConfig(generations=command.generations)
+    search_keys = jax.random.split(jax.random.key(command.seed), len(batches))
     parts = []
     with progress_bar() as progress:
-        task = progress.add_task("searching", total=len(batches) * generations, status="clairvoyant")
+        task = progress.add_task("searching", total=len(batches) * config.generations, status="clairvoyant")
 
         def report(act: float) -> None:
             progress.update(task, advance=1, status=f"clairvoyant, ACT {format_seconds(act)} s")
@@ -208,7 +265,16 @@ def _search(
             rows = slice(index * BATCH, (index + 1) * BATCH)
             played = [jax.tree.map(lambda x, rows=rows: x[rows], result.episodes) for result in results.values()]
             begin = time.perf_counter()
-            found = clairvoyant(env, env_params, batch, played=played, config=config, search_key=key, report=report)
+            found = clairvoyant(
+                env,
+                env_params,
+                batch,
+                played=played,
+                config=config,
+                search_key=key,
+                report=report,
+                measuring=command.measuring,
+            )
             parts.append(Result(jax.tree.map(np.asarray, found), time.perf_counter() - begin))
     return Result.joined(parts)
 
@@ -219,20 +285,16 @@ def _write(
     scenario: Scenario,
     *,
     results: Results,
+    means: Means,
     information: dict[str, str],
     sources: dict[str, str],
     remarks: Sequence[str],
 ) -> None:
-    """Write the settings, every episode, the figure and a summary."""
-    acts = {name: bootstrap_mean(result.episodes.act) for name, result in results.items()}
-    rows = (
-        [episode, name, *measures]
-        for name, result in results.items()
-        for episode, measures in enumerate(zip(*result.episodes[: len(MEASURES)], strict=True))
-    )
+    """Write the settings, every episode and service, the figure and a summary."""
+    acts = {name: measured["act"] for name, measured in means.items()}
     folder.mkdir(parents=True, exist_ok=True)
     save_config(scenario, folder / "config.yaml")
-    write_aside(folder / "episodes.csv", csv_text(["episode", "policy", *MEASURES], rows))
+    _write_tables(folder, results, command.deadline)
     try:
         title = f"{command.world or scenario.dataset}, {scenario.name}, {command.count} episodes"
         act_bars(acts, folder / "act.png", title=title, highlighted=LEARNERS)
@@ -245,6 +307,7 @@ def _write(
         "scenario": scenario.name,
         "seed": command.seed,
         "episodes": command.count,
+        **dataclasses.asdict(command.measuring),
         "checkpoint": sources,
         "repeat": command.repeated(folder),
         "policies": {
@@ -255,6 +318,10 @@ def _write(
                 "decisions_per_s": result.decisions_per_s,
                 "moved": result.moved,
                 "merges": int(result.episodes.merges.sum()),
+                "measures": {
+                    measure: {"mean": interval.mean, "ci95": [interval.low, interval.high]}
+                    for measure, interval in means[name].items()
+                },
                 "difference": {other: difference(results, name, other)._asdict() for other in results if other != name},
             }
             for name, result in results.items()
@@ -262,3 +329,21 @@ def _write(
         "settings": dataclasses.asdict(scenario),
     }
     write_json(folder / "results.json", summary)
+
+
+def _write_tables(folder: Path, results: Results, deadline: float) -> None:
+    """Write the measures of every episode and of every service under each policy."""
+    rows = (
+        [episode, name, *measures]
+        for name, result in results.items()
+        for episode, measures in enumerate(zip(*result.episodes[: len(MEASURES)], strict=True))
+    )
+    write_aside(folder / "episodes.csv", csv_text(["episode", "policy", *MEASURES], rows))
+    services = (
+        [episode, name, service, completion, slowdown, int(slowdown > deadline)]
+        for name, result in results.items()
+        for episode, columns in enumerate(zip(result.episodes.completion, result.episodes.slowdown, strict=True))
+        for service, (completion, slowdown) in enumerate(zip(*columns, strict=True))
+    )
+    header = ["episode", "policy", "service", "completion", "slowdown", "missed"]
+    write_aside(folder / "services.csv", csv_text(header, services))

@@ -12,10 +12,24 @@ from jaxcec.commands.console import console, format_seconds, progress_bar
 from jaxcec.commands.contenders import PolicyChoice, contenders_for
 from jaxcec.commands.worlds import open_world
 from jaxcec.env import CECEnv, EnvParams
-from jaxcec.evaluation import Contender, Schedule, episode_keys, record, save_page, schedule_figure
+from jaxcec.evaluation import (
+    Contender,
+    MeasureConfig,
+    Schedule,
+    episode_keys,
+    record,
+    save_page,
+    save_schedule,
+    schedule_figure,
+)
 from jaxcec.scenarios import Scenario
 
-WRITERS: dict[str, Callable[..., None]] = {".html": save_page, ".png": schedule_figure}
+WRITERS: dict[str, Callable[..., None]] = {
+    ".html": save_page,
+    ".png": schedule_figure,
+    ".csv": save_schedule,
+    ".json": save_schedule,
+}
 COMPARED = ("eft", "dtdrlmo-plan")
 SUMMARY: dict[str, Callable[[Schedule], str]] = {
     "ACT (s)": lambda s: format_seconds(s.act),
@@ -31,7 +45,13 @@ SUMMARY: dict[str, Callable[[Schedule], str]] = {
 
 
 def show_schedule(
-    paths: Sequence[Path], scenario: Scenario, *, choice: PolicyChoice, seed: int, world: str | None = None
+    paths: Sequence[Path],
+    scenario: Scenario,
+    *,
+    choice: PolicyChoice,
+    seed: int,
+    measuring: MeasureConfig,
+    world: str | None = None,
 ) -> None:
     """Record the first test episode of a seed under each policy, write it into each file, and print a summary.
 
@@ -43,7 +63,7 @@ def show_schedule(
     _check_paths(paths)
     env, env_params, _ = open_world(scenario, "test", world)
     contenders, _ = contenders_for(choice, env, env_params, by_default=COMPARED.__contains__)
-    schedules = record_all(env, env_params, contenders, seed=seed)
+    schedules = record_all(env, env_params, contenders, seed=seed, measuring=measuring)
     print_summary(schedules)
     title = f"{scenario.dataset}, {scenario.name}: the first test episode of seed {seed}"
     for path in paths:
@@ -59,14 +79,16 @@ def _check_paths(paths: Sequence[Path]) -> None:
             raise ValueError(f"--schedule: got {path}; there is no folder {path.parent}")
 
 
-def record_all(env: CECEnv, env_params: EnvParams, contenders: Sequence[Contender], *, seed: int) -> list[Schedule]:
+def record_all(
+    env: CECEnv, env_params: EnvParams, contenders: Sequence[Contender], *, seed: int, measuring: MeasureConfig
+) -> list[Schedule]:
     """Record the first test episode of a seed under each policy, with a progress bar."""
     key, schedules = episode_keys(seed, 1)[0], []
     with progress_bar() as progress:
         task = progress.add_task("recording", total=len(contenders), status="")
         for contender in contenders:
             progress.update(task, status=contender.name)
-            schedules.append(record(env, env_params, contender, key))
+            schedules.append(record(env, env_params, contender, key, measuring=measuring))
             progress.advance(task)
     return schedules
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rich.table import Table
 
 from jaxcec.agents import LEARNERS
-from jaxcec.commands.console import format_percent, format_seconds
-from jaxcec.evaluation import Interval, Result, bootstrap_mean, paired_difference
+from jaxcec.commands.console import format_interval, format_percent, format_seconds
+from jaxcec.evaluation import MEASURES, Interval, Result, bootstrap_mean, bootstrap_means, paired_difference
 
 Results = dict[str, Result]  # by policy
+Means = dict[str, dict[str, Interval]]  # by policy and measure
+HEADS = {"act": "ACT (s)", "traffic": "traffic (Mbit x links)", "energy": "energy (J)"}
+HEADS |= {name: f"{name} (s)" for name in ("p50", "p95", "p99", "makespan")}  # others have their names and no unit
 
 
 class Cells(NamedTuple):
@@ -48,6 +51,24 @@ def act_table(results: Results, title: str, information: Mapping[str, str]) -> C
         rows.append([name, information.get(name, ""), format_seconds(act.mean), interval, *numbers, *way])
     head = ["policy", "sees", "ACT (s)", "95 % interval", "moved", "decisions/s", "merges"]
     return Cells(title, [*head, *(["EFT to clairvoyant"] if has_way else [])], rows)
+
+
+def means_of(results: Results) -> Means:
+    """The mean of every measure over the episodes, with its interval."""
+    return {
+        name: bootstrap_means({measure: getattr(result.episodes, measure) for measure in MEASURES})
+        for name, result in results.items()
+    }
+
+
+def measure_table(means: Means, metrics: Sequence[str], *, title: str, information: Mapping[str, str]) -> Cells:
+    """What each policy sees, and the mean of each of the metrics with its interval."""
+    head = [HEADS.get(metric, metric.replace("_", " ")) for metric in metrics]
+    rows = [
+        [name, information.get(name, ""), *(format_interval(measured[metric]) for metric in metrics)]
+        for name, measured in means.items()
+    ]
+    return Cells(title, ["policy", "sees", *head], rows)
 
 
 def difference_table(results: Results) -> Cells | None:

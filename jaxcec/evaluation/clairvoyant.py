@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcec.env import Action, CECEnv, EnvParams, EnvState, Observation, check_params
+from jaxcec.evaluation.measures import STANDARD, MeasureConfig
 from jaxcec.evaluation.rollout import Episodes, play
 from jaxcec.policies import SearchConfig, Timetable, follow_timetable, search
 
@@ -23,6 +24,7 @@ def clairvoyant(
     config: SearchConfig,
     search_key: chex.PRNGKey,
     report: Callable[[float], None] = lambda act: None,
+    measuring: MeasureConfig = STANDARD,
 ) -> Episodes:
     """The episodes of `rollout`, each under the best timetable that `policies.search` finds for it.
 
@@ -37,6 +39,7 @@ def clairvoyant(
         config: size of the population and number of generations.
         search_key: draws the changes.
         report: receives the mean ACT so far in s after each generation.
+        measuring: numbers that the measures depend on.
 
     Raises:
         ValueError: see `env.check_params`.
@@ -48,12 +51,14 @@ def clairvoyant(
     host, due = jnp.concatenate([host, host], axis=1), jnp.concatenate([due, jnp.zeros_like(due)], axis=1)
     start = Timetable(host, due, hold=jnp.zeros_like(due))
     best, _ = search(env, env_params, states, config=config, timetables=start, key=search_key, report=report)
-    return _replayed(env, env_params, best, keys)
+    return _replayed(env, env_params, best, keys=keys, measuring=measuring)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _replayed(env: CECEnv, env_params: EnvParams, timetables: Timetable, keys: chex.PRNGKey) -> Episodes:
+@functools.partial(jax.jit, static_argnames="env")
+def _replayed(
+    env: CECEnv, env_params: EnvParams, timetables: Timetable, *, keys: chex.PRNGKey, measuring: MeasureConfig
+) -> Episodes:
     def decide(observation: Observation, state: EnvState, keys: chex.PRNGKey) -> Action:
         return jax.vmap(follow_timetable, in_axes=(0, 0, None))(timetables, state, env_params)
 
-    return play(env, env_params, decide=decide, keys=keys)
+    return play(env, env_params, decide=decide, keys=keys, measuring=measuring)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcec.env import Action, CECEnv, EnvParams, EnvState, Observation, World, any_undecided, check_params, known_world
+from jaxcec.evaluation.measures import STANDARD, MeasureConfig, Total, decision_work, episode_measures
 from jaxcec.policies import (
     BASELINES,
     EFT_PLAN,
@@ -33,7 +34,8 @@ from jaxcec.policies import (
 Apply = Callable[[Any, Observation, World, chex.PRNGKey], Action]  # (params, observation, known world, key) -> Action
 Decide = Callable[[Observation, EnvState, chex.PRNGKey], Action]  # for a batch of environments; may read the future
 MOST_POSTPONED = 20  # times as many steps as microservices, after which nothing is postponed any more
-Carry = tuple[Observation, EnvState, dict[str, chex.Array], chex.Array]  # with the measures and the decision's index
+COUNTS = ("decisions", "moved", "merges", "postponed", "redirected", "invalid")
+Carry = tuple[Observation, EnvState, dict[str, chex.Array], Total, chex.Array]  # with the step's index last
 
 
 class Contender(NamedTuple):
@@ -48,13 +50,16 @@ class Contender(NamedTuple):
     params: Any = None
     information: str = ""  # what the policy sees of nodes and links, in words; empty if that is not known
 
-    def play(self, env: CECEnv, env_params: EnvParams, keys: chex.PRNGKey) -> Episodes:
+    def play(
+        self, env: CECEnv, env_params: EnvParams, keys: chex.PRNGKey, *, measuring: MeasureConfig = STANDARD
+    ) -> Episodes:
         """One episode per key to its end: see `rollout`.
 
         Raises:
             ValueError: invalid params, or the policy's actions have numbers that are not finite.
         """
-        return _checked(self.name, rollout(env, env_params, apply=self.apply, params=self.params, keys=keys))
+        policy = {"apply": self.apply, "params": self.params}
+        return _checked(self.name, rollout(env, env_params, **policy, keys=keys, measuring=measuring))
 
     @classmethod
     def of_rule(cls, name: str, policy: Policy, information: str = "") -> Contender:
@@ -140,9 +145,10 @@ def baseline_contenders(env: CECEnv) -> list[Contender]:
 
 
 class Episodes(NamedTuple):
-    """Measures of each episode, (episodes,) each, and where and when each of its microservices was decided to run.
+    """Measures of each episode, (episodes,) each, of each of its services, and of each of its microservices.
 
-    Where a service has fewer than N microservices, the rest of its rows means nothing.
+    The measures from `p50` to `slowdown` are those of `measures.Measures`. Where a service has fewer than N
+    microservices, the rest of its rows of `host` and `decided_at` means nothing.
     """
 
     act: chex.Array  # s
@@ -152,11 +158,23 @@ class Episodes(NamedTuple):
     postponed: chex.Array  # decisions postponed, each time
     redirected: chex.Array  # decisions for a host that could not run the microservice
     invalid: chex.Array  # actions with a number that is not finite
+    p50: chex.Array  # s, percentiles of the completion times of the episode's services
+    p95: chex.Array  # s
+    p99: chex.Array  # s
+    makespan: chex.Array  # s
+    missed: chex.Array  # share of the services that miss their deadline
+    jain: chex.Array  # Jain's index of the slowdowns
+    node_utilisation: chex.Array  # share of the edge nodes' cpu until the makespan
+    link_utilisation: chex.Array  # share of the links' bandwidth until the makespan
+    traffic: chex.Array  # Mbit x links
+    energy: chex.Array  # J
+    completion: chex.Array  # (episodes, M) s
+    slowdown: chex.Array  # (episodes, M), completion over its lower bound
     host: chex.Array  # (episodes, M, N) i16
     decided_at: chex.Array  # (episodes, M, N) s
 
 
-MEASURES = Episodes._fields[:-2]  # one number of each episode
+MEASURES = Episodes._fields[: Episodes._fields.index("completion")]  # one number of each episode
 
 
 class Result(NamedTuple):
@@ -190,58 +208,76 @@ def episode_keys(seed: int, count: int) -> chex.PRNGKey:
     return jax.random.split(jax.random.key(seed), count)
 
 
-def rollout(env: CECEnv, env_params: EnvParams, *, apply: Apply, params: Any, keys: chex.PRNGKey) -> Episodes:
+def rollout(
+    env: CECEnv,
+    env_params: EnvParams,
+    *,
+    apply: Apply,
+    params: Any,
+    keys: chex.PRNGKey,
+    measuring: MeasureConfig = STANDARD,
+) -> Episodes:
     """Play one episode per key to its end under the policy `apply` with its parameters.
 
-    Each of the (episodes,) keys draws an episode and the policy's random numbers in it.
+    Each of the (episodes,) keys draws an episode and the policy's random numbers in it. `measuring` has the numbers
+    that the measures depend on.
 
     Raises:
         ValueError: see `env.check_params`.
     """
-    return _rollout(env, check_params(env.config, env_params), apply=apply, params=params, keys=keys)
+    env_params = check_params(env.config, env_params)
+    return _rollout(env, env_params, apply=apply, params=params, keys=keys, measuring=measuring)
 
 
 @functools.partial(jax.jit, static_argnames=("env", "apply"))
-def _rollout(env: CECEnv, env_params: EnvParams, *, apply: Apply, params: Any, keys: chex.PRNGKey) -> Episodes:
+def _rollout(
+    env: CECEnv, env_params: EnvParams, *, apply: Apply, params: Any, keys: chex.PRNGKey, measuring: MeasureConfig
+) -> Episodes:
     def decide(observation: Observation, state: EnvState, key: chex.PRNGKey) -> Action:
         return apply(params, observation, known_world(state, env_params), key)
 
-    return play(env, env_params, decide=jax.vmap(decide), keys=keys)
+    return play(env, env_params, decide=jax.vmap(decide), keys=keys, measuring=measuring)
 
 
-def play(env: CECEnv, env_params: EnvParams, *, decide: Decide, keys: chex.PRNGKey) -> Episodes:
+def play(
+    env: CECEnv, env_params: EnvParams, *, decide: Decide, keys: chex.PRNGKey, measuring: MeasureConfig = STANDARD
+) -> Episodes:
     """Play one episode per key to its end, with actions that may depend on the whole state.
 
     `rollout` calls this with a policy that sees the known world only. It is meant to be called within `jax.jit`. Every
     episode ends: after MOST_POSTPONED x M x N steps nothing is postponed any more.
 
     `decide` makes one action for each environment from observations, states and keys, (episodes, ...) each. The keys,
-    (episodes,), are those of `rollout`.
+    (episodes,), are those of `rollout`, and so is `measuring`.
     """
     observation, state = jax.vmap(env.reset_env, in_axes=(0, None))(keys, env_params)
-    start = {name: jnp.zeros(keys.shape[0], jnp.int32) for name in MEASURES} | {"act": jnp.zeros(keys.shape[0])}
+    start = dict.fromkeys(COUNTS, jnp.zeros(keys.shape[0], jnp.int32)) | {"act": jnp.zeros(keys.shape[0])}
     most = env.config.num_services * env.config.max_microservices
 
     def step(carry: Carry) -> Carry:
-        observation, state, measured, index = carry
+        observation, before, measured, work, index = carry
         step_keys = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
-        action = never_postponed_late(env, decide(observation, state, step_keys), index)
+        action = never_postponed_late(env, decide(observation, before, step_keys), index)
         source = jnp.argmax(observation.service.source, axis=-1)
         observation, state, _, _, info = jax.vmap(env.step_env, in_axes=(0, 0, 0, None))(
-            step_keys, state, action, env_params
+            step_keys, before, action, env_params
         )
         counted = {name: info[name] for name in ("postponed", "redirected", "invalid")}
         counted |= {"decisions": info["decided"], "moved": info["decided"] & (info["host"] != source)}
         counts = {name: measured[name] + happened.astype(jnp.int32) for name, happened in counted.items()}
         measured = counts | {"act": measured["act"] + info["act"], "merges": info["merges"]}
-        return observation, state, measured, index + 1
+        work = work.plus(jax.vmap(decision_work, in_axes=(0, 0, None))(before, info, env_params))
+        return observation, state, measured, work, index + 1
 
-    _, state, measured, _ = jax.lax.while_loop(
-        lambda carry: any_undecided(carry[1]) & (carry[3] < (MOST_POSTPONED + 1) * most),
+    _, state, measured, work, _ = jax.lax.while_loop(
+        lambda carry: any_undecided(carry[1]) & (carry[-1] < (MOST_POSTPONED + 1) * most),
         step,
-        (observation, state, start, jnp.int32(0)),
+        (observation, state, start, Total.of_nothing(keys.shape), jnp.int32(0)),
     )
-    return Episodes(**measured, host=state.host, decided_at=state.ready)
+    measures = jax.vmap(functools.partial(episode_measures, config=measuring), in_axes=(0, 0, None))(
+        state, work.sum, env_params
+    )
+    return Episodes(**measured, **measures._asdict(), host=state.host, decided_at=state.ready)
 
 
 def never_postponed_late(env: CECEnv, action: Action, step: chex.Array) -> Action:
@@ -254,21 +290,31 @@ def never_postponed_late(env: CECEnv, action: Action, step: chex.Array) -> Actio
 
 def _checked(name: str, episodes: Episodes) -> Episodes:
     """The episodes of a policy, unless one of its actions had a number that is not finite."""
-    invalid = int(episodes.invalid.sum())
+    steps = int(episodes.decisions.sum() + episodes.postponed.sum())
+    check_finite(name, invalid=int(episodes.invalid.sum()), steps=steps)
+    return episodes
+
+
+def check_finite(name: str, *, invalid: int, steps: int) -> None:
+    """Refuse a policy of which `invalid` actions, of those of `steps` steps, have a number that is not finite.
+
+    Raises:
+        ValueError: there is one; the message names the policy and the number of them.
+    """
     if invalid:
-        steps = int(episodes.decisions.sum() + episodes.postponed.sum())
         raise ValueError(
             f"policy {name}: {invalid} of its {steps} actions have a number that is not finite (NaN or infinite); every"
             " host, bandwidth, hold and postponement must be finite"
         )
-    return episodes
 
 
-def timed_rollout(env: CECEnv, env_params: EnvParams, contender: Contender, keys: chex.PRNGKey) -> Result:
+def timed_rollout(
+    env: CECEnv, env_params: EnvParams, contender: Contender, keys: chex.PRNGKey, *, measuring: MeasureConfig = STANDARD
+) -> Result:
     """`Contender.play`, with the time it took once compiled."""
-    policy = {"params": contender.params, "keys": keys}
+    arguments = {"params": contender.params, "keys": keys, "measuring": measuring}
     env_params = check_params(env.config, env_params)
-    compiled = _rollout.lower(env, env_params, apply=contender.apply, **policy).compile()
+    compiled = _rollout.lower(env, env_params, apply=contender.apply, **arguments).compile()
     begin = time.perf_counter()
-    episodes = jax.tree.map(np.asarray, compiled(env_params, **policy))
+    episodes = jax.tree.map(np.asarray, compiled(env_params, **arguments))
     return Result(_checked(contender.name, episodes), time.perf_counter() - begin)

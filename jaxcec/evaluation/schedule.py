@@ -13,10 +13,14 @@ import numpy as np
 
 from jaxcec.env import CECEnv, EnvParams, EnvState, Network, Observation, any_undecided, known_world
 from jaxcec.env.background import load_at
+from jaxcec.env.env import LEAST_BANDWIDTH
 from jaxcec.env.routing import WORD
-from jaxcec.evaluation.rollout import Apply, Contender, never_postponed_late
+from jaxcec.env.types import Background
+from jaxcec.evaluation.measures import STANDARD, MeasureConfig, Measures, Work, decision_work, episode_measures
+from jaxcec.evaluation.rollout import Apply, Contender, check_finite, never_postponed_late
 
-Row = dict[str, chex.Array]  # the record of a decision, and what the policy saw of the microservice
+Row = dict[str, Any]  # the record of a decision, its work, and what the policy saw of the microservice
+Paths = dict[tuple[int, int], list[int]]  # links on the path between two nodes
 
 
 class Placed(NamedTuple):
@@ -36,8 +40,11 @@ class Placed(NamedTuple):
     start: float
     finish: float
     origins: tuple[int, ...]  # edge nodes that sent input
+    sent: tuple[float, ...]  # Mbit that each of them sent
     links: tuple[int, ...]  # crossed by the input
     traffic: float  # Mbit of input sent, counted once on each link that it crossed
+    demand: tuple[float, ...]  # of each kind of resource, R
+    predecessors: tuple[int, ...]  # microservices that had to finish before
 
     @property
     def wait(self) -> float:
@@ -59,6 +66,11 @@ class Schedule(NamedTuple):
     links: list[tuple[int, int, float]]  # both ends and the nominal bandwidth in Mbit/s
     releases: list[float]  # of each service, s
     sources: list[int]  # edge node that each service arrives at
+    speeds: list[float]  # of each host, Mcycles/s nominal: edge nodes first, then their end devices
+    capacities: list[list[float]]  # of each edge node, of each kind of resource
+    slowdowns: list[float]  # of each service
+    measures: dict[str, float]  # `act` and those of `measures.Measures` that are of the whole episode
+    measuring: MeasureConfig  # numbers that the measures depend on
     frame: float  # length of a frame of `loads`, s
     loads: np.ndarray  # (frames, E + V) share of each link, then of each node, that other tenants use
 
@@ -121,18 +133,27 @@ class Bar(NamedTuple):
     placed: Placed
 
 
-def record(env: CECEnv, env_params: EnvParams, contender: Contender, key: chex.PRNGKey) -> Schedule:
-    """Play the episode that `rollout` plays for one key, such as one of `episode_keys`, and keep every decision."""
-    state, info = _play_recorded(env, env_params, contender.apply, contender.params, key)
-    info = jax.tree.map(np.asarray, info)
-    episode, num_nodes = state.episode, env.config.num_nodes
-    links, paths = _links_and_paths(env_params.network, int(episode.topology), num_nodes)
-    rows = np.flatnonzero(info["decided"])
-    placed = [_placed({name: column[i] for name, column in info.items()}, paths, num_nodes) for i in rows]
-    pattern, background, max_links = int(episode.arrivals), env_params.background, env.config.max_links
-    frames = int(np.ceil(max(p.finish for p in placed) / float(background.frame)))
-    times = jnp.arange(frames, dtype=jnp.float32) * background.frame
-    loads = np.asarray(jax.vmap(lambda time: load_at(background, episode.offset, time))(times))
+def record(
+    env: CECEnv, env_params: EnvParams, contender: Contender, key: chex.PRNGKey, *, measuring: MeasureConfig = STANDARD
+) -> Schedule:
+    """Play the episode that `rollout` plays for one key, such as one of `episode_keys`, and keep every decision.
+
+    Raises:
+        ValueError: the policy's actions have numbers that are not finite.
+    """
+    state, rows, invalid = _play_recorded(env, env_params, contender.apply, contender.params, key)
+    check_finite(contender.name, invalid=int(invalid), steps=int(state.episode.step))
+    rows = jax.tree.map(np.asarray, rows)
+    measures = _measures(state, rows["work"], env_params, config=measuring)
+    episode, num_nodes, network = state.episode, env.config.num_nodes, env_params.network
+    pattern, topology = int(episode.arrivals), int(episode.topology)
+    links, paths = _links_and_paths(network, topology, num_nodes)
+    preds = np.asarray(env_params.dags.preds[env_params.arrivals.dag[pattern]])  # (M, N, N)
+    booked = [jax.tree.map(lambda column, i=i: column[i], rows) for i in np.flatnonzero(rows["decided"])]
+    placed = [_placed(row, paths, num_nodes, preds=preds) for row in booked]
+    frame = float(env_params.background.frame)
+    loads = _loads(env_params.background, episode.offset, int(np.ceil(max(p.finish for p in placed) / frame)))
+    nodes = slice(env.config.max_links, env.config.max_links + num_nodes)
     return Schedule(
         policy=contender.name,
         placed=placed,
@@ -140,16 +161,42 @@ def record(env: CECEnv, env_params: EnvParams, contender: Contender, key: chex.P
         links=links,
         releases=np.asarray(env_params.arrivals.release[pattern] / env_params.arrival_rate).tolist(),
         sources=np.asarray(env_params.arrivals.source[pattern]).tolist(),
-        frame=float(background.frame),
-        loads=np.concatenate([loads[:, : len(links)], loads[:, max_links : max_links + num_nodes]], axis=1),
+        speeds=np.asarray(network.speed[topology]).tolist(),
+        capacities=np.asarray(network.capacity[topology, :num_nodes]).tolist(),
+        slowdowns=np.asarray(measures.slowdown).tolist(),
+        measures={"act": float(rows["act"].max())}
+        | {name: float(value) for name, value in measures._asdict().items() if value.ndim == 0},
+        measuring=measuring,
+        frame=frame,
+        loads=np.concatenate([loads[:, : len(links)], loads[:, nodes]], axis=1),
     )
+
+
+@jax.jit
+def _measures(state: EnvState, work: Work, env_params: EnvParams, *, config: MeasureConfig) -> Measures:
+    """The measures of an episode from the work of each decision, (decisions,) each."""
+    return episode_measures(state, jax.tree.map(jnp.sum, work), env_params, config=config)
+
+
+def _loads(background: Background, offset: chex.Array, frames: int) -> np.ndarray:
+    """(frames, R) load of each link and host from the beginning of an episode."""
+    padded = 1 << (frames - 1).bit_length()  # so that episodes of any length share few compiled programs
+    return np.asarray(_padded_loads(background, offset, padded))[:frames]
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _padded_loads(background: Background, offset: chex.Array, frames: int) -> chex.Array:
+    times = jnp.arange(frames, dtype=jnp.float32) * background.frame
+    return jax.vmap(lambda time: load_at(background, offset, time))(times)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
 def _play_recorded(
     env: CECEnv, env_params: EnvParams, apply: Apply, params: Any, key: chex.PRNGKey
-) -> tuple[EnvState, dict[str, chex.Array]]:
-    """The last state of the episode, and a row of each booked decision, of as many as an episode can have."""
+) -> tuple[EnvState, Row, chex.Array]:
+    """The last state of the episode, a row of each booked decision, of as many as an episode can have, and the number
+    of actions with a number that is not finite.
+    """
 
     def step(observation: Observation, state: EnvState, index: chex.Array) -> tuple[Observation, EnvState, Row]:
         step_key = jax.random.fold_in(key, index)
@@ -160,29 +207,30 @@ def _play_recorded(
             "load": observation.microservice.load,
             "data": observation.microservice.data,
             "inputs": observation.nodes.inputs,
-            "bandwidth": action.bandwidth,
-            "hold": action.hold,
+            "demand": observation.microservice.demand,
+            "bandwidth": jnp.clip(action.bandwidth, LEAST_BANDWIDTH, 1.0),  # as it counts
+            "hold": jnp.maximum(action.hold, 0.0),
+            "work": decision_work(state, info, env_params),
         }
         return next_observation, next_state, info | seen
 
-    def step_and_write(carry: tuple[Observation, EnvState, Row, chex.Array, chex.Array]) -> Any:
-        observation, state, rows, booked, index = carry
+    def step_and_write(carry: tuple[Observation, EnvState, Row, chex.Array, chex.Array, chex.Array]) -> Any:
+        observation, state, rows, booked, invalid, index = carry
         observation, state, row = step(observation, state, index)
         at = jnp.where(row["decided"], booked, most)  # beyond the rows, where nothing is written
         rows = jax.tree.map(lambda column, x: column.at[at].set(x, mode="drop"), rows, row)
-        return observation, state, rows, booked + row["decided"].astype(jnp.int32), index + 1
+        booked, invalid = (n + row[name].astype(jnp.int32) for n, name in ((booked, "decided"), (invalid, "invalid")))
+        return observation, state, rows, booked, invalid, index + 1
 
     most, zero = env.config.num_services * env.config.max_microservices, jnp.int32(0)
     first = env.reset_env(key, env_params)
     row = jax.eval_shape(step, *first, zero)[2]
     rows = jax.tree.map(lambda x: jnp.zeros((most, *x.shape), x.dtype), row)
-    carry = jax.lax.while_loop(lambda carry: any_undecided(carry[1]), step_and_write, (*first, rows, zero, zero))
-    return carry[1], carry[2]
+    carry = jax.lax.while_loop(lambda carry: any_undecided(carry[1]), step_and_write, (*first, rows, zero, zero, zero))
+    return carry[1], carry[2], carry[4]
 
 
-def _links_and_paths(
-    network: Network, topology: int, num_nodes: int
-) -> tuple[list[tuple[int, int, float]], dict[tuple[int, int], list[int]]]:
+def _links_and_paths(network: Network, topology: int, num_nodes: int) -> tuple[list[tuple[int, int, float]], Paths]:
     """Ends and bandwidth of each link, and the links on the path between every two nodes.
 
     Routes have the fewest hops. A path over a single link is therefore that link itself, which gives its two ends.
@@ -197,17 +245,21 @@ def _links_and_paths(
     return [(*ends[link], float(bandwidth[link])) for link in sorted(ends)], paths
 
 
-def _placed(row: dict[str, Any], paths: dict[tuple[int, int], list[int]], num_nodes: int) -> Placed:
-    """The decision in one row of `_play_recorded`."""
+def _placed(row: Row, paths: Paths, num_nodes: int, *, preds: np.ndarray) -> Placed:
+    """The decision in one row of `_play_recorded`, with (M, N, N) predecessors of each microservice."""
+    what = int(row["service"]), int(row["microservice"])
     host, node = int(row["host"]), int(row["host"]) % num_nodes
     origins = tuple(int(v) for v in np.flatnonzero(row["inputs"]) if v != node)
     same = ("load", "data", "bandwidth", "hold", "flow_start", "flow_end", "data_ready", "start", "finish")
     return Placed(
-        service=int(row["service"]),
-        microservice=int(row["microservice"]),
+        service=what[0],
+        microservice=what[1],
         host=f"node {node}" if host < num_nodes else f"device {node}",
         decided=float(row["time"]),
         origins=origins,
+        sent=tuple(float(row["inputs"][v]) for v in origins),
+        demand=tuple(map(float, row["demand"])),
+        predecessors=tuple(np.flatnonzero(preds[what]).tolist()),
         links=tuple(sorted({link for v in origins for link in paths[v, node]})),
         traffic=float(sum(row["inputs"][v] * len(paths[v, node]) for v in origins)),
         **{name: float(row[name]) for name in same},

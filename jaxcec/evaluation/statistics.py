@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,9 +24,21 @@ def bootstrap_mean(values: np.ndarray, seed: int = 0) -> Interval:
     Raises:
         ValueError: there are no values.
     """
-    values = np.asarray(values, np.float64)
-    counts = _resamples(values.size, seed)
-    return _interval(float(values.mean()), counts @ values / values.size)
+    return bootstrap_means({"": values}, seed)[""]
+
+
+def bootstrap_means(columns: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, Interval]:
+    """`bootstrap_mean` of several measures, (n,) each, of the same episodes, which are resampled once for all.
+
+    Raises:
+        ValueError: the arrays differ in shape, or there are no values.
+    """
+    values = np.stack([np.asarray(column, np.float64) for column in columns.values()], axis=1)
+    means = _resamples(len(values), seed) @ values / len(values)
+    return {
+        name: _interval(float(column.mean()), resampled)
+        for name, column, resampled in zip(columns, values.T, means.T, strict=True)
+    }
 
 
 def paired_difference(values: np.ndarray, baseline: np.ndarray, seed: int = 0) -> Interval:

@@ -1,5 +1,6 @@
 """train.py and eval.py as a user calls them: run folders, resuming, refusals."""
 
+import csv
 import json
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxcec.agents import run_folder
 from jaxcec.commands import evaluate, train
 from jaxcec.commands.contenders import PolicyChoice, contenders_for
 from jaxcec.commands.settings import TrainConfig, load_config, save_config
+from jaxcec.evaluation import MEASURES
 from jaxcec.scenarios import make_env
 
 
@@ -95,6 +97,40 @@ def test_eval_plays_policies_on_the_same_episodes(run, tiny, tmp_path, capsys):
     for name in act:
         np.testing.assert_array_less(act["clairvoyant"], np.array(act[name]) * (1 + 1e-5))
     assert "12,000 DAG jobs" in capsys.readouterr().out
+    assert lines[0].startswith("episode,policy,act,decisions,moved,merges,postponed,redirected,invalid,p50,")
+    check_measures(results, tmp_path / "eval")
+
+
+def check_measures(results, folder):
+    """The means in results.json are those of episodes.csv, and what services.csv has of each service agrees."""
+    with (folder / "episodes.csv").open() as file:
+        episodes = list(csv.DictReader(file))
+    with (folder / "services.csv").open() as file:
+        services = list(csv.DictReader(file))
+    assert list(services[0]) == ["episode", "policy", "service", "completion", "slowdown", "missed"]
+    assert len(services) == len(episodes) * SCENARIO.num_services
+    for name, policy in results["policies"].items():
+        assert set(policy["measures"]) == set(MEASURES)
+        rows = [row for row in episodes if row["policy"] == name]
+        for measure, of in policy["measures"].items():
+            assert of["mean"] == pytest.approx(np.mean([float(row[measure]) for row in rows]), rel=1e-5)
+            assert of["ci95"][0] <= of["mean"] <= of["ci95"][1]
+        of_policy = [row for row in services if row["policy"] == name]
+        missed = [float(row["slowdown"]) > results["deadline"] for row in of_policy]
+        assert missed == [row["missed"] == "1" for row in of_policy]
+        assert policy["measures"]["missed"]["mean"] == pytest.approx(np.mean(missed))
+        completion = np.mean([float(row["completion"]) for row in of_policy])
+        assert policy["act"] == pytest.approx(completion, rel=1e-5)
+
+
+def test_the_table_has_the_metrics_that_are_asked_for(tiny, tmp_path, capsys):
+    asked = ["--config", str(tiny), "--episodes", "2", "--policies", "eft", "--out", str(tmp_path / "eval")]
+    evaluate.main([*asked, "--metrics", "p95", "energy", "--deadline", "2.5"])
+    printed = capsys.readouterr().out
+    assert "p95 (s)" in printed and "energy (J)" in printed and "merges" not in printed
+    results = json.loads((tmp_path / "eval" / "results.json").read_text())
+    assert results["deadline"] == 2.5 and results["power"]["node_idle"] == 86.0
+    assert "--deadline 2.5" in results["repeat"] and "--metrics p95 energy" in results["repeat"]
 
 
 def test_settings_survive_writing_and_reading(tmp_path):

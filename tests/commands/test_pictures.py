@@ -1,5 +1,8 @@
 """`eval.py --schedule` and `eval.py --report` as a user calls them."""
 
+import csv
+import json
+
 import pytest
 import yaml
 from helpers.runs import TINY
@@ -15,7 +18,7 @@ def config(tmp_path_factory):
 
 
 def test_a_schedule_is_drawn_and_summarised(config, tmp_path, capsys):
-    files = [str(tmp_path / name) for name in ("out.html", "out.png")]
+    files = [str(tmp_path / name) for name in ("out.html", "out.png", "out.csv", "out.json")]
     evaluate.main(["--config", config, "--policies", "le", "eft", "--schedule", *files])
     printed = capsys.readouterr().out
     for words in ("ACT (s)", "completion times (s)", "makespan (s)", "edge nodes busy", "le", "eft"):
@@ -23,7 +26,18 @@ def test_a_schedule_is_drawn_and_summarised(config, tmp_path, capsys):
     page = (tmp_path / "out.html").read_text()
     assert "eft: ACT" in page and "the first test episode of seed 0" in page
     assert (tmp_path / "out.png").read_bytes()[:4] == b"\x89PNG"
-    assert {path.name for path in tmp_path.iterdir()} == {"out.html", "out.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"out.html", "out.png", "out.csv", "out.json"}
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert list(content["policies"]) == ["le", "eft"] and "first test episode" in content["title"]
+    with (tmp_path / "out.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for name, policy in content["policies"].items():
+        of_policy = [row for row in rows if row["policy"] == name]
+        assert len(of_policy) == len(policy["decisions"]) > 0
+        for row, decision in zip(of_policy, policy["decisions"], strict=True):
+            assert set(row) == {"policy", *decision}
+            assert float(row["finish"]) == decision["finish"] and row["host"] == decision["host"]
+            assert [int(link) for link in row["links"].split()] == decision["links"]
 
 
 def test_a_report_contains_all_results(config, tmp_path, capsys):
@@ -38,24 +52,29 @@ def test_a_report_contains_all_results(config, tmp_path, capsys):
         "num_services: 2",
         "policy ddpg",
         "against each baseline",
+        "all measures",
+        "traffic (Mbit x links)",
     ):
         assert words in page
     assert page.count("data:image/png;base64,") == 1 + 3
     assert 'src="http' not in page
     act = next(line for line in page.splitlines() if "<td>eft</td>" in line)
     assert act.count("<td>") == 7
-    names = {"config.yaml", "act.png", "episodes.csv", "results.json", "report.html"}
+    names = {"config.yaml", "act.png", "episodes.csv", "services.csv", "results.json", "report.html"}
     assert {path.name for path in folder.iterdir()} == names | {f"schedule-{p}.png" for p in ("le", "eft", "ddpg")}
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--schedule", "out.pdf"], "must end in one of .html, .png"),
+        (["--schedule", "out.pdf"], "must end in one of .html, .png, .csv, .json"),
         (["--schedule", "nowhere/out.png"], "there is no folder nowhere"),
         (["--schedule", "out.png", "--sweep", "all"], "--sweep, --schedule: got both"),
         (["--report", "one", "--out", "other"], "--out: got other"),
         (["--episodes", "0"], "--episodes: got 0"),
+        (["--metrics", "act", "speed"], "--metrics: got 'speed'; must be of act, decisions, moved"),
+        (["--metrics", "act", "--schedule", "out.png"], "--metrics: got act; must be left out with --sweep and"),
+        (["--deadline", "0"], "--deadline: got 0.0; must be positive"),
         (["--episodes", "3", "--devices", "1", "--policies", "nobody"], "--policies: got 'nobody'"),
     ],
 )

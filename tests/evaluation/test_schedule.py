@@ -4,6 +4,7 @@ import itertools
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.episodes import SMALL
@@ -41,6 +42,16 @@ def test_a_schedule_is_the_episode_that_a_rollout_plays(small, schedules):
         for p in schedule.placed:
             assert float(played.decided_at[0, p.service, p.microservice]) == pytest.approx(p.decided, rel=1e-5)
         assert schedule.moved == pytest.approx(float(played.moved[0] / played.decisions[0]))
+
+
+def test_a_policy_without_numbers_is_not_recorded(small):
+    def broken(observation, key):
+        action = BASELINES["eft"](observation, key)
+        return action.replace(hold=jnp.float32(jnp.nan))
+
+    env, params, keys = small
+    with pytest.raises(ValueError, match=r"policy broken: (\d+) of its \1 actions have a number that is not finite"):
+        record(env, params, Contender.of_rule("broken", broken), keys[0])
 
 
 def test_every_microservice_runs_once_and_after_its_input_has_arrived(schedules):

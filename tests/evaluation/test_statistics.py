@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxcec.evaluation import bootstrap_mean, paired_difference
+from jaxcec.evaluation import bootstrap_mean, bootstrap_means, paired_difference
 
 
 def test_the_interval_of_a_normal_sample_is_the_textbook_one():
@@ -43,3 +43,11 @@ def test_one_value_has_no_spread_and_no_values_are_refused():
         bootstrap_mean(np.array([]))
     with pytest.raises(ValueError, match=r"got shapes .*; must pair"):
         paired_difference(np.ones(2), np.ones(3))
+
+
+def test_several_measures_have_the_intervals_that_each_has_alone():
+    rng = np.random.default_rng(4)
+    columns = {"act": rng.exponential(1.0, 30), "energy": rng.normal(1e6, 1e3, 30)}
+    together = bootstrap_means(columns)
+    for name, values in columns.items():
+        assert together[name] == pytest.approx(bootstrap_mean(values))

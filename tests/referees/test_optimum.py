@@ -23,7 +23,7 @@ from helpers.oracle import Oracle, link_resources
 
 from jaxcec.env import Action, CECEnv, EnvConfig, EnvParams, build_instance
 from jaxcec.env.dag import current_decision
-from jaxcec.evaluation import Episodes, baseline_contenders, clairvoyant, episode_keys, rollout
+from jaxcec.evaluation import Episodes, baseline_contenders, clairvoyant, episode_keys, rollout, service_bounds
 from jaxcec.policies import BASELINES, SearchConfig
 
 M = 3
@@ -155,6 +155,14 @@ def play_planners(case: Solved) -> dict[str, Episodes]:
     config = SearchConfig(population=32, generations=60)
     search = {"played": start, "config": config, "search_key": jax.random.key(1)}
     return played | {"clairvoyant": clairvoyant(case.env, case.params, KEYS, **search)}
+
+
+def test_no_optimum_completes_a_service_before_its_bound(solved):
+    for case in solved:
+        bounds = np.asarray(service_bounds(case.env.reset(KEYS[0], case.params)[1], case.params))
+        for i, (service, bound) in enumerate(zip(case.instance["services"], bounds, strict=True)):
+            finish = max(case.optimum.finish[i, j] for j in range(len(service["load"])))
+            assert finish - service["release"] >= bound - EXACT
 
 
 @pytest.mark.parametrize("play", [play_rules, pytest.param(play_planners, marks=pytest.mark.slow)])
