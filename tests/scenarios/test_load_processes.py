@@ -1,11 +1,9 @@
 """Statistics of drawn background loads."""
 
-from typing import get_args
-
 import numpy as np
 import pytest
 
-from jaxcec.scenarios.load_processes import BackgroundKind, draw_background
+from jaxcec.scenarios.load_processes import BACKGROUNDS, draw_background
 from jaxcec.scenarios.seeds import split_rng
 
 
@@ -18,7 +16,7 @@ def test_none_is_a_single_frame_without_load():
     assert draw("none").load.tolist() == [[0.0]]
 
 
-@pytest.mark.parametrize("kind", get_args(BackgroundKind))
+@pytest.mark.parametrize("kind", BACKGROUNDS)
 def test_loads_are_float32_and_within_their_range(kind):
     background = draw(kind)
     assert background.load.dtype == np.float32 and background.frame == np.float32(10.0)

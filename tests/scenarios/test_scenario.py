@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers.real_rows import write_batch
 
-from jaxcec.scenarios import Scenario, load_jobs, make_env
+from jaxcec.scenarios import Scenario, make_env, read_sources
 
 SMALL = Scenario(num_topologies=2, num_dags=8, num_patterns=4, num_traces=2, num_frames=16, max_microservices=6)
 
@@ -30,9 +30,9 @@ def test_the_dataset_both_joins_the_banks_of_the_two_datasets():
 def test_services_come_from_the_user_s_own_trace(dataset, tmp_path):
     path = write_batch(tmp_path / "batch_task.csv")
     own = dataclasses.replace(SMALL, dataset=dataset, trace=str(path), runtime="corrected")
-    jobs, report = load_jobs(own)
-    assert report.kept_jobs == len(jobs) == 12_000
-    read, given = (make_env(own, "test", table)[1] for table in (None, jobs))
+    sources = read_sources(own)
+    assert sources.report.kept_jobs == len(sources.jobs) == 12_000
+    read, given = (make_env(own, "test", each)[1] for each in (None, sources))
     shipped = make_env(dataclasses.replace(SMALL, dataset=dataset), "test")[1]
     assert jax.tree.all(jax.tree.map(np.array_equal, read, given))
     assert np.array_equal(read.dags.preds, shipped.dags.preds)  # the trace has the jobs of the shipped hour
