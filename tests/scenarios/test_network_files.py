@@ -150,12 +150,20 @@ def test_up_leads_from_the_first_end_to_the_second_in_gml(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["graphml", "gml", "json", "csv"])
 def test_parallel_links_become_one(tmp_path, suffix):
-    links = [("a", "b", {"bandwidth": 1, "latency": 3, "key": 0}), ("b", "a", {"bandwidth": 2, "latency": 1, "key": 0})]
-    if suffix == "gml":
-        links = [(a, b, {"bandwidth": f["bandwidth"], "latency": f["latency"]}) for a, b, f in links]
-    network = read(tmp_path, [*links, ("a", "b", {"bandwidth": 0.5}), ("b", "c", {})], name=f"n.{suffix}")
+    fields = [{"bandwidth": 1, "latency": 3}, {"bandwidth": 2, "latency": 1}, {"bandwidth": 0.5}]
+    links = [("a", "b", fields[0]), ("b", "a", fields[1]), ("a", "b", fields[2]), ("b", "c", {})]
+    network = read(tmp_path, links, name=f"n.{suffix}")
     assert network.links == ((0, 1, 3.5, None, 1.0), (1, 2, None, None, None))
     assert "parallel links, made one of their total bandwidth and least latency: 3" in network.notes
+
+
+def test_parallel_links_may_have_the_same_key_or_id(tmp_path):
+    links = [("a", "b", {"bandwidth": 1, "key": 0}), ("a", "b", {"bandwidth": 2, "key": 0})]
+    assert read(tmp_path, links).links[0].bandwidth == 3.0
+    key = '<key id="r" for="edge" attr.name="bandwidth" attr.type="int"/>'
+    edge = '<edge id="e" source="x" target="y"><data key="r">2</data></edge>'
+    content = f'{HEAD}{key}<graph><node id="x"/><node id="y"/>{edge}{edge}</graph></graphml>'
+    assert read_networks(text(tmp_path, content, "n.graphml"))[0].links[0].bandwidth == 4.0
 
 
 def test_parallel_links_without_a_bandwidth_do_not_count(tmp_path):
@@ -166,10 +174,10 @@ def test_parallel_links_without_a_bandwidth_do_not_count(tmp_path):
 
 def test_parallel_links_of_a_gml_file_that_does_not_say_multigraph(tmp_path):
     gml = """Creator "a graph [ of [ mine" # graph [
-    graph [ node [ id 0 label "Z\u00fcrich" ] node [ id 1 label "B" ]
+    graph [ node [ id 0 label "Z\u00fcrich" ] node [ id 1 label "graph [ B" ]
     edge [ source 0 target 1 bandwidth 1 ] edge [ source 1 target 0 bandwidth 2 ] ]"""
     (network,) = read_networks(text(tmp_path, gml, "n.gml"))
-    assert network.nodes == ("Z\u00fcrich", "B") and network.links == ((0, 1, 3.0, None, None),)
+    assert network.nodes == ("Z\u00fcrich", "graph [ B") and network.links == ((0, 1, 3.0, None, None),)
 
 
 @pytest.mark.parametrize(
@@ -387,7 +395,7 @@ def test_a_default_of_a_graphml_key_counts(tmp_path):
         '<key id="s" for="node" attr.name="speed" attr.type="double"><default>7</default></key>'
         '<key id="r" for="edge" attr.name="bandwidth" attr.type="int"><default>3</default></key>'
     )
-    nodes = '<node id="x"/><node id="y"><data key="s">2.5</data></node><port name="p"/>'
+    nodes = '<node id="x"/><node id="y"><data key="s">2.5</data><port name="p"/></node>'
     content = f'{HEAD}{keys}<graph>{nodes}<edge source="x" target="y"/></graph></graphml>'
     (network,) = read_networks(text(tmp_path, content, "n.graphml"))
     assert network.node_speed == (7.0, 2.5) and network.links[0].bandwidth == 3.0
@@ -398,6 +406,12 @@ def test_encodings_of_graphml(tmp_path, encoding):
     declared = encoding.removesuffix("-sig")
     content = f'<?xml version="1.0" encoding="{declared}"?>{HEAD[21:]}<graph><node id="\u00e9"/></graph></graphml>'
     assert read_networks(text(tmp_path, content.encode(encoding), "n.graphml"))[0].nodes == ("\u00e9",)
+
+
+def test_a_bad_number_of_graphml_names_its_node(tmp_path):
+    key = '<key id="s" for="node" attr.name="speed" attr.type="double"/>'
+    content = f'{HEAD}{key}<graph><node id="x"><data key="s">fast</data></node></graph></graphml>'
+    assert "node x, speed: got 'fast'; must be a number" in refusal(text(tmp_path, content, "n.graphml"))
 
 
 def test_too_large_files_are_refused_before_they_are_read(tmp_path):
@@ -423,6 +437,8 @@ def test_a_folder_or_a_pattern_gives_its_files_by_name(tmp_path):
     assert [network.name for network in read_networks(f"{tmp_path}/*")] == names
     assert [network.name for network in read_networks(f"{tmp_path}/[bc].*")] == ["b", "c"]
     assert [network.name for network in read_networks(f"{tmp_path}/d[1].json")] == ["d[1]"]
+    (tmp_path / "a[b]").mkdir()
+    assert [network.name for network in read_networks(str(Path(written(tmp_path / "a[b]", LINKS)).parent))] == ["net"]
     text(tmp_path, "{", "bad.json")
     assert refusal(str(tmp_path)).startswith(f"{tmp_path / 'bad.json'}: ")
 
