@@ -93,7 +93,7 @@ def read_graph(path: Path) -> Graph:
 def _graphml(content: bytes) -> Graph:
     declared = re.match(rb"<\?xml[^>]*encoding=[\"']([\w.-]+)", content.removeprefix(codecs.BOM_UTF8))
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    text = content.decode("utf-16" if wide else declared[1].decode() if declared else "utf-8").lstrip("\ufeff")
+    text = content.decode("utf-16" if wide else declared[1].decode() if declared else "utf-8")
     # Entities may stand for gigabytes of text. They are declared in a DOCTYPE, which no network needs.
     for word in ("<!DOCTYPE", "<!ENTITY"):
         if word in text:
@@ -122,7 +122,7 @@ def _graphml(content: bytes) -> Graph:
 
 
 def _gml(content: bytes) -> Graph:
-    text = content.decode("utf-8-sig").encode("ascii", "xmlcharrefreplace").decode()
+    text = content.decode("utf-8-sig")
 
     def parsed(more: str) -> nx.MultiGraph:
         """Read the graph with more in its head, which stands outside strings and comments."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jaxcec.scenarios.network_files import read_networks
 
-EXAMPLES = pytest.mark.parametrize("examples", [100, pytest.param(3000, marks=pytest.mark.slow)])
+EXAMPLES = pytest.mark.parametrize("examples", [100, pytest.param(1000, marks=pytest.mark.slow)])
 
 letters = st.characters(codec="utf-8", exclude_categories=("C", "Z"))
 names = st.text(letters, min_size=1, max_size=4)

@@ -126,6 +126,13 @@ def test_coordinates_give_a_latency_where_nothing_else_does(tmp_path, names):
     assert "links with a latency from the places of their ends: 1" in network.notes
 
 
+def test_the_length_is_that_of_the_great_circle(tmp_path):
+    nodes = [("a", {"lat": 60, "lon": -45}), ("b", {"lat": 60, "lon": 45}), ("c", {"lat": -60, "lon": 135})]
+    latencies = [link.latency for link in read(tmp_path, [("a", "b", {}), ("a", "c", {})], nodes).links]
+    assert latencies == pytest.approx([6.371e6 * math.acos(0.75) / 2e8, 6.371e6 * math.pi / 2e8], abs=1e-6)
+    assert latencies == [round(latency, 6) for latency in latencies]
+
+
 @pytest.mark.parametrize("directed", [False, True])
 @pytest.mark.parametrize("suffix", ["graphml", "json", "csv"])
 def test_up_leads_from_the_first_end_to_the_second(tmp_path, suffix, directed):
@@ -150,12 +157,20 @@ def test_up_leads_from_the_first_end_to_the_second_in_gml(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["graphml", "gml", "json", "csv"])
 def test_parallel_links_become_one(tmp_path, suffix):
-    links = [("a", "b", {"bandwidth": 1, "latency": 3, "key": 0}), ("b", "a", {"bandwidth": 2, "latency": 1, "key": 0})]
-    if suffix == "gml":
-        links = [(a, b, {"bandwidth": f["bandwidth"], "latency": f["latency"]}) for a, b, f in links]
-    network = read(tmp_path, [*links, ("a", "b", {"bandwidth": 0.5}), ("b", "c", {})], name=f"n.{suffix}")
-    assert network.links == ((0, 1, 3.5, None, 1.0), (1, 2, None, None, None))
-    assert "parallel links, made one of their total bandwidth and least latency: 3" in network.notes
+    fields = [{"bandwidth": 1, "latency": 3}, {"bandwidth": 2, "latency": 1}, {"bandwidth": 0.5}]
+    links = [("a", "b", fields[0]), ("b", "a", fields[1]), ("a", "b", fields[2]), ("b", "c", {}), ("c", "b", {})]
+    network = read(tmp_path, [*links, ("c", "d", {})], name=f"n.{suffix}")
+    assert network.links == ((0, 1, 3.5, None, 1.0), (1, 2, None, None, None), (2, 3, None, None, None))
+    assert "parallel links, made one of their total bandwidth and least latency: 5" in network.notes
+
+
+def test_parallel_links_may_have_the_same_key_or_id(tmp_path):
+    links = [("a", "b", {"bandwidth": 1, "key": 0}), ("a", "b", {"bandwidth": 2, "key": 0})]
+    assert read(tmp_path, links).links[0].bandwidth == 3.0
+    key = '<key id="r" for="edge" attr.name="bandwidth" attr.type="int"/>'
+    edge = '<edge id="e" source="x" target="y"><data key="r">2</data></edge>'
+    content = f'{HEAD}{key}<graph><node id="x"/><node id="y"/>{edge}{edge}</graph></graphml>'
+    assert read_networks(text(tmp_path, content, "n.graphml"))[0].links[0].bandwidth == 4.0
 
 
 def test_parallel_links_without_a_bandwidth_do_not_count(tmp_path):
@@ -166,10 +181,10 @@ def test_parallel_links_without_a_bandwidth_do_not_count(tmp_path):
 
 def test_parallel_links_of_a_gml_file_that_does_not_say_multigraph(tmp_path):
     gml = """Creator "a graph [ of [ mine" # graph [
-    graph [ node [ id 0 label "Z\u00fcrich" ] node [ id 1 label "B" ]
+    graph [ node [ id 0 label "Z\u00fcrich" ] node [ id 1 label "graph [ B" ]
     edge [ source 0 target 1 bandwidth 1 ] edge [ source 1 target 0 bandwidth 2 ] ]"""
     (network,) = read_networks(text(tmp_path, gml, "n.gml"))
-    assert network.nodes == ("Z\u00fcrich", "B") and network.links == ((0, 1, 3.0, None, None),)
+    assert network.nodes == ("Z\u00fcrich", "graph [ B") and network.links == ((0, 1, 3.0, None, None),)
 
 
 @pytest.mark.parametrize(
@@ -246,11 +261,16 @@ def test_names_are_labels_or_names_or_ids_and_unique(tmp_path):
 
 def test_notes_tell_the_attributes_used_and_unused(tmp_path):
     links = [("a", "b", {"LinkSpeedRaw": 1e6, "colour": "red"}), ("b", "c", {"bandwidth": 1, "key": 0})]
-    notes = read(tmp_path, links, [("a", {"Country": "CZ", "Speed": 1, "cpu": 1})]).notes
+    links.append(("a", "c", {"up": 1, "down": 1, "capacity": 1}))
+    notes = read(tmp_path, links, [("a", {"Country": "CZ", "Speed": 1, "mem": 1, "cpu": 1, "capacity_a": 1})]).notes
     assert notes == (
         "nodes with a speed from speed: 1",
+        "nodes with a from capacity_a: 1",
         "nodes with cpu from cpu: 1",
+        "nodes with mem from mem: 1",
         "links with a bandwidth from LinkSpeedRaw: 1",
+        "links with a bandwidth from up: 1",
+        "links with a bandwidth from down: 1",
         "links with a bandwidth from bandwidth: 1",
         "attributes not used: Country of nodes, colour of links",
     )
@@ -260,6 +280,7 @@ def test_the_digest_is_of_the_facts_only(tmp_path):
     links = [("a", "b", {"bandwidth": 1}), ("b", "c", {"bandwidth": 2})]
     digest = read(tmp_path, links).digest
     assert digest == read(tmp_path, links[::-1], [(n, {}) for n in "abc"], name="other.graphml").digest
+    assert read(tmp_path, nodes=[("a", {"speed": -0.0})]).digest == read(tmp_path, nodes=[("a", {"speed": 0})]).digest
     changed = [
         {"links": [("a", "b", {"bandwidth": 1}), ("b", "c", {"bandwidth": 3})]},
         {"links": [("a", "b", {"bandwidth": 1}), ("a", "c", {"bandwidth": 2})]},
@@ -295,6 +316,7 @@ def test_bad_numbers_of_nodes_are_refused(tmp_path, name, value):
     ("links", "nodes", "message"),
     [
         ([("x", "y", {"bandwidth": 0})], [], "link x - y, bandwidth: got 0; must be a number, from 1e-06 to 1e+15"),
+        ([("x", "y", {"LinkSpeedRaw": 0.5})], [], "x - y, LinkSpeedRaw: got 0.5; must be a number, from 1 to 1e+15"),
         ([("x", "y", {"bandwidth": 1, "capacity": -1})], [], "link x - y, capacity: got -1"),
         ([("x", "y", {"up": 1})], [], "link x - y, down: got none; must be given with the other direction"),
         ([("x", "y", {"up": 1, "down": 1}), ("x", "y", {"bandwidth": 1})], [], "others a bandwidth; must be the same"),
@@ -387,7 +409,7 @@ def test_a_default_of_a_graphml_key_counts(tmp_path):
         '<key id="s" for="node" attr.name="speed" attr.type="double"><default>7</default></key>'
         '<key id="r" for="edge" attr.name="bandwidth" attr.type="int"><default>3</default></key>'
     )
-    nodes = '<node id="x"/><node id="y"><data key="s">2.5</data></node><port name="p"/>'
+    nodes = '<node id="x"/><node id="y"><data key="s">2.5</data><port name="p"/></node>'
     content = f'{HEAD}{keys}<graph>{nodes}<edge source="x" target="y"/></graph></graphml>'
     (network,) = read_networks(text(tmp_path, content, "n.graphml"))
     assert network.node_speed == (7.0, 2.5) and network.links[0].bandwidth == 3.0
@@ -398,6 +420,12 @@ def test_encodings_of_graphml(tmp_path, encoding):
     declared = encoding.removesuffix("-sig")
     content = f'<?xml version="1.0" encoding="{declared}"?>{HEAD[21:]}<graph><node id="\u00e9"/></graph></graphml>'
     assert read_networks(text(tmp_path, content.encode(encoding), "n.graphml"))[0].nodes == ("\u00e9",)
+
+
+def test_a_bad_number_of_graphml_names_its_node(tmp_path):
+    key = '<key id="s" for="node" attr.name="speed" attr.type="double"/>'
+    content = f'{HEAD}{key}<graph><node id="x"><data key="s">fast</data></node></graph></graphml>'
+    assert "node x, speed: got 'fast'; must be a number" in refusal(text(tmp_path, content, "n.graphml"))
 
 
 def test_too_large_files_are_refused_before_they_are_read(tmp_path):
@@ -423,6 +451,8 @@ def test_a_folder_or_a_pattern_gives_its_files_by_name(tmp_path):
     assert [network.name for network in read_networks(f"{tmp_path}/*")] == names
     assert [network.name for network in read_networks(f"{tmp_path}/[bc].*")] == ["b", "c"]
     assert [network.name for network in read_networks(f"{tmp_path}/d[1].json")] == ["d[1]"]
+    (tmp_path / "a[b]").mkdir()
+    assert [network.name for network in read_networks(str(Path(written(tmp_path / "a[b]", LINKS)).parent))] == ["net"]
     text(tmp_path, "{", "bad.json")
     assert refusal(str(tmp_path)).startswith(f"{tmp_path / 'bad.json'}: ")
 
