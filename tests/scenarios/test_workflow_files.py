@@ -5,6 +5,7 @@ is missing, and those that need wfcommons where it is not installed.
 """
 
 import copy
+import glob
 import importlib.util
 import json
 import os
@@ -223,6 +224,12 @@ def test_parallel_edges_add_up(tmp_path):
             [0] * 4,
             "several tasks write",
         ),
+        (  # a parent, even if a later ancestor writes it too
+            {"a": ([], [], ["f"]), "b": (["a"], [], ["f"]), "c": (["b"], [], []), "d": (["c", "a"], ["f"], [])},
+            [{}, {0: 0}, {1: 0}, {2: 0, 0: 10}],
+            [0] * 4,
+            "several tasks write",
+        ),
         (  # the latest of two parents, whatever their order
             {"b": (["a"], [], ["f"]), "a": ([], [], ["f"]), "c": (["a", "b"], ["f"], [])},
             [{1: 0}, {}, {1: 0, 0: 10}],
@@ -244,7 +251,18 @@ def test_parallel_edges_add_up(tmp_path):
         ({"a": ([], ["f", "g", "f"], [])}, [{}], [20], "files that a task lists twice as its input, of which one"),
         ({"a": ([], [], ["f"]), "b": (["a"], ["f"], []), "c": (["a"], ["f"], [])}, [{}, {0: 10}, {0: 10}], [0] * 3, ""),
     ],
-    ids=["implied", "own", "parent", "ancestor", "latest parent", "latest", "in place", "twice", "two readers"],
+    ids=[
+        "implied",
+        "own",
+        "parent",
+        "ancestor",
+        "parent first",
+        "latest parent",
+        "latest",
+        "in place",
+        "twice",
+        "two readers",
+    ],
 )
 def test_a_file_comes_from_the_task_that_writes_it(tasks, sent, external, note, tmp_path):
     workflow = read(tmp_path, small(**tasks))
@@ -332,6 +350,13 @@ def test_folders_and_globs_are_read_in_order(tmp_path):
     (folder / "b.json").write_text("{")
     with pytest.raises(ValueError, match=r"b\.json"):
         read_workflows(str(folder))
+
+
+def test_the_order_is_not_that_of_the_file_system(tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / f"{name}.json").write_text(json.dumps(nested()))
+    monkeypatch.setattr(glob, "glob", lambda pattern: [str(tmp_path / "b.json"), str(tmp_path / "a.json")])
+    assert [workflow.name for workflow in read_workflows(str(tmp_path))] == ["a", "b"]
 
 
 def test_larger_workflows_are_left_out(tmp_path):
@@ -503,6 +528,11 @@ def test_damage_is_refused_by_file_task_and_field(document, message, tmp_path):
 
 def test_a_null_is_as_good_as_nothing(tmp_path):
     assert read(tmp_path, changed([*RUN, 0, "runtimeInSeconds"], None)).run_time[3] is None
+
+
+def test_a_negative_zero_is_zero(tmp_path):
+    zeros = [read(tmp_path, changed([*RUN, 0, "runtimeInSeconds"], zero)) for zero in (0.0, -0.0)]
+    assert zeros[0].digest == zeros[1].digest
 
 
 class FakeRecipe:
