@@ -19,7 +19,14 @@ FAST_TO_COMPILE = "--xla_backend_optimization_level=0"
 if jax.__version_info__ < (0, 11):  # later versions do not know the flag
     FAST_TO_COMPILE += " --xla_cpu_use_fusion_emitters=false"
 # Files that train or play the run of helpers/runs.py: one worker has them all, so that it is traced once.
-TRAINING = {"test_commands.py", "test_devices.py", "test_paper_grids.py", "test_resume.py", "test_training.py"}
+TRAINING = {
+    "test_commands.py",
+    "test_devices.py",
+    "test_own_world.py",
+    "test_paper_grids.py",
+    "test_resume.py",
+    "test_training.py",
+}
 LONGEST = {"first_ten_minutes.ipynb", "test_documentation.py", "test_examples.py"} | TRAINING
 MOST_MAPS = 45_000  # memory maps of a process, of 65,530 that Linux allows; a file of tests adds up to 4,000
 

@@ -19,10 +19,10 @@ from jaxcec.checks import check_numbers
 from jaxcec.commands.console import command_line, console, format_seconds, progress_bar
 from jaxcec.commands.contenders import PolicyChoice, contenders_for
 from jaxcec.commands.paper_grids import run_sweep
+from jaxcec.commands.play_suite import run_suite
 from jaxcec.commands.runtime import choose_mesh, replicate_policies, use_compilation_cache
 from jaxcec.commands.settings import guarded, load_config, parse, save_config
 from jaxcec.commands.show_schedule import record_all, show_schedule
-from jaxcec.commands.suite import run_suite
 from jaxcec.commands.tables import (
     Cells,
     Means,

@@ -121,6 +121,21 @@ def read_networks(source: str, *, largest_part: bool = False) -> list[NetworkFil
     return networks
 
 
+def network_graph(network: NetworkFile) -> nx.Graph:
+    """Return a network as a graph that networkx writes as GraphML, of which `read_networks` reads the same facts."""
+    graph = nx.Graph()
+    for i, name in enumerate(network.nodes):
+        said = {"speed": network.node_speed[i], "device_speed": network.device_speed[i]}
+        said |= {f"capacity_{kind}": units[i] for kind, units in network.capacity.items()}
+        graph.add_node(i, label=name, **{key: value for key, value in said.items() if value is not None})
+    for link in network.links:
+        one_way = link.back is not None
+        rates = {"up": link.bandwidth, "down": link.back} if one_way else {"bandwidth": link.bandwidth}
+        said = rates | {"latency": link.latency}
+        graph.add_edge(link.a, link.b, **{key: value for key, value in said.items() if value is not None})
+    return graph
+
+
 def _facts(name: str, read: Graph, *, largest_part: bool) -> NetworkFile:
     tally: Counter[str] = Counter()  # how often each thing was taken, left out or changed
     graph = _connected(read.edges, tally, largest_part=largest_part)
