@@ -84,5 +84,5 @@ def test_invalid_options_are_refused_before_anything_is_written(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
         evaluate.main(["--config", config, *arguments])
-    assert message in capsys.readouterr().err
+    assert message in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.iterdir())
