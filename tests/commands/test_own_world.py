@@ -48,7 +48,16 @@ def home(tmp_path, monkeypatch):
 
 def test_two_files_become_a_policy_a_table_and_a_schedule(home, capsys):
     train.main(
-        ["--config", "tiny.yaml", "--scenario.network", "mine.graphml", "--scenario.dataset", "*.json", "--out", "runs/mine"]
+        [
+            "--config",
+            "tiny.yaml",
+            "--scenario.network",
+            "mine.graphml",
+            "--scenario.dataset",
+            "*.json",
+            "--out",
+            "runs/mine",
+        ]
     )
     printed = " ".join(capsys.readouterr().out.split())
     assert "training and test have the same workflows: there are fewer than five" in printed
@@ -76,17 +85,11 @@ def test_an_environment_of_the_user_is_played(home):
     "arguments, message",
     [
         (["--world", "own_worlds:missing"], "--world: got 'own_worlds:missing'; must be MODULE:FUNCTION, but"),
-        (
-            ["--world", "own_worlds:a_number"],
-            "--world: got own_worlds:a_number, which returns int; must return",
-        ),
+        (["--world", "own_worlds:a_number"], "--world: got own_worlds:a_number, which returns int; must return"),
         (["--world", "own_worlds:tiny", "--sweep", "all"], "--sweep, --world: got both"),
         (["--scenario.network", "none.graphml"], "none.graphml: no network; expected a .graphml or"),
         (["--dataset", "none/*.json"], "none/*.json: no such file; expected a JSON file, a folder of some, or a glob"),
-        (
-            ["--dataset", "chain.json", "--sweep", "all"],
-            "--sweep: got all; must be services or bandwidth, for",
-        ),
+        (["--dataset", "chain.json", "--sweep", "all"], "--sweep: got all; must be services or bandwidth, for"),
         (["--suite", "cec-v2"], "--suite: got 'cec-v2'; must be all or among cec-synthetic-v1, cec-alibaba-v1"),
     ],
 )
