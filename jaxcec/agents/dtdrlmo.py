@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -10,9 +12,11 @@ from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.ddpg import DDPG
 from jaxcec.agents.features import NODE_COLUMNS, Features
 from jaxcec.agents.information import restricted
+from jaxcec.agents.learner import Act
 from jaxcec.agents.twin import Outcome, TimingModel, candidates, foreseen, input_size, timing_loss
 from jaxcec.agents.types import AgentParams, AgentState, Learned, Transition
-from jaxcec.env import Observation
+from jaxcec.env import Action, CECEnv, Observation, World
+from jaxcec.policies import as_now, plan
 
 
 class DTDRLMO(DDPG):
@@ -44,6 +48,23 @@ class DTDRLMO(DDPG):
         noise = jnp.zeros(shape) if key is None else jax.random.normal(key, shape)
         inputs = candidates(seen)
         return foreseen(seen, self.model.apply(params.twin, inputs), noise), inputs
+
+    def plan_in_twin(self, env: CECEnv) -> Act:
+        """Try the actor's best nodes in the twin, which takes the following decisions too, and choose the best.
+
+        The twin is the mirror, in which decisions are booked when the timing model foresees them to begin.
+        """
+        config = self.config.plan
+
+        def decide(params: AgentParams, _: Observation, world: World, key: chex.PRNGKey) -> Action:
+            def timing(observation: Observation, action: Action) -> tuple[chex.Array, chex.Array]:
+                nodes = self.foresee(params, observation)[0].nodes
+                return nodes.data_ready[action.host], nodes.wait[action.host]
+
+            prefer = partial(self.preference, params)
+            return plan(env, world, key, config=config, prefer=prefer, forecast=as_now, timing=timing)
+
+        return decide
 
     def learn(self, agent: AgentState, batch: Transition, single: Transition) -> Learned:
         """One step of the twin, then of DDPG's networks."""

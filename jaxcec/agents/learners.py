@@ -49,6 +49,17 @@ class RuleOnForeseen:
 
 
 @dataclasses.dataclass(frozen=True)
+class PlanInTwin:
+    """The plan of a trained dtdrlmo in its own twin."""
+
+    config: AgentConfig
+    env: CECEnv
+
+    def __call__(self, params: Any, observation: Observation, world: World, key: chex.PRNGKey) -> Action:
+        return DTDRLMO(self.config).plan_in_twin(self.env)(params, observation, world, key)
+
+
+@dataclasses.dataclass(frozen=True)
 class PolicyFunction:
     """A trained policy as a function of its parameters, for plain (hashable) settings.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.learner import Act
-from jaxcec.agents.learners import PolicyFunction, RuleOnForeseen, learner_for
+from jaxcec.agents.learners import PlanInTwin, PolicyFunction, RuleOnForeseen, learner_for
 from jaxcec.env import CECEnv
 from jaxcec.evaluation.rollout import Contender
 from jaxcec.policies import Policy
@@ -32,6 +32,10 @@ class TrainedPolicy:
     def rule_on_foreseen(self, name: str, rule: Policy) -> Contender:
         """A rule that decides on what this agent foresees; only the agent's twin has a part in it."""
         return Contender(name, RuleOnForeseen(self.config, rule), self.params, self.information)
+
+    def plan_in_twin(self, env: CECEnv, name: str) -> Contender:
+        """The policy of dtdrlmo that tries a few nodes ahead in its own twin: see `DTDRLMO.plan_in_twin`."""
+        return Contender(name, PlanInTwin(self.config, env), self.params, self.information)
 
     @property
     def information(self) -> str:

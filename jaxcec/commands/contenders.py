@@ -17,6 +17,7 @@ from jaxcec.evaluation import Contender, baseline_contenders
 from jaxcec.policies import earliest_finish
 
 TWIN_EFT = "twin-eft"  # the earliest finish according to the learned twin of dtdrlmo
+TWIN_PLAN = "twin-plan"  # dtdrlmo that plans in its learned twin
 
 
 class PolicyChoice(NamedTuple):
@@ -97,7 +98,8 @@ def _learned_contenders(
             contenders.append(policy.contender(env, name))
             if name == "dtdrlmo":
                 contenders.append(policy.rule_on_foreseen(TWIN_EFT, earliest_finish))
-                sources[TWIN_EFT] = sources[name]
+                contenders.append(policy.plan_in_twin(env, TWIN_PLAN))
+                sources |= dict.fromkeys((TWIN_EFT, TWIN_PLAN), sources[name])
             break
         else:
             report(f"{name}: no policy; train one with: {command_line('train', '--agent.algorithm', name)}")

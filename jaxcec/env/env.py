@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxcec.env import routing, timeline
 from jaxcec.env.check import check_params, is_concrete
-from jaxcec.env.dag import any_undecided, booked, commit, postponed, postponed_until
+from jaxcec.env.dag import any_undecided, booked, commit, current_decision, postponed, postponed_until
 from jaxcec.env.observe import observation_space, observe
 from jaxcec.env.placement import Placed, Situation, current_situation, place
 from jaxcec.env.reward import decision_reward
@@ -173,6 +173,29 @@ class CECEnv:
         state, reward, info = self._decide(state, action, params)
         return observe(state, params), state, reward, self.is_terminated(state), info
 
+    @partial(jax.jit, static_argnums=0)
+    def step_as_foreseen(
+        self, state: EnvState, action: Action, params: EnvParams, *, data_ready: chex.Array, wait: chex.Array
+    ) -> tuple[EnvState, Info]:
+        """Take one decision as a model of timing foresees it: the step of a digital twin instead of the mechanism's.
+
+        The reservations are those of `step_env`, but for when they begin, and there may be more of them at a time than
+        a link or a host has room for.
+
+        Args:
+            state: of the twin.
+            action: as in `step_env`.
+            params: of the twin.
+            data_ready: () s from now, when the whole input has arrived.
+            wait: () s, from then until the execution starts.
+
+        Returns:
+            The state and info, both as in `step_env`.
+        """
+        now = current_decision(state, params).time
+        state, _, info = self._decide(state, action, params, foreseen=(now + data_ready, now + data_ready + wait))
+        return state, info
+
     def observe(
         self, key: chex.PRNGKey, state: EnvState, action: Action | None = None, params: EnvParams | None = None
     ) -> Observation:
@@ -231,8 +254,13 @@ class CECEnv:
             touched=jnp.zeros(c.num_hosts, bool),
         )
 
-    def _decide(self, state: EnvState, action: Action, params: EnvParams) -> tuple[EnvState, chex.Array, Info]:
-        """Place the current microservice, reserve its flow and execution, and find the next one."""
+    def _decide(
+        self, state: EnvState, action: Action, params: EnvParams, foreseen: tuple[chex.Array, chex.Array] | None = None
+    ) -> tuple[EnvState, chex.Array, Info]:
+        """Place the current microservice, reserve its flow and execution, and find the next one.
+
+        With `foreseen`, the input arrives and the execution starts at these times, () s each.
+        """
         situation = current_situation(state, params)
         decision, topology = situation.decision, state.episode.topology
         chosen, invalid = _in_range(action, self.config.num_hosts)
@@ -247,6 +275,7 @@ class CECEnv:
             eps=chosen.hold[None],
         )
         placed = jax.tree.map(lambda x: x[0], placed)
+        placed = placed if foreseen is None else _moved(placed, *foreseen)
         flow, execution, _ = placed
 
         progress = booked(state, decision, host=host, finish=execution.finish, dags=params.dags)
@@ -295,6 +324,14 @@ def _in_range(action: Action, num_hosts: int) -> tuple[Action, chex.Array]:
         postpone=None if action.postpone is None else clipped("postpone", low=0.0, high=LONGEST, default=0.0),
     )
     return in_range, ~reduce(and_, finite.values())
+
+
+def _moved(placed: Placed, data_ready: chex.Array, start: chex.Array) -> Placed:
+    """A flow and an execution of the same durations whose input arrives and which starts at other times, () s each."""
+    flow, execution, host_timeline = placed
+    later, finish = data_ready - flow.ready, start + (execution.finish - execution.start)
+    flow = flow.replace(start=flow.start + later, end=flow.end + later, ready=data_ready)
+    return flow, execution.replace(start=start, finish=finish), host_timeline
 
 
 def _feasible(host: chex.Array, situation: Situation) -> chex.Array:

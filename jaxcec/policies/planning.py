@@ -55,6 +55,7 @@ class Preference(NamedTuple):
 Prefer = Callable[[Observation], Preference]
 Forecast = Callable[[World, chex.PRNGKey], World]  # draws other tenants' future load
 Follow = Callable[[Observation, Any], tuple[Action, chex.Array]]  # an action and its toll
+Timing = Callable[[Observation, Action], tuple[chex.Array, chex.Array]]  # s: when the input is there, and the wait then
 Simulated = tuple[EnvState, chex.Array]  # a state and the sum of tolls so far, () s
 
 
@@ -90,15 +91,29 @@ class Plan(NamedTuple):
 
 
 def plan(
-    env: CECEnv, world: World, key: chex.PRNGKey, *, config: PlanConfig, prefer: Prefer, forecast: Forecast
+    env: CECEnv,
+    world: World,
+    key: chex.PRNGKey,
+    *,
+    config: PlanConfig,
+    prefer: Prefer,
+    forecast: Forecast,
+    timing: Timing | None = None,
 ) -> Action:
     """The action of least cost among the candidates; the arguments are those of `simulate`."""
-    tried = simulate(env, world, key, config=config, prefer=prefer, forecast=forecast)
+    tried = simulate(env, world, key, config=config, prefer=prefer, forecast=forecast, timing=timing)
     return tried.preference.action(tried.nodes[jnp.argmin(tried.costs)])
 
 
 def simulate(
-    env: CECEnv, world: World, key: chex.PRNGKey, *, config: PlanConfig, prefer: Prefer, forecast: Forecast
+    env: CECEnv,
+    world: World,
+    key: chex.PRNGKey,
+    *,
+    config: PlanConfig,
+    prefer: Prefer,
+    forecast: Forecast,
+    timing: Timing | None = None,
 ) -> Plan:
     """Cost of each candidate: the known services' expected completion times after it, and the tolls of what is booked.
 
@@ -109,6 +124,7 @@ def simulate(
         config: candidates, horizon, resolution, number of forecasts.
         prefer: the base policy.
         forecast: draws other tenants' load; all candidates are tried under the same draws.
+        timing: a model of when the input of an action arrives and its execution starts; None for the mechanism.
     """
     observation = env.observe(key, world.state, None, world.params)
     preference, feasible = prefer(observation), observation.nodes.feasible
@@ -121,7 +137,8 @@ def simulate(
 
     def cost(node: chex.Array, key: chex.PRNGKey) -> chex.Array:
         first = preference.action(node), preference.toll[node]
-        return _cost_of(env, forecast(world, key), config=config, first=first, follow=follow)
+        drawn = forecast(world, key)
+        return _cost_of(env, drawn, config=config, first=first, follow=follow, timing=timing)
 
     costs = jax.vmap(jax.vmap(cost, in_axes=(None, 0)), in_axes=(0, None))(nodes, jax.random.split(key, config.samples))
     return Plan(preference, nodes, jnp.where(feasible[nodes] > 0.0, jnp.mean(costs, axis=1), jnp.inf))
@@ -154,6 +171,7 @@ def _cost_of(
     first: tuple[Action, chex.Array],
     follow: Follow,
     rows: chex.ArrayTree = None,
+    timing: Timing | None = None,
 ) -> chex.Array:
     """Cost of a decision, () s: the known services' expected completion times after the simulation, and all tolls.
 
@@ -168,7 +186,11 @@ def _cost_of(
         return taken(state, tolls, *follow(env.observe(key, state, None, params), row)), None
 
     def taken(state: EnvState, tolls: chex.Array, action: Action, toll: chex.Array) -> Simulated:
-        _, state, _, _, info = env.step_env(key, state, action, params)
+        if timing is None:
+            _, state, _, _, info = env.step_env(key, state, action, params)
+        else:
+            data_ready, wait = timing(env.observe(key, state, None, params), action)
+            state, info = env.step_as_foreseen(state, action, params, data_ready=data_ready, wait=wait)
         return state, tolls + jnp.where(info["decided"], toll, 0.0)  # a decision that is postponed sends nothing
 
     start = taken(state, jnp.float32(0.0), *first)
