@@ -12,7 +12,7 @@ from jaxcec.agents import AgentConfig, EvolutionConfig, TrainedPolicy, TwinConfi
 from jaxcec.agents.features import COSTS
 from jaxcec.agents.networks import PATIENCE, PRICES, patience_of, prices_of
 from jaxcec.policies import SRPT
-from jaxcec.scenarios.scenario import make_env
+from jaxcec.scenarios import make_env
 
 KEY = jax.random.key(0)
 CONFIG = AgentConfig(algorithm="ddpg", hidden=(8, 8), evolution=EvolutionConfig(pairs=32, slowest=1.0, fastest=1.0))

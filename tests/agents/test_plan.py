@@ -14,8 +14,8 @@ from jaxcec.agents.features import COSTS
 from jaxcec.agents.networks import PATIENCE, PRICES
 from jaxcec.env import HISTORY, known_world
 from jaxcec.policies import Patience, PlanConfig, giving_way
+from jaxcec.scenarios import make_env
 from jaxcec.scenarios.load_processes import draw_background
-from jaxcec.scenarios.scenario import make_env
 
 KEY = jax.random.key(0)
 PLANNER = AgentConfig(algorithm="dtdrlmo-plan", hidden=(16, 16), plan=PlanConfig(steps=4))

@@ -12,7 +12,7 @@ from jaxcec.agents import AgentConfig, TwinConfig, encode, learner_for
 from jaxcec.agents.information import restricted
 from jaxcec.agents.learner import completion_reward
 from jaxcec.agents.twin import Outcome, candidates, foreseen, input_size, outcome_of, timing_loss
-from jaxcec.env import Action, build_instance
+from jaxcec.env import Action, build_instance, known_world
 from jaxcec.scenarios import make_env
 
 KEY = jax.random.key(0)
@@ -160,3 +160,23 @@ def test_the_completion_reward_is_equation_17(action, until):
     np.testing.assert_allclose(reward, -until, rtol=1e-5)
     at_home = completion_reward(observation, jnp.int32(0), at(0))
     np.testing.assert_allclose(at_home, -(5 + 8), rtol=1e-5, err_msg="nothing moves")
+
+
+def test_the_plan_in_the_twin_does_not_see_the_mechanism_s_answers():
+    """No step of the mechanism is simulated, and the decision is a node that the actor prefers."""
+    env, params = make_env(SMALL, "train")
+    _, state = env.reset_env(KEY, params)
+    agent = agent_for(env.observe(KEY, state, None, params))
+    asked = []
+
+    class Watching(type(env)):
+        def step_env(self, *arguments):
+            asked.append(arguments)
+            return super().step_env(*arguments)
+
+    watched = Watching(env.config)
+    decide = jax.jit(lambda state: LEARNER.plan_in_twin(watched)(agent.params, None, known_world(state, params), KEY))
+    action = decide(state)
+    assert not asked
+    preferred = LEARNER.preference(agent.params, env.observe(KEY, state, None, params)).scores
+    assert int(action.host) in np.argsort(-np.asarray(preferred))[: LEARNER.config.plan.candidates]

@@ -14,7 +14,7 @@ import pytest
 from helpers.episodes import SMALL, STEPS, equal, rollout
 
 from jaxcec.env import Action
-from jaxcec.scenarios.scenario import make_env
+from jaxcec.scenarios import make_env
 
 SETTING = dataclasses.replace(SMALL, num_traces=14, num_frames=512)  # one trace per resource: 6 links, 8 hosts
 EPISODES = 3

@@ -13,7 +13,7 @@ import pytest
 from helpers.episodes import SMALL, STEPS, equal, random_actions, rollout
 
 from jaxcec.env import Action, CECEnv, Observation, any_undecided, flatten, observation_size
-from jaxcec.scenarios.scenario import make_env
+from jaxcec.scenarios import make_env
 
 ENVS = 6  # environments in a batch
 BEYOND = 3  # steps after the end of the longest episode

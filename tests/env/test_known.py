@@ -11,7 +11,7 @@ from helpers.episodes import SMALL, STEPS, changed_later, equal, random_actions
 
 from jaxcec.env import HISTORY, background, known_world, with_forecast
 from jaxcec.env.dag import current_decision
-from jaxcec.scenarios.scenario import make_env
+from jaxcec.scenarios import make_env
 
 KEY = jax.random.key(0)
 EPISODES = 4

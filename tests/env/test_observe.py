@@ -9,7 +9,7 @@ import pytest
 from helpers.episodes import SMALL, STEPS, random_actions, rollout
 
 from jaxcec.env import Action, EnvConfig, build_instance, expected_completions
-from jaxcec.scenarios.scenario import make_env
+from jaxcec.scenarios import make_env
 
 KEY = jax.random.key(0)
 # Nodes 0 - 1 - 2 in a line. The first service has two entries that join, with an exit after the join, and a light exit

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.episodes import SMALL, random_actions, rollout
 
-from jaxcec.scenarios.scenario import make_env
+from jaxcec.scenarios import make_env
 
 SCENARIO = dataclasses.replace(SMALL, num_services=3, max_microservices=16)
 STEPS = SCENARIO.num_services * SCENARIO.max_microservices  # at least the length of an episode

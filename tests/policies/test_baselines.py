@@ -20,7 +20,7 @@ from jaxcec.policies import (
     random_node,
     srpt,
 )
-from jaxcec.scenarios.scenario import make_env
+from jaxcec.scenarios import make_env
 
 KEY = jax.random.key(0)
 V = SMALL.num_nodes

@@ -22,7 +22,7 @@ from jaxcec.policies import (
     priced_earliest_finish,
 )
 from jaxcec.policies.planning import simulate
-from jaxcec.scenarios.scenario import make_env
+from jaxcec.scenarios import make_env
 
 KEY = jax.random.key(0)
 # All services arrive at once and there are no other tenants, so that the known world is the true one.
@@ -149,3 +149,41 @@ def test_a_decision_that_is_postponed_pays_no_toll(setting):
     (free, dear), tolls = costs(state)
     np.testing.assert_array_equal(free, dear)
     assert np.asarray(tolls).any()
+
+
+def test_the_twin_of_the_true_timing_is_the_mechanism(setting):
+    """With the mechanism's own answers as the model of timing, states and plans are those of the mechanism."""
+    env, params, state = setting
+
+    def exact(observation, action):
+        return observation.nodes.data_ready[action.host], observation.nodes.wait[action.host]
+
+    @jax.jit
+    def both(state):
+        observation, action = env.observe(KEY, state, None, params), at_full_rate(jnp.int32(1))
+        data_ready, wait = exact(observation, action)
+        foreseen, info = env.step_as_foreseen(state, action, params, data_ready=data_ready, wait=wait)
+        _, true, _, _, expected = env.step_env(KEY, state, action, params)
+        world = known_world(state, params)
+        plans = [simulate(env, world, KEY, **PRICED, timing=timing).costs for timing in (None, exact)]
+        return (foreseen, info), (true, expected), plans
+
+    foreseen, true, plans = both(state)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-3), foreseen, true)
+    np.testing.assert_allclose(*plans, rtol=1e-4)
+
+
+def test_a_twin_books_when_its_model_foresees_and_may_overbook(setting):
+    env, params, state = setting
+    action = at_full_rate(jnp.int32(1))
+
+    @jax.jit
+    def later(seconds):
+        return env.step_as_foreseen(state, action, params, data_ready=seconds, wait=2.0 * seconds)
+
+    _, info = later(jnp.float32(40.0))
+    now = float(info["time"])
+    np.testing.assert_allclose([info["data_ready"] - now, info["start"] - now], [40.0, 120.0], rtol=1e-5)
+    np.testing.assert_allclose(info["flow_end"], info["data_ready"], rtol=1e-5)
+    true = env.step_env(KEY, state, action, params)[4]
+    np.testing.assert_allclose(info["finish"] - info["start"], true["finish"] - true["start"], rtol=1e-3)

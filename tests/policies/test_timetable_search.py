@@ -21,7 +21,7 @@ from jaxcec.policies import (
     search,
     srpt,
 )
-from jaxcec.scenarios.scenario import make_env
+from jaxcec.scenarios import make_env
 
 KEY = jax.random.key(0)
 EPISODES = 4
