@@ -1,80 +1,44 @@
-"""A real workflow on a real network under earliest finish: tasks receive each file from the task that writes it.
+"""A real workflow on a real network under earliest finish, through `build_instance`.
 
 python examples/real_world.py WORKFLOW.json NETWORK.graphml
 
-The workflow is WfFormat 1.5, as in https://github.com/wfcommons/WfInstances, and the network is GraphML of the Internet
-Topology Zoo, https://topology-zoo.org. Files that no task writes lie at the network's first node.
+Tasks receive each file from the task that writes it; files that no task writes lie at the network's first node. As a
+scenario (docs/your_world.md) the same files also serve for training and tables.
 """
 
-import json
-import math
 import sys
-from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-
-import networkx as nx
 
 from jaxcec.env import build_instance
 from jaxcec.evaluation import Contender, episode_keys
 from jaxcec.policies import BASELINES
+from jaxcec.scenarios.network_files import read_networks
+from jaxcec.scenarios.workflow_files import read_workflows
 
-RATE = 1000.0  # Mbit/s in each direction, of a link without `LinkSpeedRaw`
-SPEED = 2000.0  # MHz, of every node of the network, and of a machine of the workflow without `speedInMHz`
+RATE = 1000.0  # Mbit/s in each direction, of a link whose bandwidth the file does not say
+SPEED = 2000.0  # Mcycles/s, of a node whose speed the file does not say, and of the machines that the tasks ran on
 CORES = 4.0  # of every node of the network
 
 
-def read_network(path: str) -> dict[str, Any]:
-    """Return the arguments of `build_instance` that describe the network; a node that is not `Internal` is a router."""
-    graph = nx.MultiGraph(nx.read_graphml(path))
-    # The largest connected part stays. Below, parallel links become one of their total rate, and self-loops none.
-    graph.remove_nodes_from(set(graph) - max(nx.connected_components(graph), key=len))
-    graph = nx.convert_node_labels_to_integers(graph)
-    rates: Counter[tuple[int, int]] = Counter()
-    for a, b, rate in graph.edges(data="LinkSpeedRaw", default=RATE * 1e6):
-        rates[a, b] += rate / 1e6
-    nodes = [node for _, node in graph.nodes(data=True)]
+def network_of(path: str) -> dict[str, Any]:
+    """Return the arguments of `build_instance` that describe the largest part of a network."""
+    (network,) = read_networks(path, largest_part=True)
+    rates = [(link.bandwidth or RATE, link.back or link.bandwidth or RATE) for link in network.links]
     return {
-        "links": [(a, b, (rate, rate), latency(nodes[a], nodes[b])) for (a, b), rate in rates.items() if a != b],
-        "node_speed": [SPEED if node.get("Internal", 1) else 0.0 for node in nodes],
-        "device_speed": [0.0] * len(nodes),
-        "capacity": [[CORES]] * len(nodes),
+        "links": [(link.a, link.b, rate, link.latency or 0.0) for link, rate in zip(network.links, rates, strict=True)],
+        "node_speed": [SPEED if speed is None else speed for speed in network.node_speed],
+        "device_speed": [0.0] * len(network.nodes),
+        "capacity": [[CORES]] * len(network.nodes),
     }
 
 
-def latency(a: dict[str, Any], b: dict[str, Any]) -> float:
-    """Return the delay along the great circle at 2e8 m/s, s, to the microsecond; 0 if a node has no coordinates."""
-    if not all("Latitude" in node and "Longitude" in node for node in (a, b)):
-        return 0.0
-    (north_a, north_b), (east_a, east_b) = ([math.radians(n[x]) for n in (a, b)] for x in ("Latitude", "Longitude"))
-    across = math.cos(north_a) * math.cos(north_b) * math.sin((east_b - east_a) / 2) ** 2
-    angle = 2 * math.asin(math.sqrt(math.sin((north_b - north_a) / 2) ** 2 + across))
-    return round(6.371e6 * angle / 2e8, 6)
-
-
-def read_workflow(path: str) -> dict[str, Any]:
-    """Return the workflow as a service of `build_instance`: a task takes as long at its machine's speed as it took."""
-    workflow = json.loads(Path(path).read_text())["workflow"]
-    tasks, execution = workflow["specification"]["tasks"], workflow["execution"]
-    mbit = {file["id"]: file["sizeInBytes"] * 8 / 1e6 for file in workflow["specification"].get("files", [])}
-    index = {task["id"]: j for j, task in enumerate(tasks)}
-    writer = {file: j for j, task in enumerate(tasks) for file in task.get("outputFiles", [])}
-    inputs = [{index[parent]: 0.0 for parent in task["parents"]} for task in tasks]  # a parent may send nothing
-    external = [0.0] * len(tasks)
-    for j, task in enumerate(tasks):
-        for file in task.get("inputFiles", []):
-            k = writer.get(file, j)
-            if k == j:  # no other task writes it
-                external[j] += mbit[file]
-            else:
-                inputs[j][k] = inputs[j].get(k, 0.0) + mbit[file]
-    mhz = {each["nodeName"]: each.get("cpu", {}).get("speedInMHz", SPEED) for each in execution.get("machines", [])}
-    runs = {run["id"]: run for run in execution["tasks"]}
-    ran = [runs[task["id"]] for task in tasks]
-    load = [run["runtimeInSeconds"] * mhz.get(run.get("machines", [None])[0], SPEED) for run in ran]
-    demand = [[run.get("coreCount", 1)] for run in ran]
-    return {"release": 0.0, "source": 0, "inputs": inputs, "external": external, "load": load, "demand": demand}
+def service_of(path: str) -> dict[str, Any]:
+    """Return a workflow as a service of `build_instance`."""
+    (workflow,) = read_workflows(path)
+    demand = [[cores or 1.0] for cores in workflow.demand.get("cpu", [None] * len(workflow.tasks))]
+    inputs = {"inputs": workflow.sent, "external": workflow.external}
+    return {"release": 0.0, "source": 0, **inputs, "load": workflow.loads(SPEED), "demand": demand}
 
 
 def moved(service: dict[str, Any], node: Sequence[int]) -> float:
@@ -85,10 +49,12 @@ def moved(service: dict[str, Any], node: Sequence[int]) -> float:
 
 def main(paths: list[str]) -> None:
     """Play the workflow on the network and print what was moved and how long it took."""
-    absent = "".join(f"; there is no file {path}" for path in paths if not Path(path).is_file())
-    if len(paths) != 2 or absent:
-        sys.exit(f"Two files are needed: python examples/real_world.py WORKFLOW.json NETWORK.graphml{absent}")
-    service, network = read_workflow(paths[0]), read_network(paths[1])
+    if len(paths) != 2:
+        sys.exit("Two files are needed: python examples/real_world.py WORKFLOW.json NETWORK.graphml")
+    try:
+        service, network = service_of(paths[0]), network_of(paths[1])
+    except ValueError as error:
+        sys.exit(str(error))
     env, params = build_instance(**network, services=[service])
     played = Contender.of_rule("eft", BASELINES["eft"]).play(env, params, episode_keys(seed=0, count=1))
     table = {
