@@ -82,6 +82,9 @@ class EvalCommand:
             raise ValueError(
                 "--sweep, --world: got both; a sweep changes settings of the scenario, which a world has not"
             )
+        for name in ("dataset", "world", "trace", "episodes", "clairvoyant"):
+            if self.suite and getattr(self, name) is not None:
+                raise ValueError(f"--suite, --{name}: got both; the suite has worlds and episodes of its own")
         if self.metrics and (self.sweep or self.suite or self.schedule):
             raise ValueError(
                 f"--metrics: got {' '.join(self.metrics)}; must be left out with --sweep, --suite and --schedule"

@@ -87,6 +87,7 @@ def test_an_environment_of_the_user_is_played(home):
         (["--world", "own_worlds:missing"], "--world: got 'own_worlds:missing'; must be MODULE:FUNCTION, but"),
         (["--world", "own_worlds:a_number"], "--world: got own_worlds:a_number, which returns int; must return"),
         (["--world", "own_worlds:tiny", "--sweep", "all"], "--sweep, --world: got both"),
+        (["--suite", "all", "--episodes", "4"], "--suite, --episodes: got both"),
         (["--scenario.network", "none.graphml"], "none.graphml: no network; expected a .graphml or"),
         (["--dataset", "none/*.json"], "none/*.json: no such file; expected a JSON file, a folder of some, or a glob"),
         (["--dataset", "chain.json", "--sweep", "all"], "--sweep: got all; must be services or bandwidth, for"),
