@@ -61,7 +61,7 @@ class EvalCommand:
     schedule: tuple[Path, ...] = ()  # one episode into .html, .png, .csv or .json files instead; eft and dtdrlmo-plan
     episodes: int | None = None  # number of test episodes; by default 256, or 32 at each point of a sweep
     seed: int = 0  # of the episodes
-    policies: tuple[str, ...] = ()  # names of the policies to play; by default all, in a sweep all but the slowest two
+    policies: tuple[str, ...] = ()  # names of the policies to play; by default all, in a sweep all but the slowest
     policy: tuple[str, ...] = ()  # your own policies, MODULE:FUNCTION each: from an observation and a key to an Action
     checkpoint: Path | None = None  # policy.msgpack or run folder; by default the newest run, else the policy shipped
     trace: str | None = None  # path of your own batch_task.csv, with --dataset alibaba

@@ -30,7 +30,7 @@ from jaxcec.scenarios import Scenario, Sources, make_env
 CSV = "sweep.csv"
 SEARCH = SearchConfig(population=16, generations=10)
 # Slower than all others together; played only if they are named.
-SLOW = ("best-of-random", "eft-rollout", "peft-rollout")
+SLOW = ("best-of-random", "eft-rollout", "peft-rollout", "twin-plan")
 COMPARED = ("dtdrlmo", "dtdrlmo-plan")
 
 
