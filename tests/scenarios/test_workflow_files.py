@@ -626,7 +626,9 @@ needs_package = pytest.mark.skipif(importlib.util.find_spec("wfcommons") is None
 
 
 @needs_package
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    "recipe", [pytest.param(name, marks=[] if name == "epigenomics" else pytest.mark.slow) for name in RECIPES]
+)
 def test_recipes_of_the_package(recipe):
     workflows = read_workflows(f"wfcommons:{recipe}", count=2)
     assert len({workflow.digest for workflow in workflows}) == 2
@@ -636,6 +638,7 @@ def test_recipes_of_the_package(recipe):
 
 
 @needs_package
+@pytest.mark.slow
 def test_recipes_of_the_package_are_the_same_in_every_process():
     script = (
         "from jaxcec.scenarios.workflow_files import read_workflows\n"

@@ -12,6 +12,8 @@ from jaxcec.evaluation import Contender, episode_keys
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios import Scenario, Sources, make_env, read_sources
 from jaxcec.scenarios.network_files import network_graph, read_networks
+from jaxcec.scenarios.sources import rescaled
+from jaxcec.scenarios.workflow_files import read_workflows
 
 SMALL = Scenario(
     num_services=3, max_microservices=6, num_topologies=4, num_dags=12, num_patterns=8, num_traces=2, num_frames=16
@@ -134,6 +136,32 @@ def test_the_jobs_of_the_trace_arrive_at_its_instants():
     params = make_env(changed(dataset="alibaba", arrivals="trace", arrival_rate=0.5), "test")[1]
     assert params.arrival_rate == 0.5
     assert 0.2 < np.diff(params.arrivals.release).mean() < 5.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [200, 500])
+def test_workflows_of_every_recipe_play(size):
+    pytest.importorskip("wfcommons")
+    names = ("blast", "bwa", "cycles", "epigenomics", "genome", "montage", "seismology", "soykb", "srasearch")
+    workflows = [read_workflows(f"wfcommons:{name}:{size}", count=1)[0] for name in names]
+    scenario = changed(num_services=2, num_dags=9)
+    env, params = make_env(scenario, "train", rescaled(Sources(workflows=tuple(workflows)), scenario))
+    params = params.replace(arrivals=params.arrivals.replace(dag=np.arange(8)[:, None] + np.arange(2)[None]))
+    keys = episode_keys(seed=0, count=16)
+    played = Contender.of_rule("eft", BASELINES["eft"]).play(env, params, keys)
+    assert env.config.max_microservices > 0.9 * size and np.isfinite(played.act).all()
+    assert set(np.asarray(played.decisions)) <= {len(a.tasks) + len(b.tasks) for a in workflows for b in workflows}
+
+
+@pytest.mark.slow
+def test_all_networks_of_the_zoo_in_topohub_load():
+    pytest.importorskip("topohub")
+    networks = read_networks("topohub:topozoo")
+    assert len(networks) == 203
+    largest = sorted(networks, key=lambda network: len(network.nodes))[-1]
+    env, params = make_env(changed(num_topologies=1), "train", Sources(networks=(largest,)))
+    played = Contender.of_rule("eft", BASELINES["eft"]).play(env, params, episode_keys(seed=0, count=2))
+    assert env.config.num_nodes == len(largest.nodes) > 100 and np.isfinite(played.act).all()
 
 
 def test_a_network_is_written_as_it_is_read(tmp_path):
