@@ -119,8 +119,6 @@ def _draw_dags(scenario: Scenario, split: str, sources: Sources) -> list[Dag]:
     """Draw the services' DAGs: `num_dags` of them, or as many jobs as the split has that fit."""
     rng = split_rng(scenario.seed, split, "dags")
     units: dict[str, Any] = {"mean_load": scenario.load, "mean_data": scenario.data, "demand": scenario.demand}
-    if scenario.dataset == "synthetic":
-        return [synthetic_dag(rng, scenario.max_microservices, **units) for _ in range(scenario.num_dags)]
     if sources.workflows:
         return file_dags(
             _of_split(sources.workflows, split),
@@ -131,6 +129,8 @@ def _draw_dags(scenario: Scenario, split: str, sources: Sources) -> list[Dag]:
             mean_load=scenario.load,
             demand=scenario.demand,
         )
+    if scenario.dataset == "synthetic":
+        return [synthetic_dag(rng, scenario.max_microservices, **units) for _ in range(scenario.num_dags)]
     table = sources.jobs
     assert table is not None  # `read_sources` read it for this dataset
     fitting = int((table.sizes[table.split(split)] <= scenario.max_microservices).sum())

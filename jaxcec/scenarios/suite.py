@@ -140,7 +140,7 @@ SUITE = {
     ),
     "cec-zoo-v1": Member("synthetic services on networks of operators, from TopoHub", _zoo, "c2da152689d2d0bf"),
     "cec-workflows-v1": Member(
-        "scientific workflows with data for each dependency, from WfCommons", _workflows, "a663193187fb46fa"
+        "scientific workflows with data for each dependency, from WfCommons", _workflows, "0ab209b042725b7e"
     ),
     "cec-latency-v1": Member(
         "small microservices on full-duplex links, whose latency of 0.1 s is as long as a transfer",
