@@ -163,7 +163,7 @@ def _reference(which: chex.Array, observation: Observation, _: World, key: chex.
 
 
 class _Display:
-    """A callback that shows reports on the terminal: a bar for each stage, or a line for each validation."""
+    """A callback that shows reports: a bar for each stage, or in a file a line for a tenth of it or a validation."""
 
     def __init__(self, keeper: RunFolder, *, steps: int):
         self.finished = keeper.step >= steps
@@ -190,8 +190,9 @@ class _Display:
         self._progress.update(
             self._task, description=report.stage, completed=report.done, total=report.total, status=status
         )
-        if "validation_act" in report.metrics and not console.is_terminal:
-            console.print(f"{min(report.done / report.total, 1.0):4.0%}  {status}")
+        tenth = report.stage == "evolution" and report.done % max(report.total // 10, 1) == 0
+        if (tenth or "validation_act" in report.metrics) and not console.is_terminal:
+            console.print(f"{report.stage} {min(report.done / report.total, 1.0):4.0%}  {status}")
 
 
 def _evolving(metrics: dict[str, float | None]) -> str:
