@@ -55,6 +55,8 @@ def run_suite(names: Sequence[str], folder: Path, *, choice: PolicyChoice) -> No
                 console.print(f"{name}: left out: {error}")
             else:
                 scores[name] = _play_member(env, banks, choice)
+                acts = (f"{each} {format_seconds(score.acts.mean())}" for each, score in scores[name].items())
+                console.print(f"{name}, ACT in s: {', '.join(acts)}")
                 jax.clear_caches()  # no other member has these sizes
             progress.advance(task)
     _write(folder, scores, choice)

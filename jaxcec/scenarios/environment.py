@@ -16,8 +16,8 @@ from jaxcec.env.types import Arrivals, Background
 from jaxcec.scenarios.arrivals import draw_arrivals, unit_instants
 from jaxcec.scenarios.from_files import all_kinds, file_dags, file_topologies, most_link_resources
 from jaxcec.scenarios.job_table import job_dags
-from jaxcec.scenarios.load_processes import BACKGROUNDS, draw_background
-from jaxcec.scenarios.machine_usage import real_usage
+from jaxcec.scenarios.load_processes import draw_background
+from jaxcec.scenarios.machine_usage import usage_traces
 from jaxcec.scenarios.network_files import NetworkFile
 from jaxcec.scenarios.scenario import Scenario
 from jaxcec.scenarios.seeds import few_split, split_rng
@@ -83,7 +83,7 @@ def _draw_params(scenario: Scenario, split: str, sources: Sources, *, sizes: Env
         network=make_network(topologies, sizes.max_links, sizes.num_nodes),
         dags=make_dags(dags, sizes.max_microservices, scenario.ties),
         arrivals=arrivals,
-        background=_draw_background(scenario, split),
+        background=_draw_background(scenario, split, sources),
         arrival_rate=np.float32(rate),
         max_steps_in_episode=np.int32(np.iinfo(np.int32).max),
     )
@@ -177,9 +177,9 @@ def _draw_arrivals(
     return arrivals, rate
 
 
-def _draw_background(scenario: Scenario, split: str) -> Background:
-    if scenario.background not in BACKGROUNDS:
-        return real_usage(scenario.background, split, num_frames=scenario.num_frames, frame=scenario.frame)
+def _draw_background(scenario: Scenario, split: str, sources: Sources) -> Background:
+    if sources.usage is not None:
+        return usage_traces(*sources.usage, split, num_frames=scenario.num_frames, frame=scenario.frame)
     return draw_background(
         scenario.background,
         split_rng(scenario.seed, split, "background"),

@@ -116,7 +116,11 @@ def real_usage(path: str | Path, split: str, *, num_frames: int, frame: float = 
     check_choice("split", split, SPLITS)
     if num_frames < 1:
         raise ValueError(f"num_frames: got {num_frames}; must be at least 1")
-    names, grid = usage_grid(path, frame)
+    return usage_traces(*usage_grid(path, frame), split, num_frames=num_frames, frame=frame)
+
+
+def usage_traces(names: list[str], grid: np.ndarray, split: str, *, num_frames: int, frame: float) -> Background:
+    """Cut loads of machines into background traces: `real_usage` of what `usage_grid` returns."""
     held = _hold(grid, int(_LONGEST_GAP // frame))
     members = _machines_of_splits(names)
     length = min(num_frames, *(max(_longest_stretch(held[i]) for i in members[each]) for each in SPLITS))

@@ -14,6 +14,8 @@ import numpy as np
 from jaxcec.scenarios.alibaba import LoadReport, load_batch_tasks
 from jaxcec.scenarios.arrival_files import read_instants
 from jaxcec.scenarios.job_table import JobTable, alibaba_hour
+from jaxcec.scenarios.load_processes import BACKGROUNDS
+from jaxcec.scenarios.machine_usage import usage_grid
 from jaxcec.scenarios.network_files import NetworkFile, read_networks
 from jaxcec.scenarios.scenario import ARRIVALS, DATASETS, NETWORKS, Scenario
 from jaxcec.scenarios.seeds import is_shared
@@ -29,14 +31,16 @@ class Sources:
     networks: tuple[NetworkFile, ...] = ()
     workflows: tuple[WorkflowFile, ...] = ()
     instants: np.ndarray | None = None  # (n,) s, ascending
+    usage: tuple[list[str], np.ndarray] | None = None  # B machines and their (B, F) loads
     notes: tuple[str, ...] = ()  # what was taken, dropped, drawn and scaled, in words
 
     @property
     def shared(self) -> list[str]:
-        """Which of networks and workflows are too few for two splits, so that training and test have the same."""
+        """Which of networks, workflows and machines are too few for two splits, so that both have the same."""
         digests = {
             "networks": [network.digest for network in self.networks],
             "workflows": [workflow.digest for workflow in self.workflows],
+            "machines": [name.encode() for name in self.usage[0]] if self.usage else [],
         }
         return [name for name, each in digests.items() if each and is_shared(each)]
 
@@ -62,6 +66,8 @@ def read_sources(scenario: Scenario) -> Sources:
         sources = dataclasses.replace(sources, networks=networks)
     if scenario.arrivals not in ARRIVALS:
         sources = dataclasses.replace(sources, instants=read_instants(scenario.arrivals))
+    if scenario.background not in BACKGROUNDS:
+        sources = dataclasses.replace(sources, usage=usage_grid(scenario.background, scenario.frame))
     notes = [f"{each.name}: {note}" for each in sources.networks for note in each.notes]
     notes += [f"{each.name}: {note}" for each in sources.workflows for note in each.notes]
     sources = dataclasses.replace(sources, notes=(*_lacking(sources), *notes))

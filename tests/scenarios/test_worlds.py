@@ -122,6 +122,18 @@ def test_instants_of_a_file_are_kept_and_divided_in_time(tmp_path):
         make_env(changed(arrivals=str(path), num_services=30), "test")
 
 
+def test_loads_of_a_file_are_those_of_its_machines(tmp_path):
+    path = tmp_path / "loads.csv"
+    rows = [f"m{i},{10 * frame},{10 * i + frame}" for i in range(3) for frame in range(4)]
+    path.write_text("machine,time,load_percent\n" + "\n".join(rows) + "\n")
+    scenario = changed(background=str(path))
+    sources = read_sources(scenario)
+    assert sources.shared == ["machines"]
+    for split in ("train", "test"):
+        load = np.asarray(make_env(scenario, split, sources)[1].background.load)
+        assert np.allclose(load, [[0.1 * i + 0.01 * frame for frame in range(4)] for i in range(3)])
+
+
 def test_bursts_have_the_rate_and_a_larger_spread():
     gaps = {
         arrivals: np.diff(make_env(changed(arrivals=arrivals, num_patterns=4096), "train")[1].arrivals.release)
