@@ -18,15 +18,15 @@ def truncated_normal(
 
     Args:
         rng: source of randomness.
-        mean: mean before and after truncation, positive, in any unit: that of the result.
+        mean: mean before and after truncation, in any unit: that of the result. If it is 0, so are all values.
         relative_sd: standard deviation before truncation, as a share of the mean.
         size: shape of the result, a float64 array.
 
     Raises:
-        ValueError: the mean is not positive, or the deviation is negative.
+        ValueError: the mean or the deviation is negative.
     """
-    if not mean > 0:
-        raise ValueError(f"mean: got {mean}; must be positive")
+    if not mean >= 0:
+        raise ValueError(f"mean: got {mean}; must be at least 0")
     if not relative_sd >= 0:
         raise ValueError(f"relative_sd: got {relative_sd}; must be at least 0")
     values = np.atleast_1d(rng.normal(mean, relative_sd * mean, size))

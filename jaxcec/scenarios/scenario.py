@@ -45,7 +45,7 @@ class Scenario:
     node_speed: float = 40.0  # Mcycles/s, mean speed of an edge node, positive; standard deviation 80 %
     device_speed: float = 10.0  # Mcycles/s, mean speed of an end device, positive; standard deviation 20 %
     load: float = 500.0  # Mcycles, mean load of a microservice, positive; standard deviation 60 %; the paper prints 0.5
-    data: float = 500.0  # Mbit, mean input of a microservice, positive; standard deviation 80 %
+    data: float = 500.0  # Mbit, mean input of a microservice, positive or 0 for none; standard deviation 80 %
     demand: tuple[float, float] = (0.25, 0.75)  # range of a microservice's shares of a node's cpu and memory, in [0, 1]
     # Instants of arrivals: of a Poisson process, in bursts, those of the jobs of `alibaba` (trace), or of a CSV file.
     arrivals: str = "poisson"
@@ -95,6 +95,8 @@ class Scenario:
             elif field.name == "latency":
                 if not 0.0 <= value <= 1e6:
                     raise ValueError(f"scenario.latency: got {value}; must be from 0 to 1e6 s")
+            elif field.name == "data" and value == 0.0:
+                continue  # services without input
             elif isinstance(value, int) and not isinstance(value, bool) and value < 1:
                 raise ValueError(f"scenario.{field.name}: got {value}; must be at least 1")
             elif isinstance(value, float) and not 1e-9 <= value <= 1e15:  # products of these stay finite in float32

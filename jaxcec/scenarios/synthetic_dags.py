@@ -37,7 +37,7 @@ def synthetic_dag(
         num_resources: K, kinds of resources.
 
     Raises:
-        ValueError: `max_microservices` is below 1, a mean is not positive, or see `check_demand`.
+        ValueError: `max_microservices` is below 1, a mean is negative, or see `check_demand`.
     """
     if max_microservices < 1:
         raise ValueError(f"max_microservices: got {max_microservices}; must be at least 1")

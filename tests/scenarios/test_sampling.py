@@ -19,7 +19,9 @@ def test_without_spread_every_value_is_the_mean():
     assert np.array_equal(values, np.full((3, 4), 2.0))
 
 
-@pytest.mark.parametrize("mean, relative_sd, message", [(0.0, 0.8, "mean: got 0"), (1.0, -0.1, "relative_sd: got -0")])
+@pytest.mark.parametrize(
+    "mean, relative_sd, message", [(-1.0, 0.8, "mean: got -1"), (1.0, -0.1, "relative_sd: got -0")]
+)
 def test_impossible_arguments_are_refused(mean, relative_sd, message):
     with pytest.raises(ValueError, match=message):
         truncated_normal(np.random.default_rng(0), mean, relative_sd=relative_sd, size=3)

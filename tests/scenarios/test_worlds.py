@@ -134,6 +134,14 @@ def test_loads_of_a_file_are_those_of_its_machines(tmp_path):
         assert np.allclose(load, [[0.1 * i + 0.01 * frame for frame in range(4)] for i in range(3)])
 
 
+@pytest.mark.parametrize("dataset", ["synthetic", "alibaba"])
+def test_services_may_have_no_input(dataset):
+    env, params = make_env(changed(dataset=dataset, data=0.0), "train")
+    assert not np.asarray(params.dags.data).any()
+    played = Contender.of_rule("eft", BASELINES["eft"]).play(env, params, episode_keys(seed=0, count=4))
+    assert np.isfinite(played.act).all() and not np.asarray(played.traffic).any()
+
+
 def test_bursts_have_the_rate_and_a_larger_spread():
     gaps = {
         arrivals: np.diff(make_env(changed(arrivals=arrivals, num_patterns=4096), "train")[1].arrivals.release)
