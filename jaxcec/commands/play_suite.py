@@ -19,6 +19,19 @@ from jaxcec.scenarios.suite import SUITE, suite_world
 SEED = 0  # of the episodes of every member
 EPISODES = 64  # of each member, divided among its banks
 REFERENCE = "eft"  # always played, for the others are compared with it
+_HEAD = """# Scoreboard
+
+ACT of each policy over that of `{reference}` on the same episodes, with its 95 % bootstrap
+interval; of `{reference}` itself, the ACT in s. Below 1 is better. Each world has {episodes}
+held-out episodes or a few less, which are the same for everyone: a hash tells whether they are
+those published. This page was written by
+
+```sh
+{repeat}
+```
+
+A policy of your own joins with `--policy MODULE:FUNCTION`, a trained one with `--checkpoint`.
+"""
 
 
 class Score(NamedTuple):
@@ -74,10 +87,12 @@ def _play_member(env: CECEnv, banks: Sequence[EnvParams], choice: PolicyChoice) 
     return {each.name: Score(each.information, acts(each)) for each in contenders}
 
 
-def scoreboard(scores: Scores) -> str:
-    """ACT of every policy on every member over that of EFT, with its 95 % interval, as a Markdown table."""
+def scoreboard(scores: Scores, repeat: str) -> str:
+    """ACT of every policy on every member over that of EFT, with its 95 % interval, as a page of Markdown."""
     policies = {name: score.information for played in scores.values() for name, score in played.items()}
-    lines = [f"| policy | sees | {' | '.join(scores)} |", "|---" * (2 + len(scores)) + "|"]
+    members = [f"* `{name}`: {SUITE[name].about}; episodes `{SUITE[name].published}`" for name in scores]
+    lines = [_HEAD.format(episodes=EPISODES, reference=REFERENCE, repeat=repeat), *members, ""]
+    lines += [f"| policy | sees | {' | '.join(scores)} |", "|---" * (2 + len(scores)) + "|"]
     for policy, information in policies.items():
         cells = [_cell(played, policy) for played in scores.values()]
         lines.append(f"| {policy} | {information} | {' | '.join(cells)} |")
@@ -103,7 +118,6 @@ def _write(folder: Path, scores: Scores, choice: PolicyChoice) -> None:
         for episode, act in enumerate(score.acts.tolist())
     ]
     write_aside(folder / "episodes.csv", csv_text(("member", "policy", "episode", "act"), rows))
-    write_aside(folder / "scoreboard.md", scoreboard(scores))
     results = {
         member: {
             policy: {
@@ -115,7 +129,12 @@ def _write(folder: Path, scores: Scores, choice: PolicyChoice) -> None:
         }
         for member, played in scores.items()
     }
-    words = ["--suite", *scores, *(["--policies", *choice.names] if choice.names else [])]
+    words = [
+        "--suite",
+        *(["all"] if set(scores) == set(SUITE) else scores),
+        *(["--policies", *choice.names] if choice.names else []),
+    ]
     words += ["--policy", *choice.own] if choice.own else []
     repeat = command_line("eval", *words, *(["--checkpoint", str(choice.checkpoint)] if choice.checkpoint else []))
+    write_aside(folder / "scoreboard.md", scoreboard(scores, repeat))
     write_json(folder / "results.json", {"repeat": repeat, "seed": SEED, "episodes": EPISODES, "members": results})
