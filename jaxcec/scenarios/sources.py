@@ -75,7 +75,7 @@ def read_sources(scenario: Scenario) -> Sources:
 
 
 def _lacking(sources: Sources) -> list[str]:
-    """How many numbers the files do not give, so that they are drawn."""
+    """How many numbers the files do not give, so that they are drawn, and what only one side gives in units."""
     values: dict[str, list[Any]] = {
         "bandwidths of links": [link.bandwidth for each in sources.networks for link in each.links],
         "speeds of nodes": [x for each in sources.networks for x in each.node_speed],
@@ -83,7 +83,11 @@ def _lacking(sources: Sources) -> list[str]:
         "loads of tasks": [x for each in sources.workflows for x in each.loads(1.0)],
     }
     counts = {what: sum(x is None for x in found) for what, found in values.items()}
-    return [f"{what}: {count} of {len(values[what])} are drawn" for what, count in counts.items() if count]
+    drawn = [f"{what}: {count} of {len(values[what])} are drawn" for what, count in counts.items() if count]
+    given = {kind: "networks" for each in sources.networks for kind in each.capacity}
+    needed = {kind: "workflows" for each in sources.workflows for kind in each.demand}
+    alone = {kind: (given | needed)[kind] for kind in sorted(set(given) ^ set(needed))}
+    return drawn + [f"{kind}: not used, for only the {side} give it" for kind, side in alone.items()]
 
 
 def rescaled(sources: Sources, scenario: Scenario) -> Sources:

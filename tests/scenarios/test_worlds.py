@@ -63,6 +63,29 @@ def test_what_a_file_gives_is_kept_and_what_it_lacks_is_drawn(tmp_path):
     assert drawn.shape[0] == SMALL.num_topologies and len(np.unique(drawn)) == drawn.size
 
 
+def test_units_of_a_resource_count_where_networks_and_workflows_give_them(tmp_path):
+    graph = nx.cycle_graph(3)
+    nx.set_node_attributes(graph, {0: 16.0, 1: 8.0}, "cpu")
+    nx.set_node_attributes(graph, {1: 2.0}, "gpu")
+    nx.set_node_attributes(graph, 64.0, "mem")
+    nx.write_graphml(graph, tmp_path / "mine.graphml")
+    chain = nx.path_graph(3, create_using=nx.DiGraph)
+    nx.set_node_attributes(chain, {0: 4.0, 1: 16.0}, "cpu")
+    nx.set_edge_attributes(chain, 8.0, "data")
+    (tmp_path / "chain.json").write_text(json.dumps(nx.node_link_data(chain, edges="edges")))
+    scenario = changed(network=str(tmp_path / "mine.graphml"), dataset=str(tmp_path / "chain.json"))
+    sources = read_sources(scenario)
+    params = make_env(scenario, "train", sources)[1]
+    assert np.all(np.asarray(params.network.capacity[:, :3]) == [[16, 1], [8, 1], [12, 1]]), (
+        "a mean where none is given"
+    )
+    demand = np.asarray(params.dags.demand)
+    assert np.all(demand[:, :2, 0] == [4, 16]) and np.all(demand[:, 2, 0] <= 0.75 * 12) and demand[..., 1].max() <= 0.75
+    assert {"gpu: not used, for only the networks give it", "mem: not used, for only the networks give it"} <= set(
+        sources.notes
+    )
+
+
 def test_rescaling_gives_the_means_of_the_scenario(tmp_path):
     ring, chain = write_ring(tmp_path / "ring.graphml", 4, bandwidth=1e4), write_chain(tmp_path / "chain.json", 4)
     scenario = changed(network=ring, dataset=chain, rescale=True)
