@@ -70,9 +70,11 @@ def run_suite(names: Sequence[str], folder: Path, *, choice: PolicyChoice) -> No
                 scores[name] = _play_member(env, banks, choice)
                 acts = (f"{each} {format_seconds(score.acts.mean())}" for each, score in scores[name].items())
                 console.print(f"{name}, ACT in s: {', '.join(acts)}")
+                _write(folder, scores, choice)  # again after each member, so that nothing is lost if this is stopped
                 jax.clear_caches()  # no other member has these sizes
             progress.advance(task)
-    _write(folder, scores, choice)
+    if not scores:
+        raise ValueError(f"--suite: none of {', '.join(members)} can be played without the packages named above")
     console.print(f"written: {folder} holds {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
 
