@@ -118,7 +118,8 @@ def _play_points(
         for index, point in enumerate(points):
             env, env_params = make_env(point, "test", files)
             if env.config != config:
-                jax.clear_caches()  # programs compiled for other array sizes are not used again
+                if config is not None:
+                    jax.clear_caches()  # programs compiled for other array sizes are not used again
                 config = env.config
                 contenders, _ = contenders_for(choice, env, env_params, by_default=_is_fast, report=lambda _: None)
             env_params, replicas = replicate_policies(mesh, env_params, contenders)

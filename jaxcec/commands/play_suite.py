@@ -58,6 +58,7 @@ def run_suite(names: Sequence[str], folder: Path, *, choice: PolicyChoice) -> No
             raise ValueError(f"--suite: got {name!r}; must be all or among {', '.join(SUITE)}")
     check_empty_folder("--out", folder)
     scores: Scores = {}
+    config = None
     with progress_bar() as progress:
         task = progress.add_task("playing", total=len(members), status="")
         for name in members:
@@ -67,11 +68,13 @@ def run_suite(names: Sequence[str], folder: Path, *, choice: PolicyChoice) -> No
             except ImportError as error:
                 console.print(f"{name}: left out: {error}")
             else:
+                if config not in (None, env.config):
+                    jax.clear_caches()  # programs compiled for other array sizes are not used again
+                config = env.config
                 scores[name] = _play_member(env, banks, choice)
                 acts = (f"{each} {format_seconds(score.acts.mean())}" for each, score in scores[name].items())
                 console.print(f"{name}, ACT in s: {', '.join(acts)}")
                 _write(folder, scores, choice)  # again after each member, so that nothing is lost if this is stopped
-                jax.clear_caches()  # no other member has these sizes
             progress.advance(task)
     if not scores:
         raise ValueError(f"--suite: none of {', '.join(members)} can be played without the packages named above")

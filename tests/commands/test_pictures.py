@@ -73,7 +73,7 @@ def test_a_report_contains_all_results(config, tmp_path, capsys):
         (["--report", "one", "--out", "other"], "--out: got other"),
         (["--episodes", "0"], "--episodes: got 0"),
         (["--metrics", "act", "speed"], "--metrics: got 'speed'; must be of act, decisions, moved"),
-        (["--metrics", "act", "--schedule", "out.png"], "--metrics: got act; must be left out with --sweep and"),
+        (["--metrics", "act", "--schedule", "out.png"], "--metrics: got act; must be left out with --sweep,"),
         (["--deadline", "0"], "--deadline: got 0.0; must be positive"),
         (["--episodes", "3", "--devices", "1", "--policies", "nobody"], "--policies: got 'nobody'"),
     ],
