@@ -17,7 +17,7 @@ from jaxcec.agents import LEARNERS
 from jaxcec.agents.sharding import shard_leading_axis
 from jaxcec.checks import check_numbers
 from jaxcec.commands.console import command_line, console, format_seconds, progress_bar
-from jaxcec.commands.contenders import PolicyChoice, contenders_for
+from jaxcec.commands.contenders import TWIN_PLAN, PolicyChoice, contenders_for
 from jaxcec.commands.paper_grids import run_sweep
 from jaxcec.commands.play_suite import run_suite
 from jaxcec.commands.runtime import choose_mesh, replicate_policies, use_compilation_cache
@@ -61,7 +61,9 @@ class EvalCommand:
     schedule: tuple[Path, ...] = ()  # one episode into .html, .png, .csv or .json files instead; eft and dtdrlmo-plan
     episodes: int | None = None  # number of test episodes; by default 256, or 32 at each point of a sweep
     seed: int = 0  # of the episodes
-    policies: tuple[str, ...] = ()  # names of the policies to play; by default all, in a sweep all but the slowest
+    policies: tuple[
+        str, ...
+    ] = ()  # names of the policies to play; by default all but twin-plan, in a sweep all but the slow
     policy: tuple[str, ...] = ()  # your own policies, MODULE:FUNCTION each: from an observation and a key to an Action
     checkpoint: Path | None = None  # policy.msgpack or run folder; by default the newest run, else the policy shipped
     trace: str | None = None  # path of your own batch_task.csv, with --dataset alibaba
@@ -181,7 +183,7 @@ def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, *, mesh: Me
     """
     check_empty_folder("--report" if command.report else "--out", folder)
     env, env_params, remarks = open_world(scenario, "test", command.world)
-    contenders, sources = contenders_for(command.choice, env, env_params)
+    contenders, sources = contenders_for(command.choice, env, env_params, by_default=TWIN_PLAN.__ne__)
     env_params, contenders = replicate_policies(mesh, env_params, contenders)
     keys = episode_keys(command.seed, command.count)
     batches = [shard_leading_axis(mesh, keys[i : i + BATCH]) for i in range(0, command.count, BATCH)]

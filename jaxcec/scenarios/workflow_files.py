@@ -61,7 +61,7 @@ def read_workflows(
     A file is WfFormat 1.0 to 1.6 or a directed node-link graph as networkx writes it: nodes with `run_time` s or `load`
     Mcycles, `cpu` cores, `mem` MB, and `external` Mbit that lie at the source; edges with `data` Mbit or `bytes`. A
     node's `data` is its whole input, Mbit: every predecessor sends an equal share, and without predecessors it lies at
-    the source; neither `external` nor sizes of edges may be beside it. Parallel edges add up.
+    the source; it excludes `external` and sizes of edges. Parallel edges add up.
 
     A task of WfFormat receives each file from the task that writes it, also if that is not named among its parents. If
     several write it, the latest of its parents counts, else the latest of its ancestors, else the latest of all. A file

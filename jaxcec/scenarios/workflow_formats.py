@@ -334,7 +334,7 @@ def _number(where: str, record: Mapping[str, Any], units: Mapping[str, float], *
         return None
     field, value = there[0], record[there[0]]
     if alone and len(there) > 1:
-        raise refusal(f"{where}, {there[1]}", record[there[1]], f"absent beside `{field}`")
+        raise refusal(f"{where}, {there[1]}", record[there[1]], f"absent where `{field}` is given")
     most = _LARGEST / units[field]
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
         raise refusal(f"{where}, {field}", value, f"a number from 0 to {most:g}")

@@ -502,7 +502,10 @@ BAD = {
     "same id": (graph([{"id": 1}, {"id": "1"}], []), "nodes[1].id: got '1'; must be different from that of [0]"),
     "target": (graph(NODES, [EDGE | {"target": "c"}]), "edges[0].target: got 'c'; must be the id of a node"),
     "source": (graph(NODES, [EDGE | {"source": []}]), "edges[0].source: got []; must be the id of a node"),
-    "both sizes": (graph(NODES, [EDGE | {"data": 1, "bytes": 1}]), "bytes: got 1; must be absent beside `data`"),
+    "both sizes": (
+        graph(NODES, [EDGE | {"data": 1, "bytes": 1}]),
+        "bytes: got 1; must be absent where `data` is given",
+    ),
     "Mbit": (
         graph(NODES, [EDGE | {"data": 8.1e9}]),
         "'a' to 'b', data: got 8100000000.0; must be a number from 0 to 8e",
