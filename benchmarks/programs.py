@@ -49,7 +49,7 @@ Chunk = jax.stages.Wrapped  # (state, key) -> state
 
 def make_program(case: Case, steps: int, mesh: Mesh | None) -> tuple[Chunk, Any]:
     """A donated function (state, key) -> state that takes `steps` decisions in every environment, and a first state."""
-    env, params, key = _world(case, mesh)
+    env, params, key = world(case, mesh)
     laid_out = NamedSharding(mesh, PartitionSpec(ENV_AXIS)) if mesh is not None else None
     state = jax.jit(jax.vmap(env.reset_env, in_axes=(0, None)), out_shardings=laid_out)(
         jax.random.split(key, case.num_envs), params
@@ -73,7 +73,7 @@ def make_program(case: Case, steps: int, mesh: Mesh | None) -> tuple[Chunk, Any]
     return chunk, state
 
 
-def _world(case: Case, mesh: Mesh | None) -> tuple[CECEnv, EnvParams, jax.Array]:
+def world(case: Case, mesh: Mesh | None) -> tuple[CECEnv, EnvParams, jax.Array]:
     """The environment, its banks and a key; with a mesh, both of the latter on every device."""
     env, params = make_env(case.scenario(), "train")
     key = jax.random.key(0)
@@ -90,7 +90,7 @@ def _contender(what: str, env: CECEnv, params: EnvParams) -> Contender:
 
 def training_speed(case: Case, steps: int, mesh: Mesh | None, *, seconds: float) -> dict[str, float]:
     """Decisions/s of full training in chunks of `steps` decisions per environment, not counting compilation."""
-    env, params, key = _world(case, mesh)
+    env, params, key = world(case, mesh)
     times: list[float] = []  # s, of each chunk
     sizes: list[int] = []  # bytes of the environments' states
 

@@ -15,7 +15,8 @@ from xdist.scheduler import LoadFileScheduling
 from jaxcec.commands.runtime import use_compilation_cache
 
 # Most of the tests' time is compilation: the same graphs as simpler machine code compile four times as fast.
-FAST_TO_COMPILE = "--xla_backend_optimization_level=0"
+# One part per program, because the other core has a worker of its own.
+FAST_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if jax.__version_info__ < (0, 11):  # later versions do not know the flag
     FAST_TO_COMPILE += " --xla_cpu_use_fusion_emitters=false"
 # Files that train or play the run of helpers/runs.py: one worker has them all, so that it is traced once.

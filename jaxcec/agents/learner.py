@@ -138,8 +138,10 @@ class Learner(abc.ABC):
         return self.config.twin.learning_rate if name == "twin" else getattr(self.config, f"{name}_learning_rate")
 
     def _optimiser(self, name: str) -> optax.GradientTransformation:
-        """Adam with clipped gradients."""
-        return optax.chain(optax.clip_by_global_norm(_GRADIENT_NORM), optax.adam(self.learning_rate(name)))
+        """Adam with clipped gradients, on one vector of all parameters: arrays one by one would be a kernel each."""
+        return optax.flatten(
+            optax.chain(optax.clip_by_global_norm(_GRADIENT_NORM), optax.adam(self.learning_rate(name)))
+        )
 
     def policy(self, env: CECEnv) -> Act:
         """The trained policy as a function of parameters, observation, known world, and key."""

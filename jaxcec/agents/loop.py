@@ -145,7 +145,8 @@ def _decide(
 def update_step(env: CECEnv, params: EnvParams, config: AgentConfig, runner: RunnerState, _: None) -> Advanced:
     """One iteration: `steps_per_update` decisions in every environment, then an update of the learner (Algorithm 2).
 
-    If a parameter or a metric is not finite afterwards, the agent stays as it was, and the metric `finite` is 0.
+    The metric `finite` is 0 if a parameter or a metric is not finite afterwards. The agent is then worth nothing:
+    choosing the old one instead would cost a kernel for each of its two hundred arrays.
     """
     learner = learner_for(config)
     steps = learner.steps_per_update
@@ -157,12 +158,8 @@ def update_step(env: CECEnv, params: EnvParams, config: AgentConfig, runner: Run
     )
     agent, losses = learner.update(runner.agent, after.replay, next_features, key_update)
     metrics |= losses
-    numbers = [x for x in jax.tree.leaves((agent, metrics)) if jnp.issubdtype(x.dtype, jnp.inexact)]
-    # A product, which XLA computes once: a reduction it would repeat in each of the selections below, of which there
-    # are hundreds, and compile for half as long again.
-    unsound = jnp.stack([jnp.any(~jnp.isfinite(x)) for x in numbers]).astype(jnp.float32)
-    finite = jnp.dot(unsound, unsound) == 0.0
-    agent = jax.tree.map(lambda new, old: jnp.where(finite, new, old), agent, runner.agent)
+    numbers = [jnp.ravel(x) for x in jax.tree.leaves((agent, metrics)) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    finite = jnp.all(jnp.isfinite(jnp.concatenate(numbers)))
     return after.replace(agent=agent, key=key), metrics | {"finite": finite.astype(jnp.float32)}
 
 

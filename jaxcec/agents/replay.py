@@ -73,21 +73,39 @@ def sample(replay: Replay, key: chex.PRNGKey, *, size: int, steps: int) -> Trans
     known = (replay.filled - 1 - age).reshape(size)  # decisions from the first one to the newest
 
     def take(ring: chex.Array, block: chex.Array) -> chex.Array:
+        """Rows of a ring at (groups, size / groups, ...) blocks, as (size, ...)."""
         ring = ring.reshape(count, groups, num_envs // groups, *ring.shape[2:])
-        drawn = jax.vmap(lambda part, b, m: part[b % count, m], in_axes=(1, 0, 0))(ring, block, member)
-        return drawn.reshape(size, *ring.shape[3:])
+        members = jnp.expand_dims(member, range(2, block.ndim))
+        drawn = jax.vmap(lambda part, b, m: part[b % count, m], in_axes=(1, 0, 0))(ring, block, members)
+        return drawn.reshape(size, *drawn.shape[2:])
 
-    def extend(carry: tuple[chex.Array, ...], k: chex.Array) -> tuple[tuple[chex.Array, ...], None]:
-        """Add one decision to the returns that can still be extended."""
-        length, total, discount = carry
-        reward, next_discount, weight = (take(x, first + k) for x in (blocks.reward, blocks.discount, blocks.weight))
-        going = (length == k) & (discount > 0.0) & (weight > 0.0) & (k < known)
-        total = jnp.where(going, total + discount * reward, total)
-        return (length + going.astype(jnp.int32), total, jnp.where(going, discount * next_discount, discount)), None
-
-    start = jnp.zeros(size, jnp.int32), jnp.zeros(size), jnp.ones(size)
-    (length, total, discount), _ = jax.lax.scan(extend, start, jnp.arange(steps))
+    window = first[..., None] + jnp.arange(steps, dtype=jnp.int32)[None, None]
+    reward, discount, weight = (take(x, window) for x in (blocks.reward, blocks.discount, blocks.weight))
+    length, total, rest = summed_rewards(reward, discount, weight, known)
     drawn = jax.tree.map(lambda ring: take(ring, first), blocks)
     after = jax.tree.map(lambda ring: take(ring, first + length.reshape(shape)), blocks.features)
-    returns = {"reward": total, "discount": discount, "weight": (length > 0).astype(jnp.float32)}
+    returns = {"reward": total, "discount": rest, "weight": (length > 0).astype(jnp.float32)}
     return Transition(**vars(drawn) | returns, next_features=after)
+
+
+def summed_rewards(
+    reward: chex.Array, discount: chex.Array, weight: chex.Array, known: chex.Array
+) -> tuple[chex.Array, chex.Array, chex.Array]:
+    """Sum of the discounted rewards of consecutive decisions, until an episode ends or a next state is unknown.
+
+    Args:
+        reward: (B, steps) of the decisions.
+        discount: (B, steps), 0 where an episode ended with the decision.
+        weight: (B, steps), 0 where the state after the decision is unknown.
+        known: (B,) i32, number of decisions that have been taken; the columns from there on are of others.
+
+    Returns:
+        (B,) i32 number of decisions summed, (B,) sum, and (B,) discount of what follows them.
+    """
+    before = jnp.concatenate([jnp.ones_like(discount[:, :1]), discount[:, :-1]], axis=1)
+    column = jnp.broadcast_to(jnp.arange(reward.shape[1], dtype=jnp.int32), reward.shape)
+    stops = (before == 0.0) | (weight == 0.0) | (column >= known[:, None])
+    length = jnp.min(jnp.where(stops, column, reward.shape[1]), axis=1)
+    within = column < length[:, None]
+    total = jnp.sum(jnp.where(within, jnp.cumprod(before, axis=1) * reward, 0.0), axis=1)
+    return length, total, jnp.prod(jnp.where(within, discount, 1.0), axis=1)

@@ -88,3 +88,22 @@ def test_the_newest_steps_are_read_in_order_across_the_end_of_the_ring():
     for t in range(6):
         buffer = jax.jit(replay.add)(buffer, numbered(2 * t, 2 * t + 1))
     np.testing.assert_array_equal(replay.newest(buffer, 3).reward, [[6, 7], [8, 9], [10, 11]])
+
+
+def test_summed_rewards_equal_their_plain_definition():
+    rng = np.random.default_rng(0)
+    reward = rng.normal(size=(500, 9)).astype(np.float32)
+    discount = np.where(rng.random(reward.shape) < 0.1, 0, 0.9).astype(np.float32)
+    weight = (rng.random(reward.shape) > 0.1).astype(np.float32)
+    known = rng.integers(0, 12, 500).astype(np.int32)
+    expected = []
+    for i in range(500):
+        length, total, rest = 0, 0.0, 1.0
+        while length < min(9, known[i]) and weight[i, length] and rest:
+            total += rest * reward[i, length]
+            rest *= discount[i, length]
+            length += 1
+        expected.append((length, total, rest))
+    found = np.stack(replay.summed_rewards(reward, discount, weight, known), axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert len(set(found[:, 0])) == 10, "every number of decisions occurs"
