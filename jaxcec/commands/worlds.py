@@ -7,17 +7,26 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxcec.commands.console import console
-from jaxcec.env import CECEnv, EnvParams, check_params
+from jaxcec.env import CECEnv, EnvParams, Names, check_params
 from jaxcec.scenarios import Scenario, Sources, make_env, read_sources
 
 _SHOWN = 20  # most remarks about sources that are printed
 
 
-def open_world(scenario: Scenario, split: str, world: str | None) -> tuple[CECEnv, EnvParams, list[str]]:
-    """The environment that a command plays, its banks of a split, and remarks about their sources, also printed.
+class Opened(NamedTuple):
+    """What a command plays."""
+
+    env: CECEnv
+    params: EnvParams  # its banks of a split
+    names: Names = Names()  # what files call the nodes and tasks
+    remarks: tuple[str, ...] = ()  # about the sources
+
+
+def open_world(scenario: Scenario, split: str, world: str | None) -> Opened:
+    """The environment that a command plays; remarks about its sources are also printed.
 
     Args:
         scenario: the settings; not used with `world`.
@@ -30,10 +39,10 @@ def open_world(scenario: Scenario, split: str, world: str | None) -> tuple[CECEn
     """
     if world is not None:
         env, params = own_world(world, split)
-        return env, params, [f"the world is {world}"]
+        return Opened(env, params, remarks=(f"the world is {world}",))
     sources = report_sources(scenario)
     env, params = make_env(scenario, split, sources)
-    return env, params, [*map(_shared, sources.shared), *sources.notes]
+    return Opened(env, params, sources.names(split), (*map(_shared, sources.shared), *sources.notes))
 
 
 def report_sources(scenario: Scenario) -> Sources:

@@ -72,6 +72,7 @@ def schedule_figure(schedules: Sequence[Schedule], path: Path, *, title: str) ->
     """
     plt = pyplot()
     rows = resources(schedules)
+    names = list(map(schedules[0].name, rows))
     size = (6.5 * len(schedules) + 1.0, 0.28 * len(rows) + 1.4)
     figure, axes = plt.subplots(1, len(schedules), figsize=size, squeeze=False, sharey=True, sharex=True)
     for panel, schedule in zip(axes[0], schedules, strict=True):
@@ -80,7 +81,7 @@ def schedule_figure(schedules: Sequence[Schedule], path: Path, *, title: str) ->
             middle = rows.index(bar.resource) - 0.42 + (bar.slot + 0.5) * height
             color = plt.cm.tab20(bar.placed.service % 20)
             panel.barh(middle, bar.end - bar.start, height, bar.start, color=color, edgecolor="white", linewidth=0.2)
-        panel.set(xlabel="time (s)", yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5))
+        panel.set(xlabel="time (s)", yticks=range(len(rows)), yticklabels=names, ylim=(len(rows) - 0.5, -0.5))
         panel.set_title(f"{schedule.policy}: ACT {schedule.act:,.1f} s", fontsize=10)
         panel.tick_params(axis="y", length=0, labelsize=8)
     figure.suptitle(title, fontsize=10)
