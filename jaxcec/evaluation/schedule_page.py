@@ -15,7 +15,10 @@ from jaxcec.evaluation.schedule import Placed, Schedule, bars, resources
 from jaxcec.files import write_aside
 
 WIDTH = 620  # of the charts of one policy, pixels
-ROW_HEIGHT = 26  # of one resource, pixels
+ROW_HEIGHT = (14, 26)  # of one resource, least and most, pixels
+USUAL_HEIGHT = 800  # of the rows of all resources, unless these heights forbid it, pixels
+LABEL_WIDTH = 220  # most of the name of a resource, pixels
+ROOMY = 12  # nodes of the largest network that is drawn with large circles
 MAX_FRAMES = 150  # of other tenants' load in a page
 FLOW_SPACING = 0.025  # between flows over the same link
 DETAILS = {  # tooltip of a bar: field of the data, title shown
@@ -109,9 +112,11 @@ def _gantt(schedule: Schedule, schedules: Sequence[Schedule], service: Any) -> A
         title=None,
         ticks=False,
         domain=False,
-        labelLimit=90,
+        labelLimit=LABEL_WIDTH,
     )
     end = max(s.makespan for s in schedules)
+    least, most = (height * len(rows) for height in ROW_HEIGHT)
+    height = min(max(least, USUAL_HEIGHT), most)
     chart = alt.Chart(alt.Data(values=values)).mark_rect(stroke="white", strokeWidth=0.4, clip=True)
     boxes = chart.transform_lookup(lookup="n", from_=lookup).encode(
         x=alt.X("t:Q", title="time (s)", scale=alt.Scale(domain=[0, end], nice=False)),
@@ -124,7 +129,7 @@ def _gantt(schedule: Schedule, schedules: Sequence[Schedule], service: Any) -> A
     )
     line = alt.Chart(alt.Data(values=[{}])).mark_rule(color="black", strokeDash=[4, 3])
     now = line.encode(x=alt.datum(alt.expr("now"), type="quantitative"))
-    return alt.layer(boxes.add_params(service), now).properties(width=WIDTH, height=ROW_HEIGHT * len(rows))
+    return alt.layer(boxes.add_params(service), now).properties(width=WIDTH, height=height)
 
 
 def _details(schedule: Schedule, placed: Placed) -> dict[str, Any]:
@@ -164,8 +169,9 @@ def _topology(schedule: Schedule, schedules: Sequence[Schedule], service: Any) -
     width = alt.Size("Mbps:Q", scale=alt.Scale(range=[1, 8]), legend=None)
     lines = _with_load(links, frames[:, : len(links)], length).mark_rule()
     of_nodes = frames[:, [len(links) + v for v in sorted(positions)]]
-    circles = _with_load(nodes, of_nodes, length).mark_circle(size=900, opacity=1.0, stroke="black")
-    names = alt.Chart(alt.Data(values=nodes)).mark_text(dy=-24, fontSize=11)
+    scale = min((ROOMY / len(nodes)) ** 0.5, 1.0)
+    circles = _with_load(nodes, of_nodes, length).mark_circle(size=900 * scale**2, opacity=1.0, stroke="black")
+    names = alt.Chart(alt.Data(values=nodes)).mark_text(dy=-8 - 16 * scale, fontSize=8 + 3 * scale)
     layers = alt.layer(
         lines.encode(**_axes(), x2="x2:Q", y2="y2:Q", size=width, **_shade("Mbps")),
         _flows(schedule, positions, service),
@@ -173,7 +179,9 @@ def _topology(schedule: Schedule, schedules: Sequence[Schedule], service: Any) -
         _running(schedule, positions),
         names.encode(**_axes(), text="name:N"),
     )
-    return layers.resolve_scale(color="independent", size="independent").properties(width=WIDTH, height=360)
+    return layers.resolve_scale(color="independent", size="independent").properties(
+        width=WIDTH, height=min(360 / scale, WIDTH)
+    )
 
 
 def _active(values: list[dict[str, Any]]) -> Any:

@@ -67,9 +67,12 @@ def test_two_files_become_a_policy_a_table_and_a_schedule(home, capsys):
     results = json.loads((home / "table" / "results.json").read_text())
     assert results["dataset"] == "*.json" and "chain: tasks: 4" in results["sources"]
     assert "runs/mine/policy.msgpack" in results["checkpoint"]["dtdrlmo"], "the newest run is played"
+    services = (home / "table" / "services.csv").read_text().splitlines()
+    assert len(services) == 1 + 4 * 2 * 2 and all(",chain," in row for row in services[1:])
     evaluate.main([*asked, "--schedule", "schedule.json"])
     decisions = json.loads((home / "schedule.json").read_text())["policies"]["eft"]["decisions"]
     assert len(decisions) == 2 * 4 and {row["data"] for row in decisions} == {0.0, 8.0}
+    assert {row["workflow"] for row in decisions} == {"chain"}
 
 
 def test_an_environment_of_the_user_is_played(home):
