@@ -32,7 +32,7 @@ from jaxcec.commands.tables import (
     means_of,
     measure_table,
 )
-from jaxcec.commands.worlds import Opened, in_file_name, open_world
+from jaxcec.commands.worlds import Opened, in_file_name, open_world, title_of
 from jaxcec.commands.write_report import write_report
 from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation import MeasureConfig, act_bars, clairvoyant
@@ -190,7 +190,7 @@ def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, *, mesh: Me
     results = _play(env, env_params, contenders, batches, measuring=command.measuring)
     if command.generations:
         results["clairvoyant"] = _search(env, env_params, results, batches, command=command)
-    title = f"{command.world or scenario.dataset}, {scenario.name}, {command.count} test episodes"
+    title = f"{title_of(scenario, command.world)}, {command.count} test episodes"
     information = {contender.name: contender.information for contender in contenders} | {"clairvoyant": "future"}
     means = means_of(results)
     tables = _tables(command, results, means, title=title, information=information)
@@ -202,12 +202,13 @@ def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, *, mesh: Me
     if command.report:
         write_report(
             folder,
-            scenario,
+            title=title_of(scenario, command.world),
             command=command.repeated(folder),
             seed=command.seed,
             episodes=command.count,
             tables=[*tables, measure_table(means, MEASURES, title="all measures", information=information)],
             sources=sources,
+            remarks=opened.remarks,
             schedules=record_all(opened, contenders, seed=command.seed, measuring=command.measuring),
         )
     console.print(f"written: {folder} holds {', '.join(sorted(path.name for path in folder.iterdir()))}")
@@ -295,7 +296,7 @@ def _write(
     write_aside(folder / "episodes.csv", _episodes_csv(results))
     write_aside(folder / "services.csv", _services_csv(results, opened, deadline=command.deadline))
     try:
-        title = f"{command.world or scenario.dataset}, {scenario.name}, {command.count} episodes"
+        title = f"{title_of(scenario, command.world)}, {command.count} episodes"
         act_bars(acts, folder / "act.png", title=title, highlighted=LEARNERS)
     except ImportError as error:
         console.print(f"no act.png: {error}")

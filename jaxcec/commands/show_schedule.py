@@ -10,7 +10,7 @@ from rich.table import Table
 
 from jaxcec.commands.console import console, format_seconds, progress_bar
 from jaxcec.commands.contenders import PolicyChoice, contenders_for
-from jaxcec.commands.worlds import Opened, open_world
+from jaxcec.commands.worlds import Opened, open_world, title_of
 from jaxcec.evaluation import (
     Contender,
     MeasureConfig,
@@ -64,7 +64,7 @@ def show_schedule(
     contenders, _ = contenders_for(choice, opened.env, opened.params, by_default=COMPARED.__contains__)
     schedules = record_all(opened, contenders, seed=seed, measuring=measuring)
     print_summary(schedules)
-    title = f"{scenario.dataset}, {scenario.name}: the first test episode of seed {seed}"
+    title = f"{title_of(scenario, world)}: the first test episode of seed {seed}"
     for path in paths:
         WRITERS[path.suffix](schedules, path, title=title)
         console.print(f"written: {path}")

@@ -53,7 +53,8 @@ def act_bars(acts: Mapping[str, Interval], path: Path, *, title: str, highlighte
     """
     plt = pyplot()
     means, lows, highs = np.transpose(list(acts.values()))
-    figure, axis = plt.subplots(figsize=(1.0 * len(acts) + 1.5, 3.6), layout="constrained")
+    width = max(1.0 * len(acts), 0.07 * len(title)) + 1.5  # a title is not clipped
+    figure, axis = plt.subplots(figsize=(width, 3.6), layout="constrained")
     colors = ["C0" if name in highlighted else "0.65" for name in acts]
     bars = axis.bar(list(acts), means, yerr=[means - lows, highs - means], capsize=4, color=colors)
     axis.bar_label(
