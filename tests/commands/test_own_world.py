@@ -75,6 +75,20 @@ def test_two_files_become_a_policy_a_table_and_a_schedule(home, capsys):
     assert {row["workflow"] for row in decisions} == {"chain"}
 
 
+def test_bandwidths_of_a_file_are_swept(home):
+    asked = ["--config", "tiny.yaml", "--scenario.network", "mine.graphml", "--dataset", "chain.json"]
+    asked += ["--policies", "random", "--episodes", "4", "--clairvoyant", "0"]
+    evaluate.main([*asked, "--scenario.rescale", "--sweep", "bandwidth", "--out", "sweep"])
+    files = {"settings.json", "sweep.csv", "results.json"}
+    figures = {f"sweep-chain.json-tiny.{kind}" for kind in ("png", "svg")}
+    assert {path.name for path in (home / "sweep").iterdir()} == files | figures, "without the margins of the paper"
+    points = json.loads((home / "sweep" / "results.json").read_text())["acts"]
+    acts = [point["act"] for point in sorted(points, key=lambda point: point["bandwidth"])]
+    assert len(acts) == 4 and acts == sorted(acts, reverse=True) and acts[0] > acts[-1], "scaled to each bandwidth"
+    settings = json.loads((home / "sweep" / "settings.json").read_text())
+    assert set(settings["networks"]) == {"mine"} and set(settings["workflows"]) == {"chain"}
+
+
 def test_an_environment_of_the_user_is_played(home):
     asked = ["--config", "tiny.yaml", "--policies", "eft", "--episodes", "4"]
     evaluate.main([*asked, "--world", "own_worlds:tiny", "--out", "own"])
@@ -94,6 +108,7 @@ def test_an_environment_of_the_user_is_played(home):
         (["--scenario.network", "none.graphml"], "none.graphml: no network; expected a .graphml or"),
         (["--dataset", "none/*.json"], "none/*.json: no such file; expected a JSON file, a folder of some, or a glob"),
         (["--dataset", "chain.json", "--sweep", "all"], "--sweep: got all; must be services or bandwidth, for"),
+        (["--scenario.network", "mine.graphml", "--sweep", "all"], "must be services or microservices, or with --scen"),
         (["--suite", "cec-v2"], "--suite: got 'cec-v2'; must be all or among cec-synthetic-v1, cec-alibaba-v1"),
     ],
 )
