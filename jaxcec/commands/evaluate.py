@@ -83,7 +83,7 @@ class EvalCommand:
             raise ValueError(
                 "--sweep, --world: got both; a sweep changes settings of the scenario, which a world has not"
             )
-        for name in ("dataset", "world", "trace", "episodes", "clairvoyant"):
+        for name in ("dataset", "world", "trace", "episodes"):
             if self.suite and getattr(self, name) is not None:
                 raise ValueError(f"--suite, --{name}: got both; the suite has worlds and episodes of its own")
         if self.metrics and (self.sweep or self.suite or self.schedule):
@@ -158,7 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
             world=command.world,
         )
     elif command.suite:
-        run_suite(command.suite, folder, choice=command.choice)
+        run_suite(command.suite, folder, choice=command.choice, generations=command.generations)
     elif command.sweep:
         run_sweep(
             with_paper_setting(scenario) if command.config == "default" else [scenario],

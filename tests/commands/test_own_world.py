@@ -26,6 +26,8 @@ def a_number(split):
     return 3
 """
 
+ROWS = ("le", "eft", "clairvoyant", "lower bound")  # of a scoreboard of the rule `le`
+
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
@@ -131,12 +133,13 @@ def test_the_suite_writes_a_scoreboard(home, monkeypatch):
     members = {"tiny": Member("tests", worlds, published), "absent": Member("tests", without_package, "")}
     monkeypatch.setattr(suite, "SUITE", members)
     monkeypatch.setattr("jaxcec.commands.play_suite.SUITE", members)
-    run_suite(["all"], home / "out", choice=PolicyChoice(names=("le",)))
+    run_suite(["all"], home / "out", choice=PolicyChoice(names=("le",)), generations=1)
     results = json.loads((home / "out" / "results.json").read_text())
-    assert list(results["members"]) == ["tiny"] and set(results["members"]["tiny"]) == {"eft", "le"}
+    assert list(results["members"]) == ["tiny"] and set(results["members"]["tiny"]) == {*ROWS}
     lines = (home / "out" / "scoreboard.md").read_text().splitlines()
-    assert lines[-4:-2] == ["| policy | sees | tiny |", "|---|---|---|"] and "* `tiny`: tests; episodes" in "\n".join(
-        lines
-    )
-    acts = np.loadtxt(home / "out" / "episodes.csv", delimiter=",", skiprows=1, usecols=3)
-    assert acts.size == 2 * 64, "each policy plays 64 episodes, 32 from each bank"
+    assert "| policy | sees | tiny |" in lines and any(line.startswith("* `tiny`: tests; episodes") for line in lines)
+    assert [line.split(" | ")[0] for line in lines[-4:]] == [f"| {name}" for name in ROWS]
+    acts = np.loadtxt(home / "out" / "episodes.csv", delimiter=",", skiprows=1, usecols=3).reshape(len(ROWS), 64)
+    act = dict(zip(ROWS, acts, strict=True))  # of 64 episodes, 32 from each bank
+    assert np.all(act["lower bound"] <= act["clairvoyant"] * (1 + 1e-5)) and act["lower bound"].min() > 0.0
+    assert np.all(act["clairvoyant"] <= np.minimum(act["eft"], act["le"]) * (1 + 1e-5))
