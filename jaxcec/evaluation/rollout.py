@@ -126,7 +126,7 @@ class _Planner:
     def __call__(self, params: Any, observation: Observation, world: World, key: chex.PRNGKey) -> Action:
         if self.prefer is None:
             return best_of_random(self.env, world, key, config=self.config)
-        return plan(self.env, world, key, config=self.config, prefer=self.prefer, forecast=as_now)
+        return plan(self.env, world, key, config=self.config, prefer=self.prefer, forecast=as_now).action
 
 
 def baseline_contenders(env: CECEnv) -> list[Contender]:
