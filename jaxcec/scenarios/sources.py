@@ -13,15 +13,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from jaxcec.env import Names
+from jaxcec.readers import NetworkFile, WorkflowFile, read_instants, read_networks, read_workflows
 from jaxcec.scenarios.alibaba import LoadReport, load_batch_tasks
-from jaxcec.scenarios.arrival_files import read_instants
 from jaxcec.scenarios.job_table import JobTable, alibaba_hour
 from jaxcec.scenarios.load_processes import BACKGROUNDS
 from jaxcec.scenarios.machine_usage import usage_grid
-from jaxcec.scenarios.network_files import NetworkFile, read_networks
 from jaxcec.scenarios.scenario import ARRIVALS, DATASETS, NETWORKS, Scenario
 from jaxcec.scenarios.seeds import few_split, is_shared
-from jaxcec.scenarios.workflow_files import WorkflowFile, read_workflows
 
 Digested = TypeVar("Digested", NetworkFile, WorkflowFile)
 

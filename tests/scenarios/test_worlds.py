@@ -13,10 +13,9 @@ import pytest
 from jaxcec.evaluation import Contender, episode_keys, record, save_schedule
 from jaxcec.evaluation.schedule import resources
 from jaxcec.policies import BASELINES
+from jaxcec.readers import network_graph, read_networks, read_workflows
 from jaxcec.scenarios import Scenario, Sources, make_env, read_sources
-from jaxcec.scenarios.network_files import network_graph, read_networks
 from jaxcec.scenarios.sources import rescaled
-from jaxcec.scenarios.workflow_files import read_workflows
 
 SMALL = Scenario(
     num_services=3, max_microservices=6, num_topologies=4, num_dags=12, num_patterns=8, num_traces=2, num_frames=16
