@@ -37,8 +37,9 @@ A policy of your own joins with `--policy MODULE:FUNCTION`, a trained one with `
 
 No policy is below the row `{bound}`: for each service it counts the heaviest path of its
 workflow at the fastest host, without transfers, other services and other tenants, so that what is
-possible may be far above it. The row `clairvoyant`, if there is one, is the best that a search
-found that knows the future, `--clairvoyant GENERATIONS`: this much is possible.
+possible may be far above it. The row `clairvoyant`, if there is one, is what a search reached that
+knows the future and starts from the schedules of the policies, `--clairvoyant GENERATIONS`: so much
+is possible, and perhaps more.
 """
 
 
