@@ -63,7 +63,7 @@ def planner(
     ahead = dataclasses.replace(policy.config.plan, **{"samples": 1} | changes)
     base = functools.partial(DTDRLMOPlan(policy.config).preference, policy.params)
     return jax.vmap(
-        lambda _, state, key: plan(env, know(state, params), key, config=ahead, prefer=base, forecast=forecast)
+        lambda _, state, key: plan(env, know(state, params), key, config=ahead, prefer=base, forecast=forecast).action
     )
 
 

@@ -40,8 +40,7 @@ from jaxcec.agents.information import restricted
 from jaxcec.agents.twin import outcome_of, timing_loss
 from jaxcec.env import HISTORY, CECEnv, EnvParams, EnvState, Info, expected_completions, known_world
 from jaxcec.evaluation import bootstrap_mean, episode_keys
-from jaxcec.policies import Forecast, as_now
-from jaxcec.policies.planning import simulate
+from jaxcec.policies import Forecast, as_now, plan
 from jaxcec.scenarios import Scenario, make_env
 
 FRAMES_AHEAD = (1, 4, 16)
@@ -156,7 +155,7 @@ def scores(player: Player, forecast: chex.ArrayTree | None, state: EnvState) -> 
     def planned(forecast: Forecast) -> chex.Array:
         world = known_world(state, player.env_params)
         base = partial(learner.preference, params)
-        tried = simulate(env, world, KEY, config=ahead, prefer=base, forecast=forecast)
+        tried = plan(env, world, KEY, config=ahead, prefer=base, forecast=forecast)
         return jnp.zeros(nodes.size).at[tried.nodes].set(-tried.costs)
 
     actor = learner.preference(params, observation).scores

@@ -13,8 +13,7 @@ from typing import Any
 from jaxcec.env import build_instance
 from jaxcec.evaluation import Contender, episode_keys
 from jaxcec.policies import BASELINES
-from jaxcec.scenarios.network_files import read_networks
-from jaxcec.scenarios.workflow_files import read_workflows
+from jaxcec.readers import read_networks, read_workflows
 
 RATE = 1000.0  # Mbit/s in each direction, of a link whose bandwidth the file does not say
 SPEED = 2000.0  # Mcycles/s, of a node whose speed the file does not say, and of the machines that the tasks ran on

@@ -16,7 +16,8 @@ PACKAGE = Path(jaxcec.__file__).parent
 # Room: what it may import of the package. `commands` may import every room; `env` imports nothing else of the package.
 ALLOWED = {
     "env": set(),
-    "scenarios": {"env"},
+    "readers": set(),
+    "scenarios": {"env", "readers"},
     "policies": {"env", "checks"},
     "evaluation": {"env", "policies", "checks", "files"},
     "agents": {"env", "policies", "evaluation", "checks", "files", "mapping"},

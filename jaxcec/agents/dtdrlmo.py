@@ -62,7 +62,7 @@ class DTDRLMO(DDPG):
                 return nodes.data_ready[action.host], nodes.wait[action.host]
 
             prefer = partial(self.preference, params)
-            return plan(env, world, key, config=config, prefer=prefer, forecast=as_now, timing=timing)
+            return plan(env, world, key, config=config, prefer=prefer, forecast=as_now, timing=timing).action
 
         return decide
 

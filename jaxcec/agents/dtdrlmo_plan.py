@@ -38,6 +38,7 @@ class DTDRLMOPlan(DDPG):
 
         def decide(params: AgentParams, _: Observation, world: World, key: chex.PRNGKey) -> Action:
             forecast = partial(predict_load, params.forecast, sampled=config.samples > 1)
-            return plan(env, world, key, config=config, prefer=partial(self.preference, params), forecast=forecast)
+            prefer = partial(self.preference, params)
+            return plan(env, world, key, config=config, prefer=prefer, forecast=forecast).action
 
         return decide

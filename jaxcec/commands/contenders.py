@@ -53,7 +53,8 @@ def contenders_for(
             raise ValueError(f"--policies: got {name!r}; must be among {', '.join(known)}")
     names = choice.names or tuple(filter(by_default, known))
     own = [own_policy(name, env, env_params) for name in choice.own]
-    return [contender for contender in contenders if contender.name in names] + own, sources
+    played = [contender for contender in contenders if contender.name in names]
+    return played + own, {name: source for name, source in sources.items() if name in names}
 
 
 def own_policy(name: str, env: CECEnv, env_params: EnvParams) -> Contender:

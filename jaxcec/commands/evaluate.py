@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +32,7 @@ from jaxcec.commands.tables import (
     means_of,
     measure_table,
 )
-from jaxcec.commands.worlds import in_file_name, open_world
+from jaxcec.commands.worlds import Opened, in_file_name, open_world, title_of
 from jaxcec.commands.write_report import write_report
 from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation import MeasureConfig, act_bars, clairvoyant
@@ -84,7 +83,7 @@ class EvalCommand:
             raise ValueError(
                 "--sweep, --world: got both; a sweep changes settings of the scenario, which a world has not"
             )
-        for name in ("dataset", "world", "trace", "episodes", "clairvoyant"):
+        for name in ("dataset", "world", "trace", "episodes"):
             if self.suite and getattr(self, name) is not None:
                 raise ValueError(f"--suite, --{name}: got both; the suite has worlds and episodes of its own")
         if self.metrics and (self.sweep or self.suite or self.schedule):
@@ -159,7 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
             world=command.world,
         )
     elif command.suite:
-        run_suite(command.suite, folder, choice=command.choice)
+        run_suite(command.suite, folder, choice=command.choice, generations=command.generations)
     elif command.sweep:
         run_sweep(
             with_paper_setting(scenario) if command.config == "default" else [scenario],
@@ -182,7 +181,8 @@ def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, *, mesh: Me
         ValueError: the folder is not empty, or a policy does not exist.
     """
     check_empty_folder("--report" if command.report else "--out", folder)
-    env, env_params, remarks = open_world(scenario, "test", command.world)
+    opened = open_world(scenario, "test", command.world)
+    env, env_params = opened.env, opened.params
     contenders, sources = contenders_for(command.choice, env, env_params, by_default=TWIN_PLAN.__ne__)
     env_params, contenders = replicate_policies(mesh, env_params, contenders)
     keys = episode_keys(command.seed, command.count)
@@ -190,32 +190,26 @@ def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, *, mesh: Me
     results = _play(env, env_params, contenders, batches, measuring=command.measuring)
     if command.generations:
         results["clairvoyant"] = _search(env, env_params, results, batches, command=command)
-    title = f"{command.world or scenario.dataset}, {scenario.name}, {command.count} test episodes"
+    title = f"{title_of(scenario, command.world)}, {command.count} test episodes"
     information = {contender.name: contender.information for contender in contenders} | {"clairvoyant": "future"}
     means = means_of(results)
     tables = _tables(command, results, means, title=title, information=information)
     for table in tables:
         console.print(table.for_terminal())
     _write(
-        folder,
-        command,
-        scenario,
-        results=results,
-        means=means,
-        information=information,
-        sources=sources,
-        remarks=remarks,
+        folder, command, scenario, results=results, means=means, information=information, sources=sources, opened=opened
     )
     if command.report:
         write_report(
             folder,
-            scenario,
+            title=title_of(scenario, command.world),
             command=command.repeated(folder),
             seed=command.seed,
             episodes=command.count,
             tables=[*tables, measure_table(means, MEASURES, title="all measures", information=information)],
             sources=sources,
-            schedules=record_all(env, env_params, contenders, seed=command.seed, measuring=command.measuring),
+            remarks=opened.remarks,
+            schedules=record_all(opened, contenders, seed=command.seed, measuring=command.measuring),
         )
     console.print(f"written: {folder} holds {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
@@ -293,22 +287,23 @@ def _write(
     means: Means,
     information: dict[str, str],
     sources: dict[str, str],
-    remarks: Sequence[str],
+    opened: Opened,
 ) -> None:
     """Write the settings, every episode and service, the figure and a summary."""
     acts = {name: measured["act"] for name, measured in means.items()}
     folder.mkdir(parents=True, exist_ok=True)
     save_config(scenario, folder / "config.yaml")
-    _write_tables(folder, results, command.deadline)
+    write_aside(folder / "episodes.csv", _episodes_csv(results))
+    write_aside(folder / "services.csv", _services_csv(results, opened, deadline=command.deadline))
     try:
-        title = f"{command.world or scenario.dataset}, {scenario.name}, {command.count} episodes"
+        title = f"{title_of(scenario, command.world)}, {command.count} episodes"
         act_bars(acts, folder / "act.png", title=title, highlighted=LEARNERS)
     except ImportError as error:
         console.print(f"no act.png: {error}")
     summary = {
         "dataset": scenario.dataset,
         "world": command.world,
-        "sources": list(remarks),
+        "sources": list(opened.remarks),
         "scenario": scenario.name,
         "seed": command.seed,
         "episodes": command.count,
@@ -336,19 +331,31 @@ def _write(
     write_json(folder / "results.json", summary)
 
 
-def _write_tables(folder: Path, results: Results, deadline: float) -> None:
-    """Write the measures of every episode and of every service under each policy."""
+def _episodes_csv(results: Results) -> str:
+    """The measures of every episode under each policy."""
     rows = (
         [episode, name, *measures]
         for name, result in results.items()
         for episode, measures in enumerate(zip(*result.episodes[: len(MEASURES)], strict=True))
     )
-    write_aside(folder / "episodes.csv", csv_text(["episode", "policy", *MEASURES], rows))
-    services = (
-        [episode, name, service, completion, slowdown, int(slowdown > deadline)]
-        for name, result in results.items()
-        for episode, columns in enumerate(zip(result.episodes.completion, result.episodes.slowdown, strict=True))
-        for service, (completion, slowdown) in enumerate(zip(*columns, strict=True))
+    return csv_text(["episode", "policy", *MEASURES], rows)
+
+
+def _services_csv(results: Results, opened: Opened, *, deadline: float) -> str:
+    """The measures of every service under each policy, with its workflow and the node at which it arrived."""
+    names, num_nodes = opened.names, opened.env.config.num_nodes
+    dags, sources = (np.asarray(x).tolist() for x in (opened.params.arrivals.dag, opened.params.arrivals.source))
+    columns = ("topology", "arrivals", "completion", "slowdown")
+    rows = (
+        [episode, policy, service, names.workflow(dag), nodes[source], completion, slowdown, int(slowdown > deadline)]
+        for policy, result in results.items()
+        for episode, (topology, pattern, *measured) in enumerate(
+            zip(*(getattr(result.episodes, name) for name in columns), strict=True)
+        )
+        for nodes in [names.nodes(topology, num_nodes)]
+        for service, (dag, source, completion, slowdown) in enumerate(
+            zip(dags[pattern], sources[pattern], *measured, strict=True)
+        )
     )
-    header = ["episode", "policy", "service", "completion", "slowdown", "missed"]
-    write_aside(folder / "services.csv", csv_text(header, services))
+    header = ["episode", "policy", "service", "workflow", "source", "completion", "slowdown", "missed"]
+    return csv_text(header, rows)

@@ -20,12 +20,15 @@ from jaxcec.commands.console import console, progress_bar
 from jaxcec.commands.contenders import PolicyChoice, contenders_for
 from jaxcec.commands.runtime import replicate_policies
 from jaxcec.commands.worlds import in_file_name, report_sources
+from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation import Contender, bootstrap_mean, episode_keys
 from jaxcec.experiments import MARGINS, draw_grid, margin_table, measured_margin
 from jaxcec.experiments.grids import Acts, Point, grid, load_acts, play_point, save_acts
 from jaxcec.files import check_empty_folder, write_aside, write_json
 from jaxcec.policies import SearchConfig
 from jaxcec.scenarios import Scenario, Sources, make_env
+from jaxcec.scenarios.scenario import DATASETS, NETWORKS
+from jaxcec.scenarios.sources import rescaled
 
 CSV = "sweep.csv"
 SEARCH = SearchConfig(population=16, generations=10)
@@ -54,13 +57,16 @@ def run_sweep(
         ValueError: the folder contains a sweep with other settings, or something else.
     """
     keys = shard_leading_axis(mesh, episode_keys(seed, episodes))
-    points, files = grid(bases, sweep), report_sources(bases[0])
-    contenders, sources = contenders_for(choice, *make_env(points[0], "test", files), by_default=_is_fast)
+    points, files = grid(bases, sweep), report_sources(dataclasses.replace(bases[0], rescale=False))
+    # The largest point shows whether there are enough jobs and instants for all of them.
+    contenders, sources = contenders_for(choice, *_environment(points[-1], files), by_default=_is_fast)
     settings = {
         "seed": seed,
         "episodes": episodes,
         "clairvoyant": generations,
         "policies": {contender.name: sources.get(contender.name, "") for contender in contenders},
+        "networks": {network.name: network.digest.hex() for network in files.networks},
+        "workflows": {workflow.name: workflow.digest.hex() for workflow in files.workflows},
         "scenarios": json.loads(json.dumps([dataclasses.asdict(base) for base in bases])),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in ("jax", "jaxcec")},
     }
@@ -79,8 +85,13 @@ def run_sweep(
     except KeyboardInterrupt:
         console.print(f"stopped; to continue, give the same command with --out {folder}")
         raise SystemExit(130) from None
-    _write_results(folder, acts, [Point.of(base) for base in bases])
-    console.print(f"written: {folder} holds {CSV}, results.json, margins.md and figures")
+    _write_results(folder, acts, bases)
+    console.print(f"written: {folder} holds {', '.join(sorted(path.name for path in folder.iterdir()))}")
+
+
+def _environment(point: Scenario, files: Sources) -> tuple[CECEnv, EnvParams]:
+    """The environment of a point; files as they were read are rescaled to its own means."""
+    return make_env(point, "test", rescaled(files, point) if point.rescale else files)
 
 
 def _is_fast(name: str) -> bool:
@@ -116,7 +127,7 @@ def _play_points(
     with progress_bar() as progress:
         task = progress.add_task("sweeping", total=sum(map(_work, points)), status="")
         for index, point in enumerate(points):
-            env, env_params = make_env(point, "test", files)
+            env, env_params = _environment(point, files)
             if env.config != config:
                 if config is not None:
                     jax.clear_caches()  # programs compiled for other array sizes are not used again
@@ -143,8 +154,9 @@ def _reporter(progress: Progress, task: TaskID, point: Scenario, *, parts: int) 
     return report
 
 
-def _write_results(folder: Path, acts: Acts, bases: Sequence[Point]) -> None:
-    """Write the mean ACT of every policy at every point, the margins, and the figures."""
+def _write_results(folder: Path, acts: Acts, bases: Sequence[Scenario]) -> None:
+    """Write the mean ACT of every policy at every point, the figures, and the margins if the worlds are the paper's."""
+    of_paper = [Point.of(base) for base in bases if base.dataset in DATASETS and base.network in NETWORKS]
     means = []
     for point, played in sorted(acts.items()):
         for name, values in played.items():
@@ -152,15 +164,16 @@ def _write_results(folder: Path, acts: Acts, bases: Sequence[Point]) -> None:
             means.append(point._asdict() | {"policy": name, "act": act.mean, "act_ci95": [act.low, act.high]})
     measured = [
         dataclasses.asdict(margin) | {"setting": base.setting, "policy": policy, "measured": interval._asdict()}
-        for base in bases
+        for base in of_paper
         for margin in MARGINS
         for policy in COMPARED
         if (interval := measured_margin(acts, base, margin, policy=policy)) is not None
     ]
     write_json(folder / "results.json", {"acts": means, "margins": measured})
-    write_aside(folder / "margins.md", margin_table(acts, bases, COMPARED))
+    if of_paper:
+        write_aside(folder / "margins.md", margin_table(acts, of_paper, COMPARED))
     try:
-        for base in bases:
+        for base in map(Point.of, bases):
             draw_grid(acts, base, folder / f"sweep-{in_file_name(base.dataset)}-{base.setting}")
     except ImportError as error:
         console.print(f"no figures: {error}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,13 +12,16 @@ import numpy as np
 from jaxcec.commands.console import command_line, console, format_seconds, progress_bar
 from jaxcec.commands.contenders import PolicyChoice, contenders_for
 from jaxcec.env import CECEnv, EnvParams
-from jaxcec.evaluation import Contender, bootstrap_mean, episode_keys, paired_difference
+from jaxcec.evaluation import bootstrap_mean, clairvoyant, episode_keys, lower_bounds, paired_difference
 from jaxcec.files import check_empty_folder, csv_text, write_aside, write_json
+from jaxcec.policies import SearchConfig
 from jaxcec.scenarios.suite import SUITE, suite_world
 
 SEED = 0  # of the episodes of every member
 EPISODES = 64  # of each member, divided among its banks
 REFERENCE = "eft"  # always played, for the others are compared with it
+BOUND = "lower bound"
+POPULATION = 16  # of the clairvoyant's search
 _HEAD = """# Scoreboard
 
 ACT of each policy over that of `{reference}` on the same episodes, with its 95 % bootstrap
@@ -31,23 +34,30 @@ those published. This page was written by
 ```
 
 A policy of your own joins with `--policy MODULE:FUNCTION`, a trained one with `--checkpoint`.
+
+No policy is below the row `{bound}`: for each service it counts the heaviest path of its
+workflow at the fastest host, without transfers, other services and other tenants, so that what is
+possible may be far above it. The row `clairvoyant`, if there is one, is what a search reached that
+knows the future and starts from the schedules of the policies, `--clairvoyant GENERATIONS`: so much
+is possible, and perhaps more.
 """
 
 
 class Score(NamedTuple):
-    """One policy on one member."""
+    """One policy, or a bound, on one member."""
 
-    information: str  # what the policy sees
+    information: str  # what the policy sees; empty for the lower bound
     acts: np.ndarray  # (episodes,) s
 
 
 Scores = dict[str, dict[str, Score]]  # by member, then by policy
 
 
-def run_suite(names: Sequence[str], folder: Path, *, choice: PolicyChoice) -> None:
+def run_suite(names: Sequence[str], folder: Path, *, choice: PolicyChoice, generations: int = 0) -> None:
     """Play the policies on members of the suite, or on `all`, and write scoreboard.md, results.json, episodes.csv.
 
-    A member whose networks or workflows need a package that is not installed is left out with a message.
+    Without generations the search that knows the future, `clairvoyant`, is left out. So is, with a message, a member
+    whose networks or workflows need a package that is not installed.
 
     Raises:
         ValueError: an unknown member, a policy that does not exist, or the folder is not empty.
@@ -71,32 +81,41 @@ def run_suite(names: Sequence[str], folder: Path, *, choice: PolicyChoice) -> No
                 if config not in (None, env.config):
                     jax.clear_caches()  # programs compiled for other array sizes are not used again
                 config = env.config
-                scores[name] = _play_member(env, banks, choice)
+                scores[name] = _play_member(env, banks, choice, generations=generations)
                 acts = (f"{each} {format_seconds(score.acts.mean())}" for each, score in scores[name].items())
                 console.print(f"{name}, ACT in s: {', '.join(acts)}")
-                _write(folder, scores, choice)  # again after each member, so that nothing is lost if this is stopped
+                # Written again after each member, so that nothing is lost if this is stopped.
+                _write(folder, scores, choice, generations=generations)
             progress.advance(task)
     if not scores:
         raise ValueError(f"--suite: none of {', '.join(members)} can be played without the packages named above")
     console.print(f"written: {folder} holds {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
 
-def _play_member(env: CECEnv, banks: Sequence[EnvParams], choice: PolicyChoice) -> dict[str, Score]:
+def _play_member(
+    env: CECEnv, banks: Sequence[EnvParams], choice: PolicyChoice, *, generations: int
+) -> dict[str, Score]:
+    """The policies, the clairvoyant if there are generations, and the lower bound on the same episodes."""
     wanted = choice._replace(names=(REFERENCE, *(name for name in choice.names if name != REFERENCE)))
     contenders, _ = contenders_for(wanted if choice.names else choice, env, banks[0], report=lambda _: None)
     keys = episode_keys(SEED, max(EPISODES // len(banks), 1))
-
-    def acts(contender: Contender) -> np.ndarray:
-        return np.concatenate([np.asarray(contender.play(env, params, keys).act) for params in banks])
-
-    return {each.name: Score(each.information, acts(each)) for each in contenders}
+    played = {each.name: [each.play(env, params, keys) for params in banks] for each in contenders}
+    seen = {each.name: each.information for each in contenders}
+    if generations:
+        search: dict[str, Any] = {"config": SearchConfig(POPULATION, generations), "search_key": jax.random.key(SEED)}
+        by_bank = zip(banks, *played.values(), strict=True)
+        played["clairvoyant"] = [clairvoyant(env, params, keys, played=found, **search) for params, *found in by_bank]
+        seen["clairvoyant"] = "future"
+    acts = {name: [episodes.act for episodes in parts] for name, parts in played.items()}
+    acts[BOUND] = [lower_bounds(env, params, keys) for params in banks]
+    return {name: Score(seen.get(name, ""), np.concatenate(each)) for name, each in acts.items()}
 
 
 def scoreboard(scores: Scores, repeat: str) -> str:
-    """ACT of every policy on every member over that of EFT, with its 95 % interval, as a page of Markdown."""
+    """ACT of every policy and bound on every member over that of EFT, with its 95 % interval, as a page of Markdown."""
     policies = {name: score.information for played in scores.values() for name, score in played.items()}
     members = [f"* `{name}`: {SUITE[name].about}; episodes `{SUITE[name].published}`" for name in scores]
-    lines = [_HEAD.format(episodes=EPISODES, reference=REFERENCE, repeat=repeat), *members, ""]
+    lines = [_HEAD.format(episodes=EPISODES, reference=REFERENCE, bound=BOUND, repeat=repeat), *members, ""]
     lines += [f"| policy | sees | {' | '.join(scores)} |", "|---" * (2 + len(scores)) + "|"]
     for policy, information in policies.items():
         cells = [_cell(played, policy) for played in scores.values()]
@@ -114,7 +133,7 @@ def _cell(played: dict[str, Score], policy: str) -> str:
     return f"{1 + ratio.mean:.3f} [{1 + ratio.low:.3f}, {1 + ratio.high:.3f}]"
 
 
-def _write(folder: Path, scores: Scores, choice: PolicyChoice) -> None:
+def _write(folder: Path, scores: Scores, choice: PolicyChoice, *, generations: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
         (member, policy, episode, act)
@@ -140,6 +159,7 @@ def _write(folder: Path, scores: Scores, choice: PolicyChoice) -> None:
         *(["--policies", *choice.names] if choice.names else []),
     ]
     words += ["--policy", *choice.own] if choice.own else []
+    words += ["--clairvoyant", str(generations)] if generations else []
     repeat = command_line("eval", *words, *(["--checkpoint", str(choice.checkpoint)] if choice.checkpoint else []))
     write_aside(folder / "scoreboard.md", scoreboard(scores, repeat))
     write_json(folder / "results.json", {"repeat": repeat, "seed": SEED, "episodes": EPISODES, "members": results})

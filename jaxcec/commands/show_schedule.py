@@ -10,8 +10,7 @@ from rich.table import Table
 
 from jaxcec.commands.console import console, format_seconds, progress_bar
 from jaxcec.commands.contenders import PolicyChoice, contenders_for
-from jaxcec.commands.worlds import open_world
-from jaxcec.env import CECEnv, EnvParams
+from jaxcec.commands.worlds import Opened, open_world, title_of
 from jaxcec.evaluation import (
     Contender,
     MeasureConfig,
@@ -61,11 +60,11 @@ def show_schedule(
         ValueError: a policy does not exist, or a path has another suffix or is in a folder that does not exist.
     """
     _check_paths(paths)
-    env, env_params, _ = open_world(scenario, "test", world)
-    contenders, _ = contenders_for(choice, env, env_params, by_default=COMPARED.__contains__)
-    schedules = record_all(env, env_params, contenders, seed=seed, measuring=measuring)
+    opened = open_world(scenario, "test", world)
+    contenders, _ = contenders_for(choice, opened.env, opened.params, by_default=COMPARED.__contains__)
+    schedules = record_all(opened, contenders, seed=seed, measuring=measuring)
     print_summary(schedules)
-    title = f"{scenario.dataset}, {scenario.name}: the first test episode of seed {seed}"
+    title = f"{title_of(scenario, world)}: the first test episode of seed {seed}"
     for path in paths:
         WRITERS[path.suffix](schedules, path, title=title)
         console.print(f"written: {path}")
@@ -80,15 +79,16 @@ def _check_paths(paths: Sequence[Path]) -> None:
 
 
 def record_all(
-    env: CECEnv, env_params: EnvParams, contenders: Sequence[Contender], *, seed: int, measuring: MeasureConfig
+    opened: Opened, contenders: Sequence[Contender], *, seed: int, measuring: MeasureConfig
 ) -> list[Schedule]:
     """Record the first test episode of a seed under each policy, with a progress bar."""
+    env, env_params, names, _ = opened
     key, schedules = episode_keys(seed, 1)[0], []
     with progress_bar() as progress:
         task = progress.add_task("recording", total=len(contenders), status="")
         for contender in contenders:
             progress.update(task, status=contender.name)
-            schedules.append(record(env, env_params, contender, key, measuring=measuring))
+            schedules.append(record(env, env_params, contender, key, names=names, measuring=measuring))
             progress.advance(task)
     return schedules
 
@@ -106,5 +106,5 @@ def print_summary(schedules: Sequence[Schedule]) -> None:
     for service, (release, source) in enumerate(zip(first.releases, first.sources, strict=True)):
         size = sum(placed.service == service for placed in first.placed)
         times = (format_seconds(schedule.completions[service]) for schedule in schedules)
-        table.add_row(str(service), f"{release:,.1f}", f"node {source}", str(size), *times)
+        table.add_row(str(service), f"{release:,.1f}", first.nodes[source], str(size), *times)
     console.print(table)

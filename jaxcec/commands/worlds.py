@@ -6,18 +6,28 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from jaxcec.commands.console import console
-from jaxcec.env import CECEnv, EnvParams, check_params
+from jaxcec.env import CECEnv, EnvParams, Names, check_params
 from jaxcec.scenarios import Scenario, Sources, make_env, read_sources
+from jaxcec.scenarios.scenario import NETWORKS
 
-_SHOWN = 20  # most remarks about sources that are printed
+_SHOWN = 20  # most remarks about sources that are shown
 
 
-def open_world(scenario: Scenario, split: str, world: str | None) -> tuple[CECEnv, EnvParams, list[str]]:
-    """The environment that a command plays, its banks of a split, and remarks about their sources, also printed.
+class Opened(NamedTuple):
+    """What a command plays."""
+
+    env: CECEnv
+    params: EnvParams  # its banks of a split
+    names: Names = Names()  # what files call the nodes and tasks
+    remarks: tuple[str, ...] = ()  # about the sources
+
+
+def open_world(scenario: Scenario, split: str, world: str | None) -> Opened:
+    """The environment that a command plays; remarks about its sources are also printed.
 
     Args:
         scenario: the settings; not used with `world`.
@@ -30,10 +40,10 @@ def open_world(scenario: Scenario, split: str, world: str | None) -> tuple[CECEn
     """
     if world is not None:
         env, params = own_world(world, split)
-        return env, params, [f"the world is {world}"]
+        return Opened(env, params, remarks=(f"the world is {world}",))
     sources = report_sources(scenario)
     env, params = make_env(scenario, split, sources)
-    return env, params, [*map(_shared, sources.shared), *sources.notes]
+    return Opened(env, params, sources.names(split), (*map(_shared, sources.shared), *sources.notes))
 
 
 def report_sources(scenario: Scenario) -> Sources:
@@ -43,12 +53,22 @@ def report_sources(scenario: Scenario) -> Sources:
         console.print(str(sources.report), markup=False, highlight=False)
     elif scenario.dataset == "alibaba" and sources.jobs is not None:
         console.print(f"Alibaba cluster trace v2018, one hour of arrivals: {len(sources.jobs):,} DAG jobs")
-    remarks = [*map(_shared, sources.shared), *sources.notes]
-    for remark in remarks[:_SHOWN]:
+    for remark in shortened([*map(_shared, sources.shared), *sources.notes]):
         console.print(remark, markup=False, highlight=False)
-    if len(remarks) > _SHOWN:
-        console.print(f"and {len(remarks) - _SHOWN} more remarks; results.json of an evaluation has them all")
     return sources
+
+
+def shortened(remarks: Sequence[str]) -> list[str]:
+    """The first remarks, and how many others there are."""
+    rest = len(remarks) - _SHOWN
+    more = [f"and {rest} more remarks; results.json of an evaluation has them all"] if rest > 0 else []
+    return [*remarks[:_SHOWN], *more]
+
+
+def title_of(scenario: Scenario, world: str | None) -> str:
+    """What a command plays, in the titles of tables, figures and pages."""
+    network = "" if scenario.network in NETWORKS else f" on {scenario.network}"
+    return world or f"{scenario.dataset}{network}, {scenario.name}"
 
 
 def _shared(name: str) -> str:

@@ -11,27 +11,29 @@ import jax
 
 from jaxcec.commands.console import console
 from jaxcec.commands.tables import Cells
+from jaxcec.commands.worlds import shortened
 from jaxcec.evaluation import Schedule, schedule_figure
 from jaxcec.evaluation.result_page import save_report
-from jaxcec.scenarios import Scenario
 
 PACKAGES = ("jaxcec", "jax", "flax", "numpy")
 
 
 def write_report(
     folder: Path,
-    scenario: Scenario,
     *,
+    title: str,
     command: str,
     seed: int,
     episodes: int,
     tables: Sequence[Cells],
     sources: dict[str, str],
+    remarks: Sequence[str],
     schedules: Sequence[Schedule],
 ) -> None:
     """Write report.html, and the schedule of each policy as a PNG, into a folder with act.png and config.yaml.
 
-    `command` is the command line that repeats the evaluation, `sources` has file and provenance of each learned policy.
+    `command` is the command line that repeats the evaluation, `sources` has file and provenance of each learned policy,
+    and `remarks` say what was read from the files of the world.
     """
     episode = f"first test episode of seed {seed}"
     device = f"{jax.device_count()} x {jax.devices()[0].device_kind} ({platform.machine()})"
@@ -51,9 +53,10 @@ def write_report(
                 *((name, version(name)) for name in PACKAGES),
                 *((f"policy {name}", source) for name, source in sources.items()),
             ],
+            "remarks": shortened(remarks),
             "tables": [table._asdict() for table in tables],
             "settings": (folder / "config.yaml").read_text(),
         }
-        save_report(folder / "report.html", title=f"{scenario.dataset}, {scenario.name}", parts=parts, figures=figures)
+        save_report(folder / "report.html", title=title, parts=parts, figures=figures)
     except ImportError as error:
         console.print(f"no report.html: {error}")

@@ -14,6 +14,7 @@ from jaxcec.env.known import coarse as coarse
 from jaxcec.env.known import expected_completions as expected_completions
 from jaxcec.env.known import known_world as known_world
 from jaxcec.env.known import with_forecast as with_forecast
+from jaxcec.env.names import Names as Names
 from jaxcec.env.observe import flatten as flatten
 from jaxcec.env.observe import observation_size as observation_size
 from jaxcec.env.types import INFEASIBLE as INFEASIBLE

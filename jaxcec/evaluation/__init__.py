@@ -3,7 +3,8 @@
 Figures and pages need the extra `plot`, whose packages are imported when the first one is drawn.
 """
 
-from jaxcec.evaluation.clairvoyant import clairvoyant as clairvoyant
+from jaxcec.evaluation.bounds import clairvoyant as clairvoyant
+from jaxcec.evaluation.bounds import lower_bounds as lower_bounds
 from jaxcec.evaluation.figures import act_bars as act_bars
 from jaxcec.evaluation.figures import schedule_figure as schedule_figure
 from jaxcec.evaluation.figures import training_curves as training_curves

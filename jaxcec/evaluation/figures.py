@@ -53,7 +53,8 @@ def act_bars(acts: Mapping[str, Interval], path: Path, *, title: str, highlighte
     """
     plt = pyplot()
     means, lows, highs = np.transpose(list(acts.values()))
-    figure, axis = plt.subplots(figsize=(1.0 * len(acts) + 1.5, 3.6), layout="constrained")
+    width = max(1.0 * len(acts), 0.07 * len(title)) + 1.5  # a title is not clipped
+    figure, axis = plt.subplots(figsize=(width, 3.6), layout="constrained")
     colors = ["C0" if name in highlighted else "0.65" for name in acts]
     bars = axis.bar(list(acts), means, yerr=[means - lows, highs - means], capsize=4, color=colors)
     axis.bar_label(
@@ -72,6 +73,7 @@ def schedule_figure(schedules: Sequence[Schedule], path: Path, *, title: str) ->
     """
     plt = pyplot()
     rows = resources(schedules)
+    names = list(map(schedules[0].name, rows))
     size = (6.5 * len(schedules) + 1.0, 0.28 * len(rows) + 1.4)
     figure, axes = plt.subplots(1, len(schedules), figsize=size, squeeze=False, sharey=True, sharex=True)
     for panel, schedule in zip(axes[0], schedules, strict=True):
@@ -80,7 +82,7 @@ def schedule_figure(schedules: Sequence[Schedule], path: Path, *, title: str) ->
             middle = rows.index(bar.resource) - 0.42 + (bar.slot + 0.5) * height
             color = plt.cm.tab20(bar.placed.service % 20)
             panel.barh(middle, bar.end - bar.start, height, bar.start, color=color, edgecolor="white", linewidth=0.2)
-        panel.set(xlabel="time (s)", yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5))
+        panel.set(xlabel="time (s)", yticks=range(len(rows)), yticklabels=names, ylim=(len(rows) - 0.5, -0.5))
         panel.set_title(f"{schedule.policy}: ACT {schedule.act:,.1f} s", fontsize=10)
         panel.tick_params(axis="y", length=0, labelsize=8)
     figure.suptitle(title, fontsize=10)

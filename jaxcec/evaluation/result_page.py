@@ -14,8 +14,8 @@ from jaxcec.files import write_aside
 def save_report(path: Path, *, title: str, parts: Mapping[str, Any], figures: Sequence[tuple[str, Path]]) -> None:
     """Write the page as one self-contained HTML file: the figures, caption and PNG of each, are embedded.
 
-    The parts are `command`, the command line; `facts`, pairs of a name and a value; `tables`, each with `title`, `head`
-    and `rows`; `settings`, YAML.
+    The parts are `command`, the command line; `facts`, pairs of a name and a value; `remarks`, lines about what was
+    read; `tables`, each with `title`, `head` and `rows`; `settings`, YAML.
 
     Raises:
         ImportError: Jinja is not installed.

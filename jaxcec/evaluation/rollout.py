@@ -126,7 +126,7 @@ class _Planner:
     def __call__(self, params: Any, observation: Observation, world: World, key: chex.PRNGKey) -> Action:
         if self.prefer is None:
             return best_of_random(self.env, world, key, config=self.config)
-        return plan(self.env, world, key, config=self.config, prefer=self.prefer, forecast=as_now)
+        return plan(self.env, world, key, config=self.config, prefer=self.prefer, forecast=as_now).action
 
 
 def baseline_contenders(env: CECEnv) -> list[Contender]:
@@ -172,6 +172,8 @@ class Episodes(NamedTuple):
     slowdown: chex.Array  # (episodes, M), completion over its lower bound
     host: chex.Array  # (episodes, M, N) i16
     decided_at: chex.Array  # (episodes, M, N) s
+    topology: chex.Array  # (episodes,) i32, row of `EnvParams.network`
+    arrivals: chex.Array  # (episodes,) i32, row of `EnvParams.arrivals`
 
 
 MEASURES = Episodes._fields[: Episodes._fields.index("completion")]  # one number of each episode
@@ -277,7 +279,8 @@ def play(
     measures = jax.vmap(functools.partial(episode_measures, config=measuring), in_axes=(0, 0, None))(
         state, work.sum, env_params
     )
-    return Episodes(**measured, **measures._asdict(), host=state.host, decided_at=state.ready)
+    drawn = {"topology": state.episode.topology, "arrivals": state.episode.arrivals}
+    return Episodes(**measured, **measures._asdict(), host=state.host, decided_at=state.ready, **drawn)
 
 
 def never_postponed_late(env: CECEnv, action: Action, step: chex.Array) -> Action:

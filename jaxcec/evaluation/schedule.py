@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcec.env import CECEnv, EnvParams, EnvState, Network, Observation, any_undecided, known_world
+from jaxcec.env import CECEnv, EnvParams, EnvState, Names, Network, Observation, any_undecided, known_world
 from jaxcec.env.background import load_at
 from jaxcec.env.env import LEAST_BANDWIDTH
 from jaxcec.env.routing import WORD
@@ -21,14 +21,22 @@ from jaxcec.evaluation.rollout import Apply, Contender, check_finite, never_post
 
 Row = dict[str, Any]  # the record of a decision, its work, and what the policy saw of the microservice
 Paths = dict[tuple[int, int], list[int]]  # links on the path between two nodes
+Resource = tuple[Literal["node", "device", "link"], int]  # with the number of the node or link
+
+
+NAMELESS = Names()
 
 
 class Placed(NamedTuple):
     """One decision and its consequences. Times are in s since the start of the episode."""
 
     service: int
+    workflow: str  # name of the service's DAG, or its row in the bank
     microservice: int
-    host: str  # `node 3`, or `device 3` for the end device attached to that node
+    task: str  # name of the microservice, or its number
+    node: int  # the edge node that it runs on, or whose end device it runs on
+    kind: Literal["node", "device"]  # which of the two
+    host: str  # its name: by default `node 3`, or `device 3` for the end device
     load: float  # Mcycles, C
     data: float  # Mbit, D
     bandwidth: float  # eta, share of the path's bottleneck, B
@@ -52,9 +60,9 @@ class Placed(NamedTuple):
         return self.start - self.data_ready
 
     @property
-    def node(self) -> int:
-        """The edge node that it ran on, or whose end device it ran on."""
-        return int(self.host.split()[1])
+    def resource(self) -> Resource:
+        """Where it ran."""
+        return self.kind, self.node
 
 
 class Schedule(NamedTuple):
@@ -62,8 +70,11 @@ class Schedule(NamedTuple):
 
     policy: str
     placed: list[Placed]  # in the order of decisions
-    num_nodes: int
+    nodes: list[str]  # name of each edge node
+    devices: list[str]  # name of the end device of each
+    places: list[int]  # of each edge node, the node where it is: another one if it fills up a smaller network
     links: list[tuple[int, int, float]]  # both ends and the nominal bandwidth in Mbit/s
+    link_names: list[str]
     releases: list[float]  # of each service, s
     sources: list[int]  # edge node that each service arrives at
     speeds: list[float]  # of each host, Mcycles/s nominal: edge nodes first, then their end devices
@@ -93,7 +104,7 @@ class Schedule(NamedTuple):
     @property
     def moved(self) -> float:
         """Share of microservices that did not run on the edge node that their service arrived at."""
-        return float(np.mean([p.host != f"node {self.sources[p.service]}" for p in self.placed]))
+        return float(np.mean([p.resource != ("node", self.sources[p.service]) for p in self.placed]))
 
     @property
     def traffic(self) -> float:
@@ -102,15 +113,15 @@ class Schedule(NamedTuple):
 
     @property
     def busy(self) -> float:
-        """Share of the edge nodes' time until the makespan in which at least one microservice runs."""
-        nodes = [f"node {v}" for v in range(self.num_nodes)]
-        runs = [sorted((p.start, p.finish) for p in self.placed if p.host == node) for node in nodes]
-        return sum(map(_covered, runs)) / (self.num_nodes * self.makespan)
+        """Share of the edge nodes' time until the makespan in which at least one microservice runs, without routers."""
+        nodes = [v for v, _ in enumerate(self.nodes) if self.speeds[v] > 0.0]
+        runs = [sorted((p.start, p.finish) for p in self.placed if p.resource == ("node", v)) for v in nodes]
+        return sum(map(_covered, runs)) / (max(len(nodes), 1) * self.makespan)
 
-    def link_name(self, link: int) -> str:
-        """Name of a link, made of its two ends."""
-        a, b, _ = self.links[link]
-        return f"link {a}-{b}"
+    def name(self, resource: Resource) -> str:
+        """Name of a resource."""
+        kind, number = resource
+        return {"node": self.nodes, "device": self.devices, "link": self.link_names}[kind][number]
 
 
 def _covered(intervals: Sequence[tuple[float, float]]) -> float:
@@ -125,7 +136,7 @@ def _covered(intervals: Sequence[tuple[float, float]]) -> float:
 class Bar(NamedTuple):
     """An interval in which an execution or a flow occupies a resource; bars that overlap have different slots."""
 
-    resource: str
+    resource: Resource
     slot: int
     slots: int  # of the resource
     start: float
@@ -134,9 +145,17 @@ class Bar(NamedTuple):
 
 
 def record(
-    env: CECEnv, env_params: EnvParams, contender: Contender, key: chex.PRNGKey, *, measuring: MeasureConfig = STANDARD
+    env: CECEnv,
+    env_params: EnvParams,
+    contender: Contender,
+    key: chex.PRNGKey,
+    *,
+    names: Names = NAMELESS,
+    measuring: MeasureConfig = STANDARD,
 ) -> Schedule:
     """Play the episode that `rollout` plays for one key, such as one of `episode_keys`, and keep every decision.
+
+    The names, such as `Sources.names` of a scenario with files, are those of nodes, workflows and tasks.
 
     Raises:
         ValueError: the policy's actions have numbers that are not finite.
@@ -147,18 +166,24 @@ def record(
     measures = _measures(state, rows["work"], env_params, config=measuring)
     episode, num_nodes, network = state.episode, env.config.num_nodes, env_params.network
     pattern, topology = int(episode.arrivals), int(episode.topology)
+    nodes = names.nodes(topology, num_nodes)
+    devices = [names.device(*node) for node in enumerate(nodes)]
     links, paths = _links_and_paths(network, topology, num_nodes)
-    preds = np.asarray(env_params.dags.preds[env_params.arrivals.dag[pattern]])  # (M, N, N)
+    dags = np.asarray(env_params.arrivals.dag[pattern])
+    preds = np.asarray(env_params.dags.preds[dags])  # (M, N, N)
     booked = [jax.tree.map(lambda column, i=i: column[i], rows) for i in np.flatnonzero(rows["decided"])]
-    placed = [_placed(row, paths, num_nodes, preds=preds) for row in booked]
+    placed = [_placed(row, paths, preds=preds, dags=dags, names=names, hosts=[*nodes, *devices]) for row in booked]
     frame = float(env_params.background.frame)
     loads = _loads(env_params.background, episode.offset, int(np.ceil(max(p.finish for p in placed) / frame)))
-    nodes = slice(env.config.max_links, env.config.max_links + num_nodes)
+    of_nodes = slice(env.config.max_links, env.config.max_links + num_nodes)
     return Schedule(
         policy=contender.name,
         placed=placed,
-        num_nodes=num_nodes,
+        nodes=nodes,
+        devices=devices,
+        places=_places(network, topology),
         links=links,
+        link_names=[names.link((a, b), nodes) for a, b, _ in links],
         releases=np.asarray(env_params.arrivals.release[pattern] / env_params.arrival_rate).tolist(),
         sources=np.asarray(env_params.arrivals.source[pattern]).tolist(),
         speeds=np.asarray(network.speed[topology]).tolist(),
@@ -168,7 +193,7 @@ def record(
         | {name: float(value) for name, value in measures._asdict().items() if value.ndim == 0},
         measuring=measuring,
         frame=frame,
-        loads=np.concatenate([loads[:, : len(links)], loads[:, nodes]], axis=1),
+        loads=np.concatenate([loads[:, : len(links)], loads[:, of_nodes]], axis=1),
     )
 
 
@@ -245,21 +270,37 @@ def _links_and_paths(network: Network, topology: int, num_nodes: int) -> tuple[l
     return [(*ends[link], float(bandwidth[link])) for link in sorted(ends)], paths
 
 
-def _placed(row: Row, paths: Paths, num_nodes: int, *, preds: np.ndarray) -> Placed:
-    """The decision in one row of `_play_recorded`, with (M, N, N) predecessors of each microservice."""
-    what = int(row["service"]), int(row["microservice"])
-    host, node = int(row["host"]), int(row["host"]) % num_nodes
+def _places(network: Network, topology: int) -> list[int]:
+    """Of each edge node, the first node at the same place: between the two, no link is the bottleneck."""
+    return np.argmax(np.isinf(np.asarray(network.bottleneck[topology])), axis=1).tolist()
+
+
+def _placed(
+    row: Row, paths: Paths, *, preds: np.ndarray, dags: np.ndarray, names: Names, hosts: Sequence[str]
+) -> Placed:
+    """The decision in one row of `_play_recorded`.
+
+    Of the episode are given the (M, N, N) predecessors of each microservice, the (M,) row in the bank of each service's
+    DAG, and the names of all hosts.
+    """
+    service, microservice = int(row["service"]), int(row["microservice"])
+    host, num_nodes, dag = int(row["host"]), len(hosts) // 2, int(dags[service])
+    node = host % num_nodes
     origins = tuple(int(v) for v in np.flatnonzero(row["inputs"]) if v != node)
     same = ("load", "data", "bandwidth", "hold", "flow_start", "flow_end", "data_ready", "start", "finish")
     return Placed(
-        service=what[0],
-        microservice=what[1],
-        host=f"node {node}" if host < num_nodes else f"device {node}",
+        service=service,
+        workflow=names.workflow(dag),
+        microservice=microservice,
+        task=names.task(dag, microservice),
+        node=node,
+        kind="node" if host < num_nodes else "device",
+        host=hosts[host],
         decided=float(row["time"]),
         origins=origins,
         sent=tuple(float(row["inputs"][v]) for v in origins),
         demand=tuple(map(float, row["demand"])),
-        predecessors=tuple(np.flatnonzero(preds[what]).tolist()),
+        predecessors=tuple(np.flatnonzero(preds[service, microservice]).tolist()),
         links=tuple(sorted({link for v in origins for link in paths[v, node]})),
         traffic=float(sum(row["inputs"][v] * len(paths[v, node]) for v in origins)),
         **{name: float(row[name]) for name in same},
@@ -268,25 +309,24 @@ def _placed(row: Row, paths: Paths, num_nodes: int, *, preds: np.ndarray) -> Pla
 
 def bars(schedule: Schedule) -> list[Bar]:
     """Executions on hosts and flows on links; each resource has the fewest slots that can hold its bars."""
-    intervals: dict[str, list[tuple[float, float, Placed]]] = {}
+    intervals: dict[Resource, list[tuple[float, float, Placed]]] = {}
     for placed in schedule.placed:
-        intervals.setdefault(placed.host, []).append((placed.start, placed.finish, placed))
+        intervals.setdefault(placed.resource, []).append((placed.start, placed.finish, placed))
         for link in placed.links:
-            name = schedule.link_name(link)
-            intervals.setdefault(name, []).append((placed.flow_start, placed.flow_end, placed))
+            intervals.setdefault(("link", link), []).append((placed.flow_start, placed.flow_end, placed))
     return [bar for resource, found in intervals.items() for bar in _in_slots(resource, found)]
 
 
-def resources(schedules: Sequence[Schedule]) -> list[str]:
-    """Rows of a chart from top to bottom: all nodes, then the devices and links that any of the schedules uses."""
+def resources(schedules: Sequence[Schedule]) -> list[Resource]:
+    """Rows of a chart from top to bottom: nodes that can run something, then the devices and links that are used."""
     first = schedules[0]
     used = {bar.resource for schedule in schedules for bar in bars(schedule)}
-    devices = [f"device {v}" for v in range(first.num_nodes)]
-    links = [first.link_name(link) for link in range(len(first.links))]
-    return [f"node {v}" for v in range(first.num_nodes)] + [name for name in devices + links if name in used]
+    rows: list[Resource] = [("node", v) for v, _ in enumerate(first.nodes) if first.speeds[v] > 0.0]
+    rows += [("device", v) for v, _ in enumerate(first.nodes) if ("device", v) in used]
+    return rows + [("link", link) for link, _ in enumerate(first.links) if ("link", link) in used]
 
 
-def _in_slots(resource: str, intervals: list[tuple[float, float, Placed]]) -> list[Bar]:
+def _in_slots(resource: Resource, intervals: list[tuple[float, float, Placed]]) -> list[Bar]:
     """The bars of one resource, each in the lowest slot that is free when it starts."""
     ordered = sorted(intervals, key=lambda each: each[:2])
     slots, ends = [], list[float]()  # of each bar; of the last bar in each slot

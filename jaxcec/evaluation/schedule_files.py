@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxcec.evaluation.schedule import Placed, Schedule
 from jaxcec.files import csv_text, write_aside, write_json
+
+_NODE = ("name", "place", "speed", "device_speed", "capacity")
 
 
 def save_schedule(schedules: Sequence[Schedule], path: Path, *, title: str = "") -> None:
@@ -22,22 +24,32 @@ def save_schedule(schedules: Sequence[Schedule], path: Path, *, title: str = "")
     if path.suffix == ".json":
         write_json(path, _content(schedules, title))
         return
-    rows = ([schedule.policy, *map(_cell, placed)] for schedule in schedules for placed in schedule.placed)
+    rows = ([schedule.policy, *row] for schedule in schedules for row in _rows(schedule))
     write_aside(path, csv_text(["policy", *Placed._fields], rows))
 
 
-def _cell(value: Any) -> Any:
-    """A value of a CSV table; a tuple as words with spaces between them."""
-    return " ".join(map(str, value)) if isinstance(value, tuple) else value
+def _rows(schedule: Schedule) -> Iterator[list[Any]]:
+    """The decisions, with names instead of the numbers that a table could not resolve; lists are texts."""
+    tasks = {(p.service, p.microservice): p.task for p in schedule.placed}
+    for placed in schedule.placed:
+        named = {
+            "origins": [schedule.nodes[v] for v in placed.origins],
+            "links": [schedule.link_names[link] for link in placed.links],
+            "predecessors": [tasks[placed.service, k] for k in placed.predecessors],
+        }
+        values = (placed._asdict() | named).values()
+        yield ["; ".join(map(str, value)) if isinstance(value, list | tuple) else value for value in values]
 
 
 def _content(schedules: Sequence[Schedule], title: str) -> dict[str, Any]:
     first = schedules[0]
-    nodes = zip(first.speeds[: first.num_nodes], first.speeds[first.num_nodes :], first.capacities, strict=True)
+    speeds = first.speeds[: len(first.nodes)], first.speeds[len(first.nodes) :]
+    nodes = zip(first.nodes, first.places, *speeds, first.capacities, strict=True)
+    links = zip(first.link_names, first.links, strict=True)
     return {
         "title": title,
-        "nodes": [{"speed": speed, "device_speed": device, "capacity": capacity} for speed, device, capacity in nodes],
-        "links": [{"from": a, "to": b, "bandwidth": bandwidth} for a, b, bandwidth in first.links],
+        "nodes": [dict(zip(_NODE, node, strict=True)) for node in nodes],
+        "links": [{"name": name, "from": a, "to": b, "bandwidth": bandwidth} for name, (a, b, bandwidth) in links],
         "releases": first.releases,
         "sources": first.sources,
         **dataclasses.asdict(first.measuring),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,10 @@ from jaxcec.evaluation.schedule import Placed, Schedule, bars, resources
 from jaxcec.files import write_aside
 
 WIDTH = 620  # of the charts of one policy, pixels
-ROW_HEIGHT = 26  # of one resource, pixels
+ROW_HEIGHT = (14, 26)  # of one resource, least and most, pixels
+USUAL_HEIGHT = 800  # of the rows of all resources, unless these heights forbid it, pixels
+LABEL_WIDTH = 220  # most of the name of a resource, pixels
+ROOMY = 12  # nodes of the largest network that is drawn with large circles
 MAX_FRAMES = 150  # of other tenants' load in a page
 FLOW_SPACING = 0.025  # between flows over the same link
 DETAILS = {  # tooltip of a bar: field of the data, title shown
@@ -91,6 +95,7 @@ def _gantt(schedule: Schedule, schedules: Sequence[Schedule], service: Any) -> A
     """One row per resource; bars of a row that overlap share its height."""
     alt = _altair()
     rows = resources(schedules)
+    labels = list(map(schedule.name, rows))
     numbers = {(p.service, p.microservice): number for number, p in enumerate(schedule.placed)}
     values = []
     for bar in bars(schedule):
@@ -98,18 +103,20 @@ def _gantt(schedule: Schedule, schedules: Sequence[Schedule], service: Any) -> A
         position = {"y": round(top + bar.slot * height, 3), "y2": round(top + (bar.slot + 1) * height, 3)}
         time = {"t": round(bar.start, 1), "t2": round(bar.end, 1)}
         values.append(position | time | {"n": numbers[bar.placed.service, bar.placed.microservice]})
-    details = alt.Data(values=[_details(p) | {"n": number} for number, p in enumerate(schedule.placed)])
+    details = alt.Data(values=[_details(schedule, p) | {"n": number} for number, p in enumerate(schedule.placed)])
     # A microservice has many bars, but the page contains its details only once.
     lookup = alt.LookupData(data=details, key="n", fields=["service", *DETAILS])
     names = alt.Axis(
         values=[row + 0.5 for row in range(len(rows))],
-        labelExpr=f"{rows}[floor(datum.value)]",
+        labelExpr=f"{json.dumps(labels)}[floor(datum.value)]",
         title=None,
         ticks=False,
         domain=False,
-        labelLimit=90,
+        labelLimit=LABEL_WIDTH,
     )
     end = max(s.makespan for s in schedules)
+    least, most = (height * len(rows) for height in ROW_HEIGHT)
+    height = min(max(least, USUAL_HEIGHT), most)
     chart = alt.Chart(alt.Data(values=values)).mark_rect(stroke="white", strokeWidth=0.4, clip=True)
     boxes = chart.transform_lookup(lookup="n", from_=lookup).encode(
         x=alt.X("t:Q", title="time (s)", scale=alt.Scale(domain=[0, end], nice=False)),
@@ -122,12 +129,12 @@ def _gantt(schedule: Schedule, schedules: Sequence[Schedule], service: Any) -> A
     )
     line = alt.Chart(alt.Data(values=[{}])).mark_rule(color="black", strokeDash=[4, 3])
     now = line.encode(x=alt.datum(alt.expr("now"), type="quantitative"))
-    return alt.layer(boxes.add_params(service), now).properties(width=WIDTH, height=ROW_HEIGHT * len(rows))
+    return alt.layer(boxes.add_params(service), now).properties(width=WIDTH, height=height)
 
 
-def _details(placed: Placed) -> dict[str, Any]:
+def _details(schedule: Schedule, placed: Placed) -> dict[str, Any]:
     """The fields of DETAILS."""
-    origins = ", ".join(f"node {v}" for v in placed.origins)
+    origins = ", ".join(schedule.nodes[v] for v in placed.origins)
     return {
         "service": placed.service,
         "name": f"service {placed.service}, microservice {placed.microservice}",
@@ -154,15 +161,17 @@ def _topology(schedule: Schedule, schedules: Sequence[Schedule], service: Any) -
     alt = _altair()
     positions = _layout(schedule)
     links = [
-        {**_line(positions[a], positions[b]), "name": f"link {a}-{b}", "Mbps": round(bandwidth, 1)}
-        for a, b, bandwidth in schedule.links
+        {**_line(positions[a], positions[b]), "name": name, "Mbps": round(bandwidth, 1)}
+        for name, (a, b, bandwidth) in zip(schedule.link_names, schedule.links, strict=True)
     ]
-    nodes = [{"x": x, "y": y, "name": f"node {v}"} for v, (x, y) in sorted(positions.items())]
+    nodes = [{"x": x, "y": y, "name": schedule.nodes[v]} for v, (x, y) in sorted(positions.items())]
     frames, length = _mean_loads(max(schedules, key=lambda s: s.makespan))
     width = alt.Size("Mbps:Q", scale=alt.Scale(range=[1, 8]), legend=None)
     lines = _with_load(links, frames[:, : len(links)], length).mark_rule()
-    circles = _with_load(nodes, frames[:, len(links) :], length).mark_circle(size=900, opacity=1.0, stroke="black")
-    names = alt.Chart(alt.Data(values=nodes)).mark_text(dy=-24, fontSize=11)
+    of_nodes = frames[:, [len(links) + v for v in sorted(positions)]]
+    scale = min((ROOMY / len(nodes)) ** 0.5, 1.0)
+    circles = _with_load(nodes, of_nodes, length).mark_circle(size=900 * scale**2, opacity=1.0, stroke="black")
+    names = alt.Chart(alt.Data(values=nodes)).mark_text(dy=-8 - 16 * scale, fontSize=8 + 3 * scale)
     layers = alt.layer(
         lines.encode(**_axes(), x2="x2:Q", y2="y2:Q", size=width, **_shade("Mbps")),
         _flows(schedule, positions, service),
@@ -170,7 +179,9 @@ def _topology(schedule: Schedule, schedules: Sequence[Schedule], service: Any) -
         _running(schedule, positions),
         names.encode(**_axes(), text="name:N"),
     )
-    return layers.resolve_scale(color="independent", size="independent").properties(width=WIDTH, height=360)
+    return layers.resolve_scale(color="independent", size="independent").properties(
+        width=WIDTH, height=min(360 / scale, WIDTH)
+    )
 
 
 def _active(values: list[dict[str, Any]]) -> Any:
@@ -213,13 +224,13 @@ def _axes() -> dict[str, Any]:
 def _flows(schedule: Schedule, positions: Mapping[int, np.ndarray], service: Any) -> Any:
     """A line along each link for every flow that crosses it at the time of the slider."""
     alt = _altair()
-    ends = {schedule.link_name(i): (positions[a], positions[b]) for i, (a, b, _) in enumerate(schedule.links)}
+    ends = [(positions[a], positions[b]) for a, b, _ in schedule.links]
     values = [
-        _line(*ends[bar.resource], FLOW_SPACING * (1 + bar.slot))
+        _line(*ends[bar.resource[1]], FLOW_SPACING * (1 + bar.slot))
         | {"t": round(bar.start, 1), "t2": round(bar.end, 1), "service": bar.placed.service}
-        | {"to": f"{bar.placed.microservice} on {bar.placed.host}"}
+        | {"to": f"{bar.placed.task} on {bar.placed.host}"}
         for bar in bars(schedule)
-        if bar.resource in ends
+        if bar.resource[0] == "link"
     ]
     tooltip = ["service:N", alt.Tooltip("to:N", title="to microservice")]
     opacity = alt.condition(service, alt.value(1.0), alt.value(0.12))
@@ -230,17 +241,18 @@ def _flows(schedule: Schedule, positions: Mapping[int, np.ndarray], service: Any
 def _running(schedule: Schedule, positions: Mapping[int, np.ndarray]) -> Any:
     """Number of microservices that run on each node and its end device at the time of the slider."""
     values = [
-        {"x": positions[p.node][0], "y": positions[p.node][1], "t": round(p.start, 1), "t2": round(p.finish, 1)}
+        {"x": x, "y": y, "t": round(p.start, 1), "t2": round(p.finish, 1)}
         for p in schedule.placed
+        for x, y in [positions[schedule.places[p.node]]]
     ]
     counted = _active(values).transform_aggregate(running="count()", groupby=["x", "y"])
     return counted.mark_text(fontSize=13, fontWeight="bold", color="#c2410c").encode(**_axes(), text="running:Q")
 
 
 def _layout(schedule: Schedule) -> dict[int, np.ndarray]:
-    """(2,) position of each edge node, in [-1, 1]."""
+    """(2,) position in [-1, 1] of each edge node that has a place of its own."""
     graph = nx.Graph([(a, b) for a, b, _ in schedule.links])
-    graph.add_nodes_from(range(schedule.num_nodes))
+    graph.add_nodes_from(schedule.places)
     return nx.kamada_kawai_layout(graph)
 
 

@@ -47,4 +47,4 @@ def draw_grid(acts: Acts, base: Point, path: Path) -> None:
             set_formatter(lambda act, _: f"{act:g}" if f"{act:e}"[0] in "1235" else "")
     figure.suptitle(f"{base.dataset}, {base.setting}", fontsize=10)
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    save_figure(figure, path.with_suffix(".png"), path.with_suffix(".svg"))
+    save_figure(figure, *(path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")))

@@ -49,10 +49,12 @@ COLUMNS = (*Point._fields, "policy", "episode", "act")
 
 
 def with_paper_setting(scenario: Scenario) -> list[Scenario]:
-    """A scenario, and the same one in the units that the paper prints.
+    """A scenario, and the same one in the units that the paper prints, unless its services are those of files.
 
     Both have the same reward: evaluation does not use it, and equal environments share one compiled program.
     """
+    if scenario.dataset not in DATASETS:
+        return [scenario]
     changes: dict[str, Any] = PAPER_SETTINGS | {"reward": scenario.reward}
     return [scenario, dataclasses.replace(scenario, **changes)]
 
@@ -69,7 +71,10 @@ def grid(bases: Sequence[Scenario], sweep: str) -> list[Scenario]:
         if base.dataset not in DATASETS and sweep in ("microservices", "all"):
             raise ValueError(f"--sweep: got {sweep}; must be services or bandwidth, for {base.dataset} sets the sizes")
         if base.network not in NETWORKS and not base.rescale and sweep in ("bandwidth", "all"):
-            raise ValueError(f"--sweep: got {sweep}; bandwidths of {base.network} need --scenario.rescale")
+            raise ValueError(
+                f"--sweep: got {sweep}; must be services or microservices, or with --scenario.rescale, for "
+                f"{base.network} sets the bandwidths"
+            )
     axes = SWEEPS.values() if sweep == "all" else [SWEEPS[sweep]]
     points = {
         Point.of(changed): changed

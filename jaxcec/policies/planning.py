@@ -89,6 +89,11 @@ class Plan(NamedTuple):
     nodes: chex.Array  # (C,) i32, the candidates, best first by preference
     costs: chex.Array  # (C,) s
 
+    @property
+    def action(self) -> Action:
+        """The action of the candidate of least cost."""
+        return self.preference.action(self.nodes[jnp.argmin(self.costs)])
+
 
 def plan(
     env: CECEnv,
@@ -99,23 +104,10 @@ def plan(
     prefer: Prefer,
     forecast: Forecast,
     timing: Timing | None = None,
-) -> Action:
-    """The action of least cost among the candidates; the arguments are those of `simulate`."""
-    tried = simulate(env, world, key, config=config, prefer=prefer, forecast=forecast, timing=timing)
-    return tried.preference.action(tried.nodes[jnp.argmin(tried.costs)])
-
-
-def simulate(
-    env: CECEnv,
-    world: World,
-    key: chex.PRNGKey,
-    *,
-    config: PlanConfig,
-    prefer: Prefer,
-    forecast: Forecast,
-    timing: Timing | None = None,
 ) -> Plan:
-    """Cost of each candidate: the known services' expected completion times after it, and the tolls of what is booked.
+    """Try the base policy's best nodes, each by a simulation of the known world that follows the base policy.
+
+    The cost of a candidate is the known services' expected completion times after it, and the tolls of what is booked.
 
     Args:
         env: the simulator.

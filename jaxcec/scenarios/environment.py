@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,16 +17,13 @@ from jaxcec.scenarios.from_files import all_kinds, file_dags, file_topologies, m
 from jaxcec.scenarios.job_table import job_dags
 from jaxcec.scenarios.load_processes import draw_background
 from jaxcec.scenarios.machine_usage import usage_traces
-from jaxcec.scenarios.network_files import NetworkFile
 from jaxcec.scenarios.scenario import Scenario
-from jaxcec.scenarios.seeds import few_split, split_rng
-from jaxcec.scenarios.sources import Sources, read_sources
+from jaxcec.scenarios.seeds import split_rng
+from jaxcec.scenarios.sources import Sources, of_split, read_sources
 from jaxcec.scenarios.synthetic_dags import synthetic_dag
 from jaxcec.scenarios.topology import synthetic_topology
-from jaxcec.scenarios.workflow_files import WorkflowFile
 
 _MOST_ROUTES = 2**31  # bytes that the routes of a bank of networks take
-Digested = TypeVar("Digested", NetworkFile, WorkflowFile)
 
 
 def make_env(scenario: Scenario, split: str, sources: Sources | None = None) -> tuple[CECEnv, EnvParams]:
@@ -105,7 +101,7 @@ def _draw_topologies(scenario: Scenario, split: str, sources: Sources) -> list[T
     rng = split_rng(scenario.seed, split, "topology")
     means = {name: getattr(scenario, name) for name in ("bandwidth", "node_speed", "device_speed", "latency")}
     if sources.networks:
-        networks = _of_split(sources.networks, split)
+        networks = of_split(sources.networks, split)
         kinds = all_kinds(sources.networks, sources.workflows)
         most = scenario.num_topologies
         return file_topologies(networks, rng, most=most, kinds=kinds, duplex=scenario.duplex, **means)
@@ -121,7 +117,7 @@ def _draw_dags(scenario: Scenario, split: str, sources: Sources) -> list[Dag]:
     units: dict[str, Any] = {"mean_load": scenario.load, "mean_data": scenario.data, "demand": scenario.demand}
     if sources.workflows:
         return file_dags(
-            _of_split(sources.workflows, split),
+            of_split(sources.workflows, split),
             rng,
             most=scenario.num_dags,
             kinds=all_kinds(sources.networks, sources.workflows),
@@ -150,10 +146,6 @@ def _draw_dags(scenario: Scenario, split: str, sources: Sources) -> list[Dag]:
         runtime=scenario.runtime,
         **units,
     )
-
-
-def _of_split(files: Sequence[Digested], split: str) -> list[Digested]:
-    return [files[i] for i in few_split([file.digest for file in files], split)]
 
 
 def _draw_arrivals(

@@ -8,10 +8,9 @@ import numpy as np
 
 from jaxcec.env.banks import Dag, Topology
 from jaxcec.env.routing import Link
-from jaxcec.scenarios.network_files import NetworkFile
+from jaxcec.readers import NetworkFile, WorkflowFile
 from jaxcec.scenarios.sampling import truncated_normal
 from jaxcec.scenarios.topology import Duplex
-from jaxcec.scenarios.workflow_files import WorkflowFile
 
 _SHARES = ("cpu", "mem")  # kinds of resource of which a service holds shares of a node, unless files give units
 _MOST_PAIRS = 2**14  # pairs of nodes in a bank of networks: 256 networks of 8 nodes

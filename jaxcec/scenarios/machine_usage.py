@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxcec.env.types import Background
+from jaxcec.readers.trace_csv import import_polars, read_rows
 from jaxcec.scenarios.load_processes import LoadProcess, pack_background
 from jaxcec.scenarios.seeds import SPLITS, check_choice, few_split, hash_split
-from jaxcec.scenarios.trace_csv import import_polars, read_rows
 
 if TYPE_CHECKING:
     import polars as pl

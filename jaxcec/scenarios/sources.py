@@ -7,19 +7,21 @@ the scenario's mean (`Scenario.rescale`); what it lacks is drawn as the scenario
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
+from jaxcec.env import Names
+from jaxcec.readers import NetworkFile, WorkflowFile, read_instants, read_networks, read_workflows
 from jaxcec.scenarios.alibaba import LoadReport, load_batch_tasks
-from jaxcec.scenarios.arrival_files import read_instants
 from jaxcec.scenarios.job_table import JobTable, alibaba_hour
 from jaxcec.scenarios.load_processes import BACKGROUNDS
 from jaxcec.scenarios.machine_usage import usage_grid
-from jaxcec.scenarios.network_files import NetworkFile, read_networks
 from jaxcec.scenarios.scenario import ARRIVALS, DATASETS, NETWORKS, Scenario
-from jaxcec.scenarios.seeds import is_shared
-from jaxcec.scenarios.workflow_files import WorkflowFile, read_workflows
+from jaxcec.scenarios.seeds import few_split, is_shared
+
+Digested = TypeVar("Digested", NetworkFile, WorkflowFile)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,18 @@ class Sources:
             "machines": [name.encode() for name in self.usage[0]] if self.usage else [],
         }
         return [name for name, each in digests.items() if each and is_shared(each)]
+
+    def names(self, split: str) -> Names:
+        """What the files call the nodes and tasks of the banks of a split."""
+        return Names(
+            networks=[network.nodes for network in of_split(self.networks, split)],
+            workflows=[(workflow.name, workflow.tasks) for workflow in of_split(self.workflows, split)],
+        )
+
+
+def of_split(files: Sequence[Digested], split: str) -> list[Digested]:
+    """The networks or workflows of a split, in order."""
+    return [files[i] for i in few_split([file.digest for file in files], split)]
 
 
 def read_sources(scenario: Scenario) -> Sources:

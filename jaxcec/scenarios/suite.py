@@ -16,14 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcec.env import CECEnv, EnvParams, make_network
+from jaxcec.readers import read_networks, read_workflows
 from jaxcec.scenarios.adversarial import PAIRS, adversarial_instances
 from jaxcec.scenarios.environment import make_env
-from jaxcec.scenarios.network_files import read_networks
 from jaxcec.scenarios.scenario import Scenario
 from jaxcec.scenarios.seeds import split_rng
 from jaxcec.scenarios.sources import Sources, rescaled
 from jaxcec.scenarios.topology import synthetic_topology
-from jaxcec.scenarios.workflow_files import read_workflows
 
 World = tuple[CECEnv, list[EnvParams]]  # an environment and its banks; episodes are divided equally among several banks
 _RECIPES = ("blast", "bwa", "cycles", "epigenomics", "genome", "montage", "seismology", "soykb", "srasearch")

@@ -107,7 +107,8 @@ def check_measures(results, folder):
         episodes = list(csv.DictReader(file))
     with (folder / "services.csv").open() as file:
         services = list(csv.DictReader(file))
-    assert list(services[0]) == ["episode", "policy", "service", "completion", "slowdown", "missed"]
+    columns = ["episode", "policy", "service", "workflow", "source", "completion", "slowdown", "missed"]
+    assert list(services[0]) == columns and services[0]["source"].startswith("node ")
     assert len(services) == len(episodes) * SCENARIO.num_services
     for name, policy in results["policies"].items():
         assert set(policy["measures"]) == set(MEASURES)

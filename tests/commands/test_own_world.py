@@ -26,6 +26,8 @@ def a_number(split):
     return 3
 """
 
+ROWS = ("le", "eft", "clairvoyant", "lower bound")  # of a scoreboard of the rule `le`
+
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
@@ -67,9 +69,26 @@ def test_two_files_become_a_policy_a_table_and_a_schedule(home, capsys):
     results = json.loads((home / "table" / "results.json").read_text())
     assert results["dataset"] == "*.json" and "chain: tasks: 4" in results["sources"]
     assert "runs/mine/policy.msgpack" in results["checkpoint"]["dtdrlmo"], "the newest run is played"
+    services = (home / "table" / "services.csv").read_text().splitlines()
+    assert len(services) == 1 + 4 * 2 * 2 and all(",chain," in row for row in services[1:])
     evaluate.main([*asked, "--schedule", "schedule.json"])
     decisions = json.loads((home / "schedule.json").read_text())["policies"]["eft"]["decisions"]
     assert len(decisions) == 2 * 4 and {row["data"] for row in decisions} == {0.0, 8.0}
+    assert {row["workflow"] for row in decisions} == {"chain"}
+
+
+def test_bandwidths_of_a_file_are_swept(home):
+    asked = ["--config", "tiny.yaml", "--scenario.network", "mine.graphml", "--dataset", "chain.json"]
+    asked += ["--policies", "random", "--episodes", "4", "--clairvoyant", "0"]
+    evaluate.main([*asked, "--scenario.rescale", "--sweep", "bandwidth", "--out", "sweep"])
+    files = {"settings.json", "sweep.csv", "results.json"}
+    figures = {f"sweep-chain.json-tiny.{kind}" for kind in ("png", "svg")}
+    assert {path.name for path in (home / "sweep").iterdir()} == files | figures, "without the margins of the paper"
+    points = json.loads((home / "sweep" / "results.json").read_text())["acts"]
+    acts = [point["act"] for point in sorted(points, key=lambda point: point["bandwidth"])]
+    assert len(acts) == 4 and acts == sorted(acts, reverse=True) and acts[0] > acts[-1], "scaled to each bandwidth"
+    settings = json.loads((home / "sweep" / "settings.json").read_text())
+    assert set(settings["networks"]) == {"mine"} and set(settings["workflows"]) == {"chain"}
 
 
 def test_an_environment_of_the_user_is_played(home):
@@ -91,6 +110,7 @@ def test_an_environment_of_the_user_is_played(home):
         (["--scenario.network", "none.graphml"], "none.graphml: no network; expected a .graphml or"),
         (["--dataset", "none/*.json"], "none/*.json: no such file; expected a JSON file, a folder of some, or a glob"),
         (["--dataset", "chain.json", "--sweep", "all"], "--sweep: got all; must be services or bandwidth, for"),
+        (["--scenario.network", "mine.graphml", "--sweep", "all"], "must be services or microservices, or with --scen"),
         (["--suite", "cec-v2"], "--suite: got 'cec-v2'; must be all or among cec-synthetic-v1, cec-alibaba-v1"),
     ],
 )
@@ -113,12 +133,13 @@ def test_the_suite_writes_a_scoreboard(home, monkeypatch):
     members = {"tiny": Member("tests", worlds, published), "absent": Member("tests", without_package, "")}
     monkeypatch.setattr(suite, "SUITE", members)
     monkeypatch.setattr("jaxcec.commands.play_suite.SUITE", members)
-    run_suite(["all"], home / "out", choice=PolicyChoice(names=("le",)))
+    run_suite(["all"], home / "out", choice=PolicyChoice(names=("le",)), generations=1)
     results = json.loads((home / "out" / "results.json").read_text())
-    assert list(results["members"]) == ["tiny"] and set(results["members"]["tiny"]) == {"eft", "le"}
+    assert list(results["members"]) == ["tiny"] and set(results["members"]["tiny"]) == {*ROWS}
     lines = (home / "out" / "scoreboard.md").read_text().splitlines()
-    assert lines[-4:-2] == ["| policy | sees | tiny |", "|---|---|---|"] and "* `tiny`: tests; episodes" in "\n".join(
-        lines
-    )
-    acts = np.loadtxt(home / "out" / "episodes.csv", delimiter=",", skiprows=1, usecols=3)
-    assert acts.size == 2 * 64, "each policy plays 64 episodes, 32 from each bank"
+    assert "| policy | sees | tiny |" in lines and any(line.startswith("* `tiny`: tests; episodes") for line in lines)
+    assert [line.split(" | ")[0] for line in lines[-4:]] == [f"| {name}" for name in ROWS]
+    acts = np.loadtxt(home / "out" / "episodes.csv", delimiter=",", skiprows=1, usecols=3).reshape(len(ROWS), 64)
+    act = dict(zip(ROWS, acts, strict=True))  # of 64 episodes, 32 from each bank
+    assert np.all(act["lower bound"] <= act["clairvoyant"] * (1 + 1e-5)) and act["lower bound"].min() > 0.0
+    assert np.all(act["clairvoyant"] <= np.minimum(act["eft"], act["le"]) * (1 + 1e-5))

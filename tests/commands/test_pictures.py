@@ -37,7 +37,8 @@ def test_a_schedule_is_drawn_and_summarised(config, tmp_path, capsys):
         for row, decision in zip(of_policy, policy["decisions"], strict=True):
             assert set(row) == {"policy", *decision}
             assert float(row["finish"]) == decision["finish"] and row["host"] == decision["host"]
-            assert [int(link) for link in row["links"].split()] == decision["links"]
+            links = [content["links"][link]["name"] for link in decision["links"]]
+            assert row["links"] == "; ".join(links) and row["task"] == str(decision["microservice"])
 
 
 def test_a_report_contains_all_results(config, tmp_path, capsys):

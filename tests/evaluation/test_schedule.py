@@ -35,7 +35,7 @@ def test_a_schedule_is_the_episode_that_a_rollout_plays(small, schedules):
         assert schedule.act == pytest.approx(float(played.act[0]), rel=1e-5)
         assert len(schedule.placed) == int(played.decisions[0])
         hosts = {
-            (p.service, p.microservice): p.node + schedule.num_nodes * p.host.startswith("d") for p in schedule.placed
+            (p.service, p.microservice): p.node + len(schedule.nodes) * (p.kind == "device") for p in schedule.placed
         }
         for microservice, host in hosts.items():
             assert int(played.host[0][microservice]) == host
@@ -67,7 +67,7 @@ def test_every_microservice_runs_once_and_after_its_input_has_arrived(schedules)
 
 def test_input_crosses_links_from_its_origins_to_the_node(schedules):
     for schedule in schedules:
-        assert len(schedule.links) >= schedule.num_nodes - 1
+        assert len(schedule.links) >= len(schedule.nodes) - 1
         for p in schedule.placed:
             reached = {p.node}
             for _ in p.links:
@@ -100,8 +100,10 @@ def test_the_busy_share_is_that_of_time_steps_with_an_execution(schedules):
     for schedule in schedules:
         times = (np.arange(20_000) + 0.5) / 20_000 * schedule.makespan
         busy = [
-            np.any([(p.start <= times) & (times < p.finish) for p in schedule.placed if p.host == f"node {v}"], axis=0)
-            for v in range(schedule.num_nodes)
+            np.any(
+                [(p.start <= times) & (times < p.finish) for p in schedule.placed if p.resource == ("node", v)], axis=0
+            )
+            for v in range(len(schedule.nodes))
         ]
         assert schedule.busy == pytest.approx(float(np.mean([np.mean(node) for node in busy])), abs=1e-3)
 

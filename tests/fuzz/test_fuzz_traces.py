@@ -11,7 +11,8 @@ from helpers.plain_trace import check_invariants, plain_load
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxcec.scenarios import machine_usage, trace_csv
+from jaxcec.readers import trace_csv
+from jaxcec.scenarios import machine_usage
 from jaxcec.scenarios.alibaba import LAYOUTS, load_batch_tasks
 from jaxcec.scenarios.machine_usage import LAYOUTS as USAGE
 from jaxcec.scenarios.machine_usage import fit_usage, real_usage, usage_grid

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxcec.scenarios.workflow_files import read_workflows, workflow_json
+from jaxcec.readers import read_workflows, workflow_json
 
 EXAMPLES = pytest.mark.parametrize("examples", [60, pytest.param(2500, marks=pytest.mark.slow)])
 

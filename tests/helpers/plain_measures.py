@@ -64,12 +64,12 @@ def work(content: Content, decisions: list[dict[str, Any]]) -> tuple[float, floa
     routes: dict[tuple[int, int], list[int]] = {}
     nodes, devices, traffic, seconds = 0.0, 0.0, 0.0, 0.0
     for row in decisions:
-        kind, target = row["host"].split()
-        capacity = content["nodes"][int(target)]["capacity"][0] if kind == "node" else 1.0
+        kind, target = row["kind"], row["node"]
+        capacity = content["nodes"][target]["capacity"][0] if kind == "node" else 1.0
         held = (min(row["demand"][0] / capacity, 1.0) if capacity else 0.0) * (row["finish"] - row["start"])
         nodes, devices = (nodes + held, devices) if kind == "node" else (nodes, devices + held)
         for origin, sent in zip(row["origins"], row["sent"], strict=True):
-            pair = origin, int(target)
+            pair = origin, target
             if pair not in routes:
                 routes[pair] = shortest_route(links, *pair)
             traffic += sent * len(routes[pair])

@@ -21,7 +21,6 @@ from jaxcec.policies import (
     prefer_priced_finish,
     priced_earliest_finish,
 )
-from jaxcec.policies.planning import simulate
 from jaxcec.scenarios import make_env
 
 KEY = jax.random.key(0)
@@ -60,7 +59,7 @@ def test_the_predicted_cost_of_each_candidate_is_its_true_cost(setting):
         (after, traffic), _ = jax.lax.scan(follow, (state, jnp.float32(0)), jnp.arange(STEPS) == 0)
         return env.is_terminated(after), jnp.sum(after.episode.completion) + TRAFFIC_PRICE * traffic
 
-    tried = jax.jit(partial(simulate, env, **PRICED))(known_world(state, params), KEY)
+    tried = jax.jit(partial(plan, env, **PRICED))(known_world(state, params), KEY)
     ended, costs = jax.vmap(true_cost)(tried.nodes)
     assert ended.all() and len(set(np.asarray(tried.nodes))) == SMALL.num_nodes
     assert np.ptp(costs) > 1.0
@@ -70,15 +69,14 @@ def test_the_predicted_cost_of_each_candidate_is_its_true_cost(setting):
 def test_the_plan_takes_the_cheapest_candidate(setting):
     env, params, state = setting
     world = known_world(state, params)
-    tried = jax.jit(partial(simulate, env, **PRICED))(world, KEY)
-    action = jax.jit(partial(plan, env, **PRICED))(world, KEY)
-    assert int(action.host) == int(tried.nodes[np.argmin(tried.costs)])
+    tried = jax.jit(partial(plan, env, **PRICED))(world, KEY)
+    assert int(tried.action.host) == int(tried.nodes[np.argmin(tried.costs)])
 
 
 def test_a_plan_with_one_candidate_is_the_base_policy(setting):
     env, params, state = setting
     one = PlanConfig(candidates=1, steps=2)
-    action = jax.jit(partial(plan, env, **PRICED | {"config": one}))(known_world(state, params), KEY)
+    action = jax.jit(partial(plan, env, **PRICED | {"config": one}))(known_world(state, params), KEY).action
     assert action == priced_earliest_finish(env.observe(KEY, state, None, params), KEY)
 
 
@@ -143,7 +141,7 @@ def test_a_decision_that_is_postponed_pays_no_toll(setting):
     def costs(state):
         world = known_world(state, params)
         weights = (dataclasses.replace(EXACT, steps=2, toll=toll) for toll in (0.0, 100.0))
-        tried = [simulate(env, world, KEY, config=x, prefer=patient, forecast=as_now) for x in weights]
+        tried = [plan(env, world, KEY, config=x, prefer=patient, forecast=as_now) for x in weights]
         return [each.costs for each in tried], tried[0].preference.toll
 
     (free, dear), tolls = costs(state)
@@ -165,7 +163,7 @@ def test_the_twin_of_the_true_timing_is_the_mechanism(setting):
         foreseen, info = env.step_as_foreseen(state, action, params, data_ready=data_ready, wait=wait)
         _, true, _, _, expected = env.step_env(KEY, state, action, params)
         world = known_world(state, params)
-        plans = [simulate(env, world, KEY, **PRICED, timing=timing).costs for timing in (None, exact)]
+        plans = [plan(env, world, KEY, **PRICED, timing=timing).costs for timing in (None, exact)]
         return (foreseen, info), (true, expected), plans
 
     foreseen, true, plans = both(state)

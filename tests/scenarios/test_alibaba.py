@@ -7,9 +7,9 @@ import pytest
 from helpers.real_rows import BATCH, EXPORTS, HOUR, HOUR_START, needs_real_rows, write_batch, write_hour
 
 from jaxcec.env.banks import upward_rank
+from jaxcec.readers.task_names import TaskName, parse_task_name
 from jaxcec.scenarios.alibaba import LAYOUTS, load_batch_tasks
 from jaxcec.scenarios.job_table import alibaba_hour
-from jaxcec.scenarios.task_names import TaskName, parse_task_name
 
 
 def row(task, job="j_1", start=100, end=110, cpu=100.0, mem=0.5, instances=1, status="Terminated"):

@@ -5,10 +5,10 @@ import time
 import numpy as np
 import pytest
 
-from jaxcec.scenarios import trace_csv
+from jaxcec.readers import trace_csv
+from jaxcec.readers.task_names import parse_task_name
 from jaxcec.scenarios.alibaba import load_batch_tasks
 from jaxcec.scenarios.machine_usage import fit_usage, real_usage, usage_grid
-from jaxcec.scenarios.task_names import parse_task_name
 
 ROW = "{task},1,{job},1,Terminated,{start},{end},{cpu},0.5"
 GOOD = [ROW.format(task=task, job="j_good", start=100, end=110, cpu=100) for task in ("M1", "R2_1")]

@@ -1,19 +1,21 @@
 """Worlds whose networks, services, arrivals and loads come from files."""
 
+import csv
 import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
 
-from jaxcec.evaluation import Contender, episode_keys
+from jaxcec.evaluation import Contender, episode_keys, record, save_schedule
+from jaxcec.evaluation.schedule import resources
 from jaxcec.policies import BASELINES
+from jaxcec.readers import network_graph, read_networks, read_workflows
 from jaxcec.scenarios import Scenario, Sources, make_env, read_sources
-from jaxcec.scenarios.network_files import network_graph, read_networks
 from jaxcec.scenarios.sources import rescaled
-from jaxcec.scenarios.workflow_files import read_workflows
 
 SMALL = Scenario(
     num_services=3, max_microservices=6, num_topologies=4, num_dags=12, num_patterns=8, num_traces=2, num_frames=16
@@ -114,6 +116,36 @@ def test_networks_of_different_sizes_share_an_environment_and_play_as_if_alone(t
         assert np.allclose(rule.play(env, padded, keys).act, expected, rtol=1e-6), name
     arrived = np.asarray(params.arrivals.source)
     assert arrived.max() == 6, "services arrive at the filled rows too, which are at the places of nodes"
+
+
+def test_a_schedule_has_the_names_of_the_files(tmp_path):
+    """Also at the rows that fill up a smaller network; they are not drawn and do not count as idle nodes."""
+    cities = ("Oslo", "New York", "Rome", "Kyiv", "Lima")
+    for size in (3, 5):
+        graph = nx.relabel_nodes(nx.path_graph(size), dict(enumerate(cities)))
+        nx.set_edge_attributes(graph, 4.0, "bandwidth")
+        nx.write_graphml(graph, tmp_path / f"{size}.graphml")
+    chain = nx.DiGraph([("decode", "detect")])
+    nx.set_node_attributes(chain, 4.0, "run_time")
+    (tmp_path / "video.json").write_text(json.dumps(nx.node_link_data(chain, edges="edges")))
+    scenario = changed(network=str(tmp_path / "*.graphml"), dataset=str(tmp_path / "video.json"))
+    sources = read_sources(scenario)
+    env, params = make_env(scenario, "test", sources)
+    small = params.replace(
+        network=jax.tree.map(lambda x: x[:1], params.network),
+        arrivals=params.arrivals.replace(source=jnp.full_like(params.arrivals.source, 4)),
+    )
+    rule = Contender.of_rule("local", BASELINES["local"])
+    schedule = record(env, small, rule, episode_keys(seed=0, count=1)[0], names=sources.names("test"))
+    assert schedule.nodes == ["Oslo", "New York", "Rome", "Oslo (2)", "New York (2)"]
+    assert schedule.places == [0, 1, 2, 0, 1] and schedule.link_names == ["Oslo - New York", "New York - Rome"]
+    assert {(p.workflow, p.task) for p in schedule.placed} == {("video", "decode"), ("video", "detect")}
+    assert {p.host for p in schedule.placed} <= {*cities[:3], "device at New York (2)"}
+    assert [schedule.name(row) for row in resources([schedule])][:3] == ["Oslo", "New York", "Rome"]
+    save_schedule([schedule], tmp_path / "out.csv")
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    assert {row["predecessors"] for row in rows} == {"", "decode"}
+    assert {row["origins"] for row in rows} <= {"", "New York (2)", *cities[:3]}
 
 
 def test_a_few_files_are_in_both_splits_and_more_are_divided(tmp_path):

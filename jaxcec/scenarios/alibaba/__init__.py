@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import networkx as nx
 import numpy as np
 
+from jaxcec.readers.task_names import FAULTS, TaskNames
+from jaxcec.readers.trace_csv import import_polars, read_blocks
 from jaxcec.scenarios.job_table import JobTable
-from jaxcec.scenarios.task_names import FAULTS, TaskNames
-from jaxcec.scenarios.trace_csv import import_polars, read_blocks
 
 if TYPE_CHECKING:
     import polars as pl

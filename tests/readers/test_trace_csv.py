@@ -7,8 +7,8 @@ import tarfile
 
 import pytest
 
-from jaxcec.scenarios import trace_csv
-from jaxcec.scenarios.trace_csv import read_rows
+from jaxcec.readers import trace_csv
+from jaxcec.readers.trace_csv import read_rows
 
 LAYOUTS = {"short": ("name", "time"), "long": ("name", "start", "end")}
 

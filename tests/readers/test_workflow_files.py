@@ -19,8 +19,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from jaxcec.scenarios import workflow_files, workflow_formats
-from jaxcec.scenarios.workflow_files import read_workflows, workflow_json
+from jaxcec.readers import read_workflows, workflow_files, workflow_formats, workflow_json
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT / ".." / "shared" / "worlds"
@@ -644,7 +643,7 @@ def test_recipes_of_the_package(recipe):
 @pytest.mark.slow
 def test_recipes_of_the_package_are_the_same_in_every_process():
     script = (
-        "from jaxcec.scenarios.workflow_files import read_workflows\n"
+        "from jaxcec.readers import read_workflows\n"
         f"print(*[read_workflows(f'wfcommons:{{r}}:110', count=1)[0].digest.hex() for r in {RECIPES}])"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import networkx as nx
 
-from jaxcec.scenarios.graph_files import Graph, find_graphs, read_graph, shown
+from jaxcec.readers.graph_files import Graph, find_graphs, read_graph, shown
 
 _MOST_NODES = 2000
 _METRES_PER_SECOND = 2e8  # of light in fibre

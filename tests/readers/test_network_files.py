@@ -9,7 +9,7 @@ from pathlib import Path
 import networkx as nx
 import pytest
 
-from jaxcec.scenarios.network_files import read_networks
+from jaxcec.readers import read_networks
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "worlds"
 HEAD = '<?xml version="1.0"?><graphml xmlns="http://graphml.graphdrawing.org/xmlns">'

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxcec.scenarios.trace_csv import read_rows
+from jaxcec.readers.trace_csv import read_rows
 
 LAYOUTS = {"instants": ("time",)}
 

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from jaxcec.scenarios.workflow_formats import EXECUTION, MB, MBIT, Draft, draft_of, refusal
+from jaxcec.readers.workflow_formats import EXECUTION, MB, MBIT, Draft, draft_of, refusal
 
 _RECIPES = "wfcommons:"
 _USUAL_SIZE = 200  # tasks of a recipe for which no size is given: all recipes have workflows of this size

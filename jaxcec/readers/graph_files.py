@@ -35,7 +35,7 @@ def find_graphs(source: str) -> dict[str, tuple[str, Path]]:
     """Return the name and the file of every network of a source, by what errors are to call it.
 
     Args:
-        source: see `jaxcec.scenarios.network_files.read_networks`.
+        source: see `jaxcec.readers.network_files.read_networks`.
 
     Raises:
         ImportError: TopoHub is not installed.

@@ -1,4 +1,4 @@
-"""Episodes under a search that knows the future: a bound that policies are compared with."""
+"""What policies are compared with: a lower bound of ACT, and episodes under a search that knows the future."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ import jax
 import jax.numpy as jnp
 
 from jaxcec.env import Action, CECEnv, EnvParams, EnvState, Observation, check_params
-from jaxcec.evaluation.measures import STANDARD, MeasureConfig
+from jaxcec.evaluation.measures import STANDARD, MeasureConfig, service_bounds
 from jaxcec.evaluation.rollout import Episodes, play
 from jaxcec.policies import SearchConfig, Timetable, follow_timetable, search
+
+
+@functools.partial(jax.jit, static_argnames="env")
+def lower_bounds(env: CECEnv, env_params: EnvParams, keys: chex.PRNGKey) -> chex.Array:
+    """(episodes,) s that no policy's ACT is below in the episodes of `rollout`: the mean of `service_bounds`."""
+    states = jax.vmap(env.reset_env, in_axes=(0, None))(keys, env_params)[1]
+    return jnp.mean(jax.vmap(service_bounds, in_axes=(0, None))(states, env_params), axis=-1)
 
 
 def clairvoyant(
