@@ -105,8 +105,8 @@ def main() -> None:
         for num_envs in arguments.num_envs:
             compiled, run, state = compiled_chunk(Case(what=what, num_envs=num_envs))
             accessed = compiled.cost_analysis()["bytes accessed"]
-            kernels = count_kernels(compiled.as_text())
-            rows.append({"what": what, "num_envs": num_envs, "kernels": kernels / STEPS, "bytes": accessed})
+            count = count_kernels(compiled.as_text())
+            rows.append({"what": what, "num_envs": num_envs, "kernels": count / STEPS, "bytes": accessed})
             if arguments.profile:
                 profiles.append((f"{what}, {num_envs} environments", profiled(run, state)))
     setting = f"{jax.devices()[0].device_kind}, {versions('jax', 'jaxcec')}, of one step"
