@@ -22,6 +22,7 @@ ALLOWED = {
     "agents": {"env", "policies", "evaluation", "checks", "files", "mapping"},
     "adapters": {"env", "make", "registered_envs"},
     "experiments": {"env", "policies", "scenarios", "evaluation", "files"},
+    "live": {"env", "policies", "scenarios", "evaluation", "agents", "checks", "files"},
 }
 # rich is not listed because flax.linen imports it.
 EXTRAS = ["matplotlib", "polars", "gymnasium", "tyro", "orbax", "jaxcec.adapters"]
