@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxcec.env import Action, Arrivals, CECEnv, Dags, EnvConfig, EnvParams, EnvState, Info, Network, World
-from jaxcec.env import timeline
+from jaxcec.env import Action, Arrivals, CECEnv, Dags, EnvConfig, EnvParams, EnvState, Info, Network, World, timeline
 from jaxcec.env.dag import first_due
 from jaxcec.env.types import Background, Episode, Timeline
 from jaxcec.evaluation import Apply
@@ -73,7 +72,7 @@ def mirror(config: EnvConfig, facts: Facts, network: Network) -> World:
         network: one topology, G = 1.
     """
     links, hosts, estimated = _timelines(config, facts)
-    finish = facts.finish.at[facts.executions.service, facts.executions.microservice].set(estimated, mode="drop")
+    finish = facts.finish.at[facts.executions.service, facts.executions.microservice].max(estimated)
     episode, pending, ready = _progress(config, facts, finish)
     state = EnvState(
         episode=episode, links=links, hosts=hosts, pending=pending, ready=ready, host=facts.host, work=facts.work
@@ -112,7 +111,7 @@ def decide(
 
 
 def _timelines(config: EnvConfig, facts: Facts) -> tuple[Timeline, Timeline, chex.Array]:
-    """Links' and hosts' timelines, and (R,) s, when each of `facts.executions` is expected to finish."""
+    """Links' and hosts' timelines, and (R,) s, when each of `facts.executions` is expected to finish; -inf for no row."""
     links = timeline.indexed(timeline.empty(config.max_links, config.link_breakpoints))
     hosts = timeline.empty(config.num_resources, config.host_breakpoints)
     hosts = jax.tree.map(lambda x: jnp.broadcast_to(x, (config.num_hosts, *x.shape)), hosts)
@@ -120,7 +119,7 @@ def _timelines(config: EnvConfig, facts: Facts) -> tuple[Timeline, Timeline, che
 
     def add_flow(i: chex.Array, carry: tuple[Timeline, chex.Array]) -> tuple[Timeline, chex.Array]:
         links, ready = carry
-        links, start, end = _placed(links, flows, i, not_before=flows.start[i], now=facts.now)
+        links, end = _placed(links, flows, i, not_before=flows.start[i], now=facts.now)
         return links, ready.at[i].set(flows.ready[i] + (end - flows.end[i]))
 
     def add_execution(i: chex.Array, carry: tuple[Timeline, chex.Array]) -> tuple[Timeline, chex.Array]:
@@ -128,28 +127,29 @@ def _timelines(config: EnvConfig, facts: Facts) -> tuple[Timeline, Timeline, che
         arrives = jnp.maximum(executions.ready[i], ready.at[executions.flow[i]].get(mode="fill", fill_value=-jnp.inf))
         row = jax.tree.map(lambda x: x[executions.host[i]], hosts)
         not_before = jnp.maximum(executions.start[i], arrives)
-        row, _, end = _placed(row, executions, i, not_before=not_before, now=facts.now)
+        row, end = _placed(row, executions, i, not_before=not_before, now=facts.now)
         return jax.tree.map(lambda table, new: table.at[executions.host[i]].set(new), hosts, row), finish.at[i].set(end)
 
     links, ready = jax.lax.fori_loop(0, flows.count, add_flow, (links, flows.ready))
-    hosts, finish = jax.lax.fori_loop(0, executions.count, add_execution, (hosts, executions.end))
+    never = jnp.full_like(executions.end, -jnp.inf)
+    hosts, finish = jax.lax.fori_loop(0, executions.count, add_execution, (hosts, never))
     return links, hosts, finish
 
 
 def _placed(
     free: Timeline, rows: Reservations, i: chex.Array, *, not_before: chex.Array, now: chex.Array
-) -> tuple[Timeline, chex.Array, chex.Array]:
-    """The timeline with reservation i, which keeps its place if it runs, and when it begins and ends, () s each."""
+) -> tuple[Timeline, chex.Array]:
+    """The timeline with reservation i, which keeps its place if it runs, and when it ends, () s."""
     duration = rows.end[i] - rows.start[i]
     # A reservation that exactly fills its gap may seem longer by a rounding, for which it must not be moved.
     at_least = duration - _ROUNDING * (duration + rows.end[i])
-    earliest = timeline.earliest_start(
-        free, rows.usage[i][None], not_before=not_before[None], duration=at_least[None]
-    )[0]
+    earliest = timeline.earliest_start(free, rows.usage[i][None], not_before=not_before[None], duration=at_least[None])[
+        0
+    ]
     start = jnp.where(rows.runs[i], rows.start[i], earliest)
     end = jnp.where(start == rows.start[i], rows.end[i], start + duration)
     free, _ = timeline.reserve(free, rows.usage[i], start=start, end=end, now=now)
-    return free, start, end
+    return free, end
 
 
 def _progress(config: EnvConfig, facts: Facts, finish: chex.Array) -> tuple[Episode, chex.Array, chex.Array]:
