@@ -54,7 +54,7 @@ class _Event(_Record):
     @property
     def id(self) -> str:
         """What two records of one event have in common, and other events do not."""
-        return f"{self.kind}:{self.about}"
+        return f"{type(self).__name__}:{self.about}"
 
     @property
     def about(self) -> str:

@@ -111,7 +111,7 @@ def decide(
 
 
 def _timelines(config: EnvConfig, facts: Facts) -> tuple[Timeline, Timeline, chex.Array]:
-    """Links' and hosts' timelines, and (R,) s, when each of `facts.executions` is expected to finish; -inf for no row."""
+    """Links' and hosts' timelines, and (R,) s, when each execution is expected to finish; -inf for none."""
     links = timeline.indexed(timeline.empty(config.max_links, config.link_breakpoints))
     hosts = timeline.empty(config.num_resources, config.host_breakpoints)
     hosts = jax.tree.map(lambda x: jnp.broadcast_to(x, (config.num_hosts, *x.shape)), hosts)

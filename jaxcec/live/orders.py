@@ -43,18 +43,24 @@ def decided_event(ledger: Ledger, due: Due, *, info: Mapping[str, Any], begin: f
     """The event of a decision from the info of `mirror.decide`, whose times are relative to `begin` in s."""
     event = ledger.slots[due.slot]
     assert event is not None
-    names = ("flow_start", "flow_end", "data_ready", "start", "finish")
-    times = {name: begin + float(info[name]) for name in names}
+
+    def at(name: str) -> float:
+        return begin + float(info[name])
+
     host, duration = int(info["host"]), float(info["flow_end"] - info["flow_start"])
     return Decided(
-        time=begin + float(info["time"]),
+        time=at("time"),
         service=event.service,
         microservice=due.microservice,
         attempt=int(ledger.attempt[due.slot, due.microservice]),
         host=host,
         links=link_shares(ledger, input_parts(ledger, due.slot, due.microservice), host, duration),
         policy=policy,
-        **times,
+        flow_start=at("flow_start"),
+        flow_end=at("flow_end"),
+        data_ready=at("data_ready"),
+        start=at("start"),
+        finish=at("finish"),
     )
 
 

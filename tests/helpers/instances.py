@@ -56,7 +56,7 @@ def smallest_observation() -> Observation:
 
 
 def random_wide_instance(rng: random.Random, services: int = 3) -> dict[str, Any]:
-    """Services, by default three, on a tree of four nodes: latency, both kinds of link, a router, a node without the second kind of
+    """Some services on a tree of four nodes: latency, both kinds of link, a router, a node without the second kind of
     resource, end devices of some nodes only, and both forms of input. Everything can run on node 3.
     """
 
