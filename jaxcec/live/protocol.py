@@ -168,7 +168,7 @@ class ExecutionEnded(Message):
     kind: Literal["execution_ended"] = "execution_ended"
     id: Id
     at: Instant
-    cpu_seconds: Seconds  # that it used
+    cpu_seconds: Seconds | None  # that it used; None where it cannot be told
 
 
 class Failed(Message):
