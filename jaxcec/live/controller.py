@@ -122,7 +122,8 @@ class Controller:
             wait = None if due is None else due.time - self.now()
             if due is None or (wait is not None and wait > 0.0):
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), wait)
+                    async with asyncio.timeout(wait):
+                        await self._changed.wait()
                 continue
             try:
                 await self._decide_one(due)

@@ -17,7 +17,7 @@ from jaxcec.live import events
 from jaxcec.live.mirror import Facts, Reservations
 from jaxcec.live.site import Site
 
-FIRST_PAUSE = 0.25  # s until what has failed once is decided again; twice as long after each further failure
+FIRST_PAUSE = 0.1  # s until what has failed once is decided again; twice as long after each further failure
 LATE, LEAST_LATE = 0.05, 1e-3  # what runs past its time is expected to take this share of it, or so many s, longer
 
 

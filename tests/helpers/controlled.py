@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from helpers.workers import TOKEN
-
 from jaxcec.evaluation import Contender
 from jaxcec.live import events
 from jaxcec.live.controller import Controller
@@ -51,7 +50,9 @@ def random_service(rng: random.Random, mark: Path | None = None) -> events.Servi
 
 
 @contextlib.asynccontextmanager
-async def controlling(folder: Path, addresses: list[str], decider: Decider, site: Site = SITE) -> AsyncIterator[Controller]:
+async def controlling(
+    folder: Path, addresses: list[str], decider: Decider, site: Site = SITE
+) -> AsyncIterator[Controller]:
     """A controller that runs in this process; it ends as if it were killed."""
     log = EventLog(folder / "log.sqlite")
     controller = Controller(site, log, decider=decider, workers=dict(enumerate(addresses)), token=TOKEN)
