@@ -95,13 +95,13 @@ def mirror(config: EnvConfig, facts: Facts, network: Network) -> World:
 
 
 @partial(jax.jit, static_argnames=("env", "apply"))
-def decide(env: CECEnv, facts: Facts, network: Network, *, apply: Apply, params: Any, key: chex.PRNGKey) -> Info:
+def decide(env: CECEnv, facts: Facts, network: Network, *, apply: Apply, params: Any, number: chex.Array) -> Info:
     """What a policy decides about `facts.current`, as the info of `CECEnv.step_env`.
 
-    Times are those of the facts. `info["feasible"]` says whether any edge node or the end device of the source can run
-    the microservice now.
+    The () i32 `number` of the decision seeds its random numbers. Times are those of the facts. `info["feasible"]` says
+    whether any edge node or the end device of the source can run the microservice now.
     """
-    world = mirror(env.config, facts, network)
+    world, key = mirror(env.config, facts, network), jax.random.key(number)
     observation = env.observe(key, world.state, None, world.params)
     action = apply(params, observation, world, key)
     if action.postpone is not None:

@@ -105,7 +105,7 @@ def run_order(
         rate = size / duration if crosses and duration > 0.0 else _FASTEST
         inputs.append(protocol.Input(peer=peer, id=part.run, size=size, rate=max(rate, 1.0)))
     commands = service.spec.commands
-    share = float(ledger.usage(booking)[0])
+    share = float(booking.usage[0])
     seconds = float(ledger.dags.load[booking.slot, event.microservice]) / site.speed[event.host]
     burn = protocol.Burn(cpu_seconds=seconds * (share or 1.0) * cores)
     return protocol.Run(
