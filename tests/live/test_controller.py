@@ -3,6 +3,10 @@
 import asyncio
 import contextlib
 import random
+import sys
+import time
+from asyncio.subprocess import PIPE
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +16,12 @@ pytest.importorskip("psutil")
 from helpers.controlled import RULE, SITE, all_ended, controlling, finished, random_service
 from helpers.workers import running
 
-from jaxcec.live import events
+from jaxcec.live import events, protocol
 from jaxcec.live.decider import Decider
 from jaxcec.live.event_log import EventLog
+
+TESTS = Path(__file__).parents[1]
+KILLS = 8
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +119,69 @@ def test_a_worker_that_is_started_again_delays_services_but_loses_none(tmp_path,
     assert counters.completed == len(services) and counters.given_up == 0
     counted = {tuple(run.split(".")[:2]) for run in finished(EventLog(tmp_path / "log.sqlite"))}
     assert counted == {(name, str(j)) for name, service in services.items() for j in range(len(service.load))}
+
+
+@pytest.mark.slow
+def test_a_controller_that_is_killed_again_and_again_loses_nothing_and_repeats_nothing(tmp_path):
+    """Its process is killed at random moments; the services are many enough to last."""
+    rng = random.Random(3)
+    services = {f"s{i}": random_service(rng, tmp_path / f"s{i}") for i in range(40)}
+    log = EventLog(tmp_path / "log.sqlite")
+    log.settle("site", SITE.model_dump_json())
+    log.append([events.Submitted(time=1.0 + i, service=name, spec=services[name]) for i, name in enumerate(services)])
+
+    async def scenario():
+        async with three_workers(tmp_path) as addresses:
+            for kill in [*(rng.uniform(0.0, 1.0) for _ in range(KILLS)), None]:
+                command = [sys.executable, "-m", "helpers.controlled", str(tmp_path), *addresses]
+                process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, cwd=TESTS)
+                await process.stdout.readline()  # it has started
+                if kill is None:
+                    assert await process.wait() == 0
+                else:
+                    await asyncio.sleep(kill)
+                    process.kill()
+                    await process.wait()
+
+    asyncio.run(scenario())
+    assert_each_ran_once(tmp_path, services)
+
+
+def test_its_clock_does_not_go_back_with_the_systems(tmp_path, decider, monkeypatch):
+    async def scenario():
+        async with controlling(tmp_path, ["127.0.0.1:1"] * 3, decider) as controller:
+            before = controller.now()
+            controller.submit("s", alone())
+            return before
+
+    before = asyncio.run(scenario())
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+
+    async def again():
+        async with controlling(tmp_path, ["127.0.0.1:1"] * 3, decider) as controller:
+            return controller.now()
+
+    assert before <= asyncio.run(again()) < before + 60.0
+
+
+@pytest.mark.parametrize("lie", [0.0, 1e12])
+def test_a_worker_that_lies_about_time_is_believed_between_the_decision_and_now_only(tmp_path, decider, lie):
+    async def scenario():
+        async with controlling(tmp_path, ["127.0.0.1:1"] * 3, decider) as controller:
+            controller.submit("s", alone())
+            for host in range(3):
+                controller.connected(host)
+            async with asyncio.timeout(10):
+                while not controller.ledger.bookings:
+                    await asyncio.sleep(0.01)
+            ((run, booking),) = controller.ledger.bookings.items()
+            connection = controller._connections[booking.decided.host]
+            connection._their_clock.saw(time.monotonic(), controller.now())
+            controller.heard(connection.host, protocol.ExecutionStarted(id=run, at=lie))
+            return booking, controller.now()
+
+    booking, now = asyncio.run(scenario())
+    assert booking.decided.time <= booking.started <= now
 
 
 def alone(**fields):
