@@ -97,8 +97,7 @@ async def _latencies(site: Site, contender: Contender, decisions: int) -> np.nda
         (SINCE, h, events.WorkerUp(time=SINCE, host=h)) for h in range(16)
     ]
     measured: list[list[float]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        log = EventLog(Path(folder) / "log.sqlite")
+    with tempfile.TemporaryDirectory() as folder, EventLog(Path(folder) / "log.sqlite") as log:
         while len(measured) < decisions:
             while len(ledger.slot_of) < site.num_services:
                 number = ledger.counters.submitted
@@ -115,7 +114,6 @@ async def _latencies(site: Site, contender: Contender, decisions: int) -> np.nda
             if isinstance(event, events.Decided):
                 for kind, at in enumerate((event.flow_start, event.data_ready, event.start, event.finish)):
                     heapq.heappush(happens, (at, 4 * len(measured) + kind, _report(event, kind, at)))
-        log.close()
     decider.close()
     return np.array(measured)
 

@@ -72,9 +72,15 @@ async def all_ended(controller: Controller, seconds: float = 30.0) -> None:
             await asyncio.sleep(0.02)
 
 
-def finished(log: EventLog) -> list[str]:
+def logged(folder: Path, service: str | None = None) -> list[events.Event]:
+    """Events of the log in a folder."""
+    with EventLog(folder / "log.sqlite") as log:
+        return [event for _, event in log.read(service=service)]
+
+
+def finished(folder: Path) -> list[str]:
     """Runs that finished, one entry for each time that the log says so."""
-    return [event.run for _, event in log.read() if isinstance(event, events.ExecutionEnded)]
+    return [event.run for event in logged(folder) if isinstance(event, events.ExecutionEnded)]
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("pydantic")
 pytest.importorskip("psutil")
 
-from helpers.controlled import RULE, SITE, all_ended, controlling, finished, random_service
+from helpers.controlled import RULE, SITE, all_ended, controlling, finished, logged, random_service
 from helpers.workers import running
 
 from jaxcec.live import events, protocol
@@ -42,7 +42,7 @@ async def three_workers(folder, **settings):
 def assert_each_ran_once(folder, services):
     """Of each microservice, the log has one end of its first attempt, and its file has one line."""
     every = {name: range(len(service.load)) for name, service in services.items()}
-    runs = sorted(finished(EventLog(folder / "log.sqlite")))
+    runs = sorted(finished(folder))
     assert runs == sorted(f"{name}.{j}.0" for name, numbers in every.items() for j in numbers)
     for name, numbers in every.items():
         assert sorted((folder / name).read_text().split()) == [str(j) for j in numbers]
@@ -62,7 +62,7 @@ def test_every_service_ends_and_each_microservice_counts_once(tmp_path, decider)
 
     counters = asyncio.run(scenario())
     assert counters.completed == counters.submitted == len(services) and counters.failed == 0
-    runs = finished(EventLog(tmp_path / "log.sqlite"))
+    runs = finished(tmp_path)
     assert sorted(runs) == sorted(
         f"{name}.{j}.0" for name, service in services.items() for j in range(len(service.load))
     )
@@ -87,7 +87,7 @@ def test_a_controller_that_is_started_again_goes_on_from_the_log(tmp_path, decid
 
     counters = asyncio.run(scenario())
     assert counters.completed == len(services) and counters.failed == 0
-    runs = finished(EventLog(tmp_path / "log.sqlite"))
+    runs = finished(tmp_path)
     assert sorted(runs) == sorted(
         f"{name}.{j}.0" for name, service in services.items() for j in range(len(service.load))
     )
@@ -117,7 +117,7 @@ def test_a_worker_that_is_started_again_delays_services_but_loses_none(tmp_path,
 
     counters = asyncio.run(scenario())
     assert counters.completed == len(services) and counters.given_up == 0
-    counted = {tuple(run.split(".")[:2]) for run in finished(EventLog(tmp_path / "log.sqlite"))}
+    counted = {tuple(run.split(".")[:2]) for run in finished(tmp_path)}
     assert counted == {(name, str(j)) for name, service in services.items() for j in range(len(service.load))}
 
 
@@ -126,9 +126,10 @@ def test_a_controller_that_is_killed_again_and_again_loses_nothing_and_repeats_n
     """Its process is killed at random moments; the services are many enough to last."""
     rng = random.Random(3)
     services = {f"s{i}": random_service(rng, tmp_path / f"s{i}") for i in range(40)}
-    log = EventLog(tmp_path / "log.sqlite")
-    log.settle("site", SITE.model_dump_json())
-    log.append([events.Submitted(time=1.0 + i, service=name, spec=services[name]) for i, name in enumerate(services)])
+    submissions = [events.Submitted(time=1.0 + i, service=name, spec=services[name]) for i, name in enumerate(services)]
+    with EventLog(tmp_path / "log.sqlite") as log:
+        log.settle("site", SITE.model_dump_json())
+        log.append(submissions)
 
     async def scenario():
         async with three_workers(tmp_path) as addresses:
@@ -205,7 +206,7 @@ def test_what_cannot_run_anywhere_is_refused(tmp_path, decider, fields, message)
                 controller.submit("s", alone(**fields))
 
     asyncio.run(scenario())
-    assert not [event for _, event in EventLog(tmp_path / "log.sqlite").read(service="s")]
+    assert not logged(tmp_path, "s")
 
 
 def test_a_name_belongs_to_one_service(tmp_path, decider):
