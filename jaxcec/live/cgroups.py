@@ -85,6 +85,10 @@ class Group:
         files = [file for folder in self._folders for file in folder.rglob("cgroup.procs")]
         return {int(pid) for file in files for pid in file.read_text().split()}
 
+    def exists(self) -> bool:
+        """Whether it was made and not removed."""
+        return any(folder.exists() for folder in self._folders)
+
     def remove(self) -> None:
         """Kill its processes and delete it with the groups within it; nothing happens if it does not exist."""
         until = time.monotonic() + _PATIENCE
