@@ -59,7 +59,7 @@ class Executor:
         """
         cores = run.share * self._cores
         if isinstance(run.work, Burn):
-            await self._burn(run.work.cpu_seconds, cores)
+            await self.burn(run.work.cpu_seconds, cores)
             return run.work.cpu_seconds
         group = self._group.child(run.id).make(cores) if self._group else None
         try:
@@ -69,7 +69,7 @@ class Executor:
             if group is not None:
                 group.remove()
 
-    async def _burn(self, cpu_seconds: float, cores: float) -> None:
+    async def burn(self, cpu_seconds: float, cores: float) -> None:
         """Use processor time in as many processes as the cores need."""
         count = max(math.ceil(cores), 1)
         async with asyncio.TaskGroup() as tasks:

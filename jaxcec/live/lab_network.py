@@ -1,10 +1,10 @@
 """A network of edge nodes on one Linux machine: a network namespace for each node, and links of given bandwidth.
 
 Each link joins two nodes through a namespace of their own, the wires, where a bridge passes packets on and an `ifb`
-device with an HTB queue bounds their rate. Both directions of a half-duplex link go through the same queue, and those
-of a full-duplex one through a queue each. Routes are static and those of the simulator: they depend on both ends, so every
-node has a table for each node that packets come from. A further interface joins each node to the machine itself, for
-the controller.
+device with an HTB queue bounds their rate. Both directions of a half-duplex link go through the same queue, and each
+direction of a full-duplex one through its own. Routes are static and those of the simulator: they depend on both ends,
+so every node has a table for each node that packets come from. A further interface joins each node to the machine
+itself, for the controller.
 
 One machine has at most one such network, whose names are fixed: what a killed process has left is found again.
 Latencies are not emulated, which would need a queue that not every kernel has.
@@ -29,9 +29,7 @@ PORT = 7070  # of the workers
 MOST_NODES = 100
 _WIRES = f"{PREFIX}-wires"
 _MACHINE = "198.18.255.1"  # a block of addresses for benchmarks, RFC 2544
-_OVERHEAD = (
-    1.07  # bytes on the wire for each byte of data, with headers and acknowledgements, for packets of 1500 bytes
-)
+_HEADERS, _ACKNOWLEDGEMENTS = 0.046, 0.023  # bytes on the wire for each byte of data, in packets of 1500 bytes
 _BURST = 4000  # bytes that a link sends at once after it was idle
 _TABLE = 100  # the routing table of the first node that packets come from
 _NET_ADMIN, _SYS_ADMIN = 12, 21  # bits of capabilities
@@ -119,16 +117,22 @@ def remove() -> None:
     """Remove the network and end all processes in it; what does not exist is skipped."""
     if may_bound():
         Group(PREFIX).remove()
-    names = {entry["name"] for entry in json.loads(_run(["ip", "-j", "netns", "list"]) or "[]")}
-    for name in sorted(name for name in names if name.startswith(f"{PREFIX}-")):
+    for name in _existing("link"):  # they would end with their other ends, but later
+        _run(["ip", "link", "del", name])
+    for name in _existing("netns"):
         _run(["ip", "netns", "del", name])
 
 
 def left_over() -> list[str]:
     """What exists of a network, by name."""
-    names = [entry["name"] for entry in json.loads(_run(["ip", "-j", "netns", "list"]) or "[]")]
-    found = [name for name in names if name.startswith(f"{PREFIX}-")]
-    return found + [f"control group {PREFIX}"] * Group(PREFIX).exists()
+    return [*_existing("netns"), *_existing("link"), *[f"control group {PREFIX}"] * Group(PREFIX).exists()]
+
+
+def _existing(kind: str) -> list[str]:
+    """The namespaces, or the machine's interfaces (`link`), of a network."""
+    field, command = ("name", "list") if kind == "netns" else ("ifname", "show")
+    found = json.loads(_run(["ip", "-j", kind, command]) or "[]")
+    return sorted(entry[field] for entry in found if entry[field].startswith(f"{PREFIX}-"))
 
 
 def _node_lines(node: int) -> list[str]:
@@ -161,18 +165,22 @@ def _bridge_lines(i: int, link: Link) -> list[str]:
 
 
 def _queues(i: int, link: Link) -> dict[int, tuple[str, float]]:
-    """The queue of what each end sends, and its rate in Mbit/s."""
+    """The queue of what each end sends, and its rate in Mbit/s, which is that of the data and of what comes with it."""
     if link.back is None:
-        return {end: (f"queue{i}", link.bandwidth) for end in link[:2]}
-    return {link.a: (f"queue{i}.{link.a}", link.bandwidth), link.b: (f"queue{i}.{link.b}", link.back)}
+        rate = link.bandwidth * (1 + _HEADERS + _ACKNOWLEDGEMENTS)
+        return {end: (f"queue{i}", rate) for end in link[:2]}
+    rates = {link.a: (link.bandwidth, link.back), link.b: (link.back, link.bandwidth)}
+    return {
+        end: (f"queue{i}.{end}", rate * (1 + _HEADERS) + opposite * _ACKNOWLEDGEMENTS)
+        for end, (rate, opposite) in rates.items()
+    }
 
 
 def _queue_lines(i: int, link: Link) -> list[str]:
     lines = []
     queues = _queues(i, link)
     for queue, rate in dict.fromkeys(queues.values()):
-        overhead = _HEADERS + (_ACKNOWLEDGEMENTS if link.back is None else 0.0)
-        limits = f"rate {round(rate * 1000 * (1 + overhead))}kbit burst {_BURST} cburst {_BURST} quantum 1514"
+        limits = f"rate {round(rate * 1000)}kbit burst {_BURST} cburst {_BURST} quantum 1514"
         lines += [
             f"qdisc add dev {queue} root handle 1: htb default 1",
             f"class add dev {queue} parent 1: classid 1:1 htb {limits}",
