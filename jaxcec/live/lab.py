@@ -18,12 +18,14 @@ from filelock import FileLock, Timeout
 from jaxcec.env.routing import Link
 from jaxcec.live import lab_network, launcher
 from jaxcec.live.cgroups import Group
-from jaxcec.live.tenants import TenantFlow, Tenants
+from jaxcec.live.lab_tenants import LabTenants, TenantFlow
 from jaxcec.live.worker import TOKEN
 
 _LOCK = Path("/run/lock/jaxcec-lab")  # held by the process that has the lab
 _BYTES = 125_000  # in a Mbit
-_SLACK = 1.2  # of a node's bound over its cores: the kernel's bound is coarse, and runs and tenants keep to their shares
+_SLACK = (
+    1.2  # of a node's bound over its cores: the kernel's bound is coarse, and runs and tenants keep to their shares
+)
 _NOTICE = 0.2  # s from when tenants are told to begin until they do
 
 
@@ -129,7 +131,7 @@ class Lab:
         started = []
         for node, cores in enumerate(self.cores):
             flows = {to: rate for (start, to), rate in rates.items() if start == node}
-            tenants = Tenants(
+            tenants = LabTenants(
                 address=lab_network.address(node),
                 frame=frame,
                 cores=cores,
@@ -137,7 +139,7 @@ class Lab:
                 group=f"{_group(node)}/tenants",
                 flows=[TenantFlow(to=lab_network.address(to), rates=rate.tolist()) for to, rate in flows.items()],
             )
-            started.append(self._start(node, "jaxcec.live.tenants"))
+            started.append(self._start(node, "jaxcec.live.lab_tenants"))
             _tell(started[-1], tenants.model_dump_json())
         for process in started:
             _await_line(process)

@@ -12,10 +12,12 @@ import numpy as np
 
 from jaxcec.env import HISTORY, Dags
 from jaxcec.env.types import MOST_LOAD
+from jaxcec.evaluation.rollout import MOST_POSTPONED
 from jaxcec.live import events
 from jaxcec.live.mirror import Facts, Reservations
 from jaxcec.live.site import Site
 
+FIRST_PAUSE = 0.25  # s until what has failed once is decided again; twice as long after each further failure
 LATE, LEAST_LATE = 0.05, 1e-3  # what runs past its time is expected to take this share of it, or so many s, longer
 
 
@@ -155,7 +157,7 @@ class Ledger:
         self.decided[slot, microservice] = False
         self.attempt[slot, microservice] += 1
         self.work[slot] += self.dags.load[slot, microservice]
-        self.postponed[slot, microservice] = event.time
+        self.postponed[slot, microservice] = event.time + FIRST_PAUSE * 2.0**event.attempt
         self._find_due(slot)
         if event.gives_up:
             self.counters.given_up += 1
@@ -191,7 +193,7 @@ class Ledger:
         return np.minimum(share, np.float32(1.0))
 
     def facts(self, now: float, current: tuple[int, int] = (-1, -1)) -> Facts:
-        """What is known at a time in s, at which a slot's microservice is to be decided, as numpy arrays."""
+        """What is known at a time in s, at which a slot's microservice is to be decided, as arrays of its own."""
         begin = np.floor(now / self.site.frame) * self.site.frame  # of the frame
 
         def since(times: Any) -> np.ndarray:
@@ -199,9 +201,10 @@ class Ledger:
 
         known = self.release <= now
         flows, executions = _reservations(self, now, begin)
-        return Facts(
+        facts = Facts(
             now=since(now),
             current=np.array(current, np.int32),
+            may_postpone=self.patience[current[0]] < MOST_POSTPONED * self.dags.size[current[0]],
             dags=self.dags,
             source=self.source,
             release=np.where(known, since(self.release), np.float32(np.inf)),
@@ -216,6 +219,7 @@ class Ledger:
             history=self.load.until(now),
             frame=np.float32(self.site.frame),
         )
+        return jax.tree.map(np.array, facts)
 
     def _admit(self) -> None:
         """Give free slots, the lowest first, to services that wait, the oldest first."""

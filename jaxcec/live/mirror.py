@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxcec.env import Action, Arrivals, CECEnv, Dags, EnvConfig, EnvParams, EnvState, Info, Network, World, timeline
+from jaxcec.env import Arrivals, CECEnv, Dags, EnvConfig, EnvParams, EnvState, Info, Network, World, timeline
 from jaxcec.env.dag import first_due
 from jaxcec.env.types import Background, Episode, Timeline
 from jaxcec.evaluation import Apply
@@ -46,6 +46,7 @@ class Facts(struct.PyTreeNode):
 
     now: chex.Array  # () f32, s
     current: chex.Array  # (2,) i32, slot and microservice to decide; -1 for none
+    may_postpone: chex.Array  # () bool: the decision may be postponed
     dags: Dags  # of each slot, (M,) rows
     source: chex.Array  # (M,) i32
     release: chex.Array  # (M,) f32, s; inf if the slot is empty
@@ -94,10 +95,8 @@ def mirror(config: EnvConfig, facts: Facts, network: Network) -> World:
 
 
 @partial(jax.jit, static_argnames=("env", "apply"))
-def decide(
-    env: CECEnv, facts: Facts, network: Network, *, apply: Apply, params: Any, key: chex.PRNGKey
-) -> tuple[Action, Info]:
-    """What a policy decides about `facts.current`, and what the simulator makes of it: the info of `CECEnv.step_env`.
+def decide(env: CECEnv, facts: Facts, network: Network, *, apply: Apply, params: Any, key: chex.PRNGKey) -> Info:
+    """What a policy decides about `facts.current`, as the info of `CECEnv.step_env`.
 
     Times are those of the facts. `info["feasible"]` says whether any edge node or the end device of the source can run
     the microservice now.
@@ -105,9 +104,11 @@ def decide(
     world = mirror(env.config, facts, network)
     observation = env.observe(key, world.state, None, world.params)
     action = apply(params, observation, world, key)
+    if action.postpone is not None:
+        action = action.replace(postpone=jnp.where(facts.may_postpone, action.postpone, 0.0))
     info = env.step_env(key, world.state, action, world.params)[-1]
     device = world.params.network.speed[0, env.config.num_nodes + facts.source[facts.current[0]]] > 0.0
-    return action, info | {"feasible": jnp.any(observation.nodes.feasible > 0.0) | device}
+    return info | {"feasible": jnp.any(observation.nodes.feasible > 0.0) | device}
 
 
 def _timelines(config: EnvConfig, facts: Facts) -> tuple[Timeline, Timeline, chex.Array]:

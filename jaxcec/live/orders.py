@@ -1,4 +1,4 @@
-"""What a decision means: where the parts of an input lie, the event that records it, and the run that a worker is told."""
+"""What a decision means: where the parts of an input lie, the event that records it, and what a worker is told."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def input_parts(ledger: Ledger, slot: int, microservice: int) -> list[Part]:
     return parts
 
 
-def decided_event(ledger: Ledger, due: Due, *, info: Mapping[str, Any], begin: float, policy: str) -> Decided:
+def decided_event(
+    ledger: Ledger, due: Due, *, info: Mapping[str, Any], begin: float, policy: str, late: bool = False
+) -> Decided:
     """The event of a decision from the info of `mirror.decide`, whose times are relative to `begin` in s."""
     event = ledger.slots[due.slot]
     assert event is not None
@@ -56,6 +58,7 @@ def decided_event(ledger: Ledger, due: Due, *, info: Mapping[str, Any], begin: f
         host=host,
         links=link_shares(ledger, input_parts(ledger, due.slot, due.microservice), host, duration),
         policy=policy,
+        late=late,
         flow_start=at("flow_start"),
         flow_end=at("flow_end"),
         data_ready=at("data_ready"),

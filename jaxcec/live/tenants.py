@@ -1,94 +1,54 @@
-"""Other tenants of a node of the lab: they use its processor and its links as a trace says.
-
-The lab starts one such program in the network of each node. It reads its trace, a line of JSON, says that it is ready,
-and reads when the first frame begins, in s of the machine's monotonic clock.
-"""
+"""Other tenants' load on links: what workers measure less what the site's own flows send."""
 
 from __future__ import annotations
 
-import asyncio
-import sys
-import time
-from collections.abc import AsyncGenerator, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
 
-from pydantic import BaseModel
+from jaxcec.live import protocol
+from jaxcec.live.events import LoadMeasured
+from jaxcec.live.ledger import Booking
+from jaxcec.live.site import Site
 
-from jaxcec.live.cgroups import Group
-from jaxcec.live.executor import Executor
-from jaxcec.live.transfers import send_paced
-
-PORT = 7071  # on which they listen
-_PAUSE = 0.2  # s until a connection is tried again
+_MOST = 1000  # flows that are remembered after they have ended
+_BITS = 8e-6  # Mbit in a byte
 
 
-class TenantFlow(BaseModel):
-    """Data to a neighbour, over one link."""
+class Tenants:
+    """Remembers the flows that have just ended.
 
-    to: str  # its address
-    rates: list[float]  # bytes/s in each frame
+    Args:
+        site: the network.
+        link_names: index of each link resource, by the name by which workers report it; others are left out.
+    """
 
+    def __init__(self, site: Site, link_names: Mapping[str, int]) -> None:
+        self._site, self._names = site, link_names
+        self._ended: deque[tuple[float, float, dict[int, float]]] = deque(maxlen=_MOST)
 
-class Tenants(BaseModel):
-    """What the tenants of a node do. The trace is over after its last frame."""
+    def ended(self, booking: Booking, time: float) -> None:
+        """A flow ended at a time in s. Its data took the time from its start to then, whatever was decided."""
+        decided, start = booking.decided, booking.flow_started
+        if start is not None and time > start:
+            stretch = (decided.flow_end - decided.flow_start) / (time - start)
+            self._ended.append((start, time, {e: share * stretch for e, share in decided.links.items()}))
 
-    address: str  # the node's
-    frame: float  # s, length of a frame
-    cores: float  # of the node
-    cpu: list[float]  # share of the cores in each frame
-    group: str  # control group for what uses the processor
-    flows: list[TenantFlow]
-
-
-async def play(tenants: Tenants) -> None:
-    """Get ready, be told when to begin, and use the processor and the links until the trace is over."""
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(asyncio.Protocol, tenants.address, PORT)  # which drops what it receives
-    executor = Executor(tenants.cores, Group(tenants.group).make())
-    await executor.burn(0.0, tenants.cores)  # so that a process is there
-    writers = [await _connect(flow.to, tenants.address) for flow in tenants.flows]
-    print("ready", flush=True)
-    begin = float(await asyncio.to_thread(sys.stdin.readline))
-    try:
-        async with server, asyncio.TaskGroup() as tasks:
-            tasks.create_task(_use_processor(executor, tenants, begin))
-            for writer, flow in zip(writers, tenants.flows, strict=True):
-                tasks.create_task(_send(writer, flow, begin=begin, frame=tenants.frame))
-    finally:
-        for writer in writers:
-            writer.close()
-        await executor.close()
+    def measured(self, report: protocol.Load, host: int, now: float, bookings: Collection[Booking]) -> LoadMeasured:
+        """The event of a worker's report that arrived at a time in s."""
+        begin = now - report.seconds
+        running = [(b.flow_started, now, b.decided.links) for b in bookings if b.flow_started and not b.flow_ended]
+        links = {}
+        for name, rate in report.links.items():
+            if name in self._names:
+                link = self._names[name]
+                own = _mean(link, begin, now, [*self._ended, *running])
+                links[link] = max(rate * _BITS / float(self._site.bandwidth[link]) - own, 0.0)
+        return LoadMeasured(time=now, host=host, cpu=report.cpu, links=links)
 
 
-async def _use_processor(executor: Executor, tenants: Tenants, begin: float) -> None:
-    async for share, left in _frames(tenants.cpu, begin, tenants.frame):
-        cores = share * tenants.cores
-        if cores > 0.0:
-            await executor.burn(cores * left, cores)
-
-
-async def _send(writer: asyncio.StreamWriter, flow: TenantFlow, *, begin: float, frame: float) -> None:
-    async for rate, left in _frames(flow.rates, begin, frame):
-        if rate > 0.0:
-            await send_paced(writer, None, size=round(rate * left), rate=rate)
-
-
-async def _frames(values: Sequence[float], begin: float, frame: float) -> AsyncGenerator[tuple[float, float]]:
-    """The value of each frame as it begins, and how much of the frame is left, s; without those that were missed."""
-    for index, value in enumerate(values):
-        start = begin + index * frame
-        await asyncio.sleep(max(start - time.monotonic(), 0.0))
-        left = start + frame - time.monotonic()
-        if left > 0.0:
-            yield value, left
-
-
-async def _connect(to: str, source: str) -> asyncio.StreamWriter:
-    while True:
-        try:
-            return (await asyncio.open_connection(to, PORT, local_addr=(source, 0)))[1]
-        except OSError:  # the neighbour does not listen yet
-            await asyncio.sleep(_PAUSE)
-
-
-if __name__ == "__main__":
-    asyncio.run(play(Tenants.model_validate_json(sys.stdin.readline())))
+def _mean(link: int, begin: float, end: float, flows: Iterable[tuple[float, float, dict[int, float]]]) -> float:
+    """Mean share of a link that flows took between two times in s."""
+    total = 0.0
+    for start, stop, shares in flows:
+        total += shares.get(link, 0.0) * max(min(stop, end) - max(start, begin), 0.0)
+    return total / max(end - begin, 1e-9)

@@ -1,0 +1,222 @@
+"""The controller: it takes services, decides when microservices are due, tells workers, and learns what happened.
+
+Whatever it does is in the event log first. Killed and started again, it goes on from there: what was decided is told
+again under the same identifier, and a worker that is told again answers with what it did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxcec.live import events, protocol
+from jaxcec.live.connection import Connection
+from jaxcec.live.decider import Decider
+from jaxcec.live.event_log import EventLog
+from jaxcec.live.ledger import Due, Ledger
+from jaxcec.live.orders import decided_event, run_order
+from jaxcec.live.site import Site
+from jaxcec.live.tenants import Tenants
+
+_log = logging.getLogger(__name__)
+_ATTEMPTS = 5  # of a microservice, after which its service is given up
+_RETRY = 1.0  # s until a decision is tried again for which no host is up, or which could not be recorded
+_MOST_WAITING = 10_000  # services without a slot
+_REPORTS: dict[type[protocol.RunReport], type[Any]] = {
+    protocol.FlowStarted: events.FlowStarted,
+    protocol.FlowEnded: events.FlowEnded,
+    protocol.ExecutionStarted: events.ExecutionStarted,
+    protocol.ExecutionEnded: events.ExecutionEnded,
+    protocol.Failed: events.Failed,
+    protocol.Cancelled: events.Failed,
+}
+
+
+class Busy(Exception):
+    """Too many services wait."""
+
+
+class Controller:
+    """See the module.
+
+    Args:
+        site: the network. The log must have been begun with it.
+        log: of which this is the only writer.
+        decider: makes the decisions.
+        workers: address, host:port, of the worker of each edge node, and of each end device that has a speed.
+        token: that controller and workers share.
+        link_names: index of each link resource, by the name by which workers report its load.
+
+    Raises:
+        ValueError: an edge node has no worker, or the log was begun with another site.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        log: EventLog,
+        *,
+        decider: Decider,
+        workers: Mapping[int, str],
+        token: str,
+        link_names: Mapping[str, int] | None = None,
+    ) -> None:
+        _check_workers(site, workers)
+        log.settle("site", site.model_dump_json())
+        self.ledger = Ledger(site)
+        self.listeners: list[Callable[[events.Event], None]] = []  # told of each new event
+        self._log, self._decider = log, decider
+        self._changed = asyncio.Event()
+        for _, event in log.read():
+            self.ledger.apply(event)
+        self._ahead = max(time.time(), self.ledger.time) - time.monotonic()
+        self._record(*(events.WorkerDown(time=self.now(), host=int(h)) for h in self.ledger.up.nonzero()[0]))
+        self._connections = {
+            host: Connection(host, address, token=token, clock=self.now, listener=self)
+            for host, address in workers.items()
+        }
+        self._addresses = [workers.get(host) for host in range(site.config.num_hosts)]
+        self._tenants = Tenants(site, link_names or {})
+
+    def now(self) -> float:
+        """s since 1970. It never goes back, not even to before the last event of a log, whatever the system's clock."""
+        return time.monotonic() + self._ahead
+
+    def submit(self, name: str, service: events.Service) -> bool:
+        """Accept a service under a name that no other has. It is in the log when this returns.
+
+        Returns:
+            False if this service was submitted before under this name.
+
+        Raises:
+            ValueError: the service is invalid, or can run nowhere, or another one has the name.
+            Busy: too many services wait.
+            sqlite3.Error: the log cannot be written; the service was not accepted.
+        """
+        self.ledger.site.row(self.ledger.site.dag(service))
+        for _, event in self._log.read(service=name):
+            if isinstance(event, events.Submitted) and event.spec != service:
+                raise ValueError(f"name: got {name!r}, under which another service was submitted")
+            return False
+        if len(self.ledger.waiting) >= _MOST_WAITING:
+            raise Busy(f"{_MOST_WAITING} services wait")
+        self._record(events.Submitted(time=self.now(), service=name, spec=service))
+        return True
+
+    async def run(self) -> None:
+        """Decide, and stay connected to the workers, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for connection in self._connections.values():
+                tasks.create_task(connection.keep())
+            tasks.create_task(self._decide())
+
+    async def _decide(self) -> None:
+        while True:
+            self._changed.clear()
+            due = self.ledger.next_due()
+            wait = None if due is None else due.time - self.now()
+            if due is None or (wait is not None and wait > 0.0):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), wait)
+                continue
+            try:
+                await self._decide_one(due)
+            except sqlite3.Error as error:
+                _log.error("a decision could not be recorded: %s", error)
+                await asyncio.sleep(_RETRY)
+
+    async def _decide_one(self, due: Due) -> None:
+        ledger, now = self.ledger, self.now()
+        service = ledger.slots[due.slot]
+        facts = ledger.facts(now, (due.slot, due.microservice))
+        info, policy, late = await self._decider.decide(facts)
+        if ledger.slots[due.slot] is not service or ledger.decided[due.slot, due.microservice] or service is None:
+            return  # the service was given up meanwhile
+        attempt = int(ledger.attempt[due.slot, due.microservice])
+        of: dict[str, Any] = {"service": service.service, "microservice": due.microservice, "attempt": attempt}
+        begin = now - float(facts.now)
+        if not info["feasible"]:
+            self._record(events.Postponed(time=now, until=now + _RETRY, **of))
+        elif info["postponed"]:
+            self._record(events.Postponed(time=now, until=begin + float(info["finish"]), **of))
+        else:
+            decided = decided_event(ledger, due, info=info, begin=begin, policy=policy, late=late)
+            self._record(decided)
+            self._tell(decided.run)
+
+    def _tell(self, run: str) -> None:
+        """Tell a worker of a decision, if it is connected."""
+        booking = self.ledger.bookings[run]
+        connection = self._connections[booking.decided.host]
+        cores, addresses = connection.cores, self._addresses
+        connection.send(run_order(self.ledger, booking, now=self.now(), addresses=addresses, cores=cores))
+
+    def _record(self, *happened: events.Event) -> None:
+        """Append to the log, then take into account."""
+        for event in self._log.append(happened):
+            self.ledger.apply(event)
+            for listener in self.listeners:
+                listener(event)
+        self._changed.set()
+
+    def connected(self, host: int) -> None:
+        """See `connection.Listener`."""
+        self._record(events.WorkerUp(time=self.now(), host=host))
+        for run, booking in self.ledger.bookings.items():
+            if booking.decided.host == host:
+                self._tell(run)
+
+    def disconnected(self, host: int) -> None:
+        """See `connection.Listener`."""
+        self._record(events.WorkerDown(time=self.now(), host=host))
+
+    def heard(self, host: int, report: protocol.Report) -> None:
+        """See `connection.Listener`."""
+        if isinstance(report, protocol.Load):
+            self._record(self._tenants.measured(report, host, self.now(), self.ledger.bookings.values()))
+        elif isinstance(report, protocol.RunReport):
+            if report.id in self.ledger.bookings:
+                self._heard_of(self._connections[host], report)
+            elif isinstance(report, protocol.Failed | protocol.Cancelled):
+                self._connections[host].send(protocol.Forget(ids=[report.id]))
+
+    def _heard_of(self, connection: Connection, report: Any) -> None:
+        """A report about a decision that has not finished."""
+        booking = self.ledger.bookings[report.id]
+        decided = booking.decided
+        of: dict[str, Any] = {name: getattr(decided, name) for name in ("service", "microservice", "attempt")}
+        of["time"] = max(connection.local(report.at), decided.time)
+        kind = _REPORTS[type(report)]
+        if kind is events.Failed:
+            of["reason"] = getattr(report, "reason", "cancelled")
+            of["gives_up"] = decided.attempt + 1 >= _ATTEMPTS
+        elif kind is events.ExecutionEnded:
+            of["cpu_seconds"] = report.cpu_seconds
+        elif kind is events.FlowEnded:
+            self._tenants.ended(booking, of["time"])
+        self._record(kind(**of))
+        if decided.service not in self.ledger.slot_of:
+            self._forget(decided.service, stop=kind is events.Failed)
+
+    def _forget(self, service: str, *, stop: bool) -> None:
+        """Tell workers that nobody will ask for the runs of a service that has ended, and to stop those that run."""
+        for _, event in self._log.read(service=service):
+            if isinstance(event, events.Decided):
+                connection = self._connections[event.host]
+                if stop:
+                    connection.send(protocol.Cancel(id=event.run))
+                connection.send(protocol.Forget(ids=[event.run]))
+
+
+def _check_workers(site: Site, workers: Mapping[int, str]) -> None:
+    for host, speed in enumerate(site.speed):
+        if host not in workers and (host < site.config.num_nodes or speed > 0.0):
+            raise ValueError(f"workers: got {sorted(workers)}; must have host {host}")
+    for host in workers:
+        if not 0 <= host < site.config.num_hosts:
+            raise ValueError(f"workers: got host {host}; must be from 0 to {site.config.num_hosts - 1}")
