@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from jaxcec.env.routing import Link
+from jaxcec.env.routing import Link, resources
 from jaxcec.live import lab_network, launcher
 from jaxcec.live.cgroups import Group
 from jaxcec.live.lab_tenants import LabTenants, TenantFlow
@@ -26,7 +24,6 @@ _BYTES = 125_000  # in a Mbit
 _SLACK = (
     1.2  # of a node's bound over its cores: the kernel's bound is coarse, and runs and tenants keep to their shares
 )
-_NOTICE = 0.2  # s from when tenants are told to begin until they do
 
 
 class Lab:
@@ -50,7 +47,8 @@ class Lab:
         self.links, self.cores, self.token = list(links), list(cores), secrets.token_hex()
         self._folder, self._load_every = folder, load_every
         self._lock = FileLock(_LOCK)
-        self._processes: list[subprocess.Popen[str]] = []
+        self._workers: list[subprocess.Popen[str]] = []
+        self._tenants: list[subprocess.Popen[str]] = []
 
     @property
     def addresses(self) -> list[str]:
@@ -66,9 +64,8 @@ class Lab:
             Group(lab_network.PREFIX).make().prefer()
             for node, cores in enumerate(self.cores):
                 Group(_group(node)).make(cores * _SLACK)
-            for node in range(len(self.cores)):
-                self._start_worker(node)
-            for process in self._processes:
+            self._workers += map(self._start_worker, range(len(self.cores)))
+            for process in self._workers:
                 _await_line(process)
         except BaseException:
             self._remove()
@@ -81,54 +78,54 @@ class Lab:
         self._remove()
 
     def _remove(self) -> None:
-        for process in self._processes:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            process.wait()
-            for stream in filter(None, (process.stdin, process.stdout)):
-                stream.close()
-        self._processes = []
+        _stop([*self._workers, *self._tenants])
         lab_network.remove()
         self._lock.release()
 
-    def _start_worker(self, node: int) -> None:
-        names = lab_network.interfaces(node, self.links)
-        measured = [word for i, name in names.items() for word in (name, str(i))]
-        self._start(
+    def _start_worker(self, node: int) -> subprocess.Popen[str]:
+        """Each direction of a full-duplex link is measured where it begins, a half-duplex link at both ends."""
+        both, sent = [], []
+        for i, name in lab_network.interfaces(node, self.links).items():
+            a, b = self.links[i][:2]
+            if self.links[i].back is None:
+                both += [name, f"{a}-{b}"]
+            else:
+                sent += [name, f"{node}-{b if node == a else a}"]
+        return self._start(
             node,
             "jaxcec.live.worker",
             *("--name", f"node{node}", "--folder", str(self._folder / f"node{node}")),
             *("--host", lab_network.address(node), "--port", str(lab_network.PORT)),
             *("--cores", str(self.cores[node]), "--group", _group(node), "--load-every", str(self._load_every)),
-            *(["--links", *measured] if measured else []),
+            *(["--links", *both] if both else []),
+            *(["--sent-links", *sent] if sent else []),
         )
 
     def _start(self, node: int, module: str, *arguments: str) -> subprocess.Popen[str]:
         """Start a program of the package in a node's network. It ends with this process and counts as no tenant."""
         group = Group(f"{lab_network.PREFIX}/programs").make()
         launch = [sys.executable, launcher.__file__, str(os.getpid()), *map(str, group.files()), "--"]
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [*launch, *lab_network.inside(node, sys.executable, "-m", module, *arguments)],
             env=os.environ | {TOKEN: self.token},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._processes.append(process)
-        return process
 
-    def start_tenants(self, loads: np.ndarray, *, frame: float) -> float:
-        """Let other tenants use links and processors as a trace says.
+    @property
+    def link_names(self) -> dict[str, int]:
+        """Index of each link resource, by the name by which workers report its load."""
+        return {f"{a}-{b}": index for (a, b), index in _resources(self.links).items()}
+
+    def start_tenants(self, loads: np.ndarray, *, frame: float) -> None:
+        """Get other tenants ready, who will use links and processors as a trace says.
 
         Args:
             loads: (frames, E + V) share of each link resource, then of each node.
             frame: length of a frame, s.
-
-        Returns:
-            When the first frame begins, s of the monotonic clock.
         """
         rates = _tenant_rates(self.links, loads)
-        started = []
         for node, cores in enumerate(self.cores):
             flows = {to: rate for (start, to), rate in rates.items() if start == node}
             tenants = LabTenants(
@@ -139,14 +136,20 @@ class Lab:
                 group=f"{_group(node)}/tenants",
                 flows=[TenantFlow(to=lab_network.address(to), rates=rate.tolist()) for to, rate in flows.items()],
             )
-            started.append(self._start(node, "jaxcec.live.lab_tenants"))
-            _tell(started[-1], tenants.model_dump_json())
-        for process in started:
+            self._tenants.append(self._start(node, "jaxcec.live.lab_tenants"))
+            _tell(self._tenants[-1], tenants.model_dump_json())
+        for process in self._tenants:
             _await_line(process)
-        begin = time.monotonic() + _NOTICE
-        for process in started:
-            _tell(process, str(begin))
-        return begin
+
+    def begin_tenants(self, at: float) -> None:
+        """Let the tenants' first frame begin at a time of the monotonic clock, s."""
+        for process in self._tenants:
+            _tell(process, str(at))
+
+    def stop_tenants(self) -> None:
+        """End the tenants."""
+        _stop(self._tenants)
+        self._tenants = []
 
 
 def clean() -> list[str]:
@@ -191,12 +194,21 @@ def _tell(process: subprocess.Popen[str], line: str) -> None:
     process.stdin.flush()
 
 
+def _stop(processes: Iterable[subprocess.Popen[str]]) -> None:
+    for process in processes:
+        process.kill()
+        process.wait()
+        for stream in filter(None, (process.stdin, process.stdout)):
+            stream.close()
+
+
+def _resources(links: Sequence[Link]) -> dict[tuple[int, int], int]:
+    """Index of each link resource, by the ends of its link in the order in which data cross it."""
+    directions = [end for link in links for end in ([link[:2]] if link.back is None else [link[:2], link[1::-1]])]
+    return {(a, b): index for index, (a, b) in enumerate(directions)}
+
+
 def _tenant_rates(links: Sequence[Link], loads: np.ndarray) -> dict[tuple[int, int], np.ndarray]:
     """(frames,) bytes/s that tenants send from a node to a neighbour; over a half-duplex link, in one direction."""
-    rates, column = {}, 0
-    for link in links:
-        rates[link.a, link.b] = loads[:, column] * link.bandwidth * _BYTES
-        if link.back is not None:
-            rates[link.b, link.a] = loads[:, column + 1] * link.back * _BYTES
-        column += 1 + (link.back is not None)
-    return rates
+    ends = zip(_resources(links).items(), resources(links), strict=True)
+    return {direction: loads[:, index] * rate * _BYTES for (direction, index), rate in ends}
