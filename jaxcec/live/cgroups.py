@@ -68,10 +68,10 @@ class Group:
             (folder / "cpu.cfs_period_us").write_text(str(period))
             (folder / "cpu.cfs_quota_us").write_text(str(quota))
 
-    def prefer(self) -> None:
-        """Let its processes go before most others that want the processor."""
-        name, most = ("cpu.weight", "10000") if self._unified else ("cpu.shares", "262144")
-        (self._folders[0] / name).write_text(most)
+    def weigh(self, *, least: bool) -> None:
+        """Let its processes come after all others within the group around it, or before them."""
+        name, bounds = ("cpu.weight", (1, 10_000)) if self._unified else ("cpu.shares", (2, 262_144))
+        (self._folders[0] / name).write_text(str(bounds[0 if least else 1]))
 
     def files(self) -> list[Path]:
         """The files that move a process into the group when its number is written to each; 0 is the one that writes."""

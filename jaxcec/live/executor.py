@@ -20,6 +20,7 @@ from jaxcec.live.protocol import Burn, Command, Run
 
 OUTPUT, ERRORS = "output", "errors"  # files in a run's folder that hold what its program wrote to its two streams
 _BARE_PYTHON = [sys.executable, "-I", "-S"]  # starts within milliseconds
+_READY = 4  # burners
 _SHOWN = 500  # characters of a failed program's errors in its report
 
 
@@ -68,6 +69,10 @@ class Executor:
         finally:
             if group is not None:
                 group.remove()
+
+    async def prepare(self) -> None:
+        """Start burners before they are needed, which takes as long as short work."""
+        self._idle += [await self._new_burner() for _ in range(_READY)]
 
     async def burn(self, cpu_seconds: float, cores: float) -> None:
         """Use processor time in as many processes as the cores need."""

@@ -61,7 +61,7 @@ class Lab:
         try:
             lab_network.remove()
             lab_network.build(self.links, len(self.cores))
-            Group(lab_network.PREFIX).make().prefer()
+            Group(lab_network.PREFIX).make().weigh(least=False)
             for node, cores in enumerate(self.cores):
                 Group(_group(node)).make(cores * _SLACK)
             self._workers += map(self._start_worker, range(len(self.cores)))
@@ -118,12 +118,13 @@ class Lab:
         """Index of each link resource, by the name by which workers report its load."""
         return {f"{a}-{b}": index for (a, b), index in _resources(self.links).items()}
 
-    def start_tenants(self, loads: np.ndarray, *, frame: float) -> None:
+    def start_tenants(self, loads: np.ndarray, *, frame: float, yields: bool) -> None:
         """Get other tenants ready, who will use links and processors as a trace says.
 
         Args:
             loads: (frames, E + V) share of each link resource, then of each node.
             frame: length of a frame, s.
+            yields: whether they leave the site's flows and runs what these have reserved, or compete with them.
         """
         rates = _tenant_rates(self.links, loads)
         for node, cores in enumerate(self.cores):
@@ -134,6 +135,7 @@ class Lab:
                 cores=cores,
                 cpu=loads[:, loads.shape[1] - len(self.cores) + node].tolist(),
                 group=f"{_group(node)}/tenants",
+                yields=yields,
                 flows=[TenantFlow(to=lab_network.address(to), rates=rate.tolist()) for to, rate in flows.items()],
             )
             self._tenants.append(self._start(node, "jaxcec.live.lab_tenants"))

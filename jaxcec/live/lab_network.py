@@ -30,6 +30,8 @@ MOST_NODES = 100
 _WIRES = f"{PREFIX}-wires"
 _MACHINE = "198.18.255.1"  # a block of addresses for benchmarks, RFC 2544
 _HEADERS, _ACKNOWLEDGEMENTS = 0.046, 0.023  # bytes on the wire for each byte of data, in packets of 1500 bytes
+YIELDING = 0x20  # type of service of packets that others go before
+_LEAST_SHARE = 0.02  # of a link, which these have in any case
 _BURST = 4000  # bytes that a link sends at once after it was idle
 _TABLE = 100  # the routing table of the first node that packets come from
 _NET_ADMIN, _SYS_ADMIN = 12, 21  # bits of capabilities
@@ -180,10 +182,14 @@ def _queue_lines(i: int, link: Link) -> list[str]:
     lines = []
     queues = _queues(i, link)
     for queue, rate in dict.fromkeys(queues.values()):
-        limits = f"rate {round(rate * 1000)}kbit burst {_BURST} cburst {_BURST} quantum 1514"
+        whole, little = round(rate * 1000), max(round(rate * 1000 * _LEAST_SHARE), 1)
+        limits = f"ceil {whole}kbit burst {_BURST} cburst {_BURST} quantum 1514"
         lines += [
-            f"qdisc add dev {queue} root handle 1: htb default 1",
-            f"class add dev {queue} parent 1: classid 1:1 htb {limits}",
+            f"qdisc add dev {queue} root handle 1: htb default 10",
+            f"class add dev {queue} parent 1: classid 1:1 htb rate {whole}kbit {limits}",
+            f"class add dev {queue} parent 1:1 classid 1:10 htb rate {whole - little}kbit {limits} prio 0",
+            f"class add dev {queue} parent 1:1 classid 1:20 htb rate {little}kbit {limits} prio 1",
+            f"filter add dev {queue} parent 1: protocol ip u32 match ip tos {YIELDING:#x} 0xff flowid 1:20",
         ]
     for end, (queue, _) in queues.items():
         port = f"w{i}.{end}"

@@ -25,7 +25,7 @@ class EpisodeStuck(RuntimeError):
 
 
 async def play_episode(
-    lab: Lab, world: LabWorld, contender: Contender, *, name: str, log: Path, pace: float
+    lab: Lab, world: LabWorld, contender: Contender, *, name: str, log: Path, pace: float, yields: bool = True
 ) -> list[Event]:
     """Play an episode, and return everything that happened. Times are in s of the world.
 
@@ -36,6 +36,7 @@ async def play_episode(
         name: of the episode, which begins the names of its services; no other episode in the lab has it.
         log: file for the events, which must not exist.
         pace: s of the world in a second.
+        yields: whether other tenants leave the site what it has reserved: see `Lab.start_tenants`.
 
     Raises:
         EpisodeStuck: it does not end.
@@ -54,7 +55,7 @@ async def play_episode(
     )
     running = asyncio.create_task(controller.run())
     try:
-        await asyncio.to_thread(lab.start_tenants, world.loads, frame=world.site.frame / pace)
+        await asyncio.to_thread(lab.start_tenants, world.loads, frame=world.site.frame / pace, yields=yields)
         while not controller.ledger.up[: len(lab.cores)].all():
             await asyncio.sleep(_LOOK)
         begin = _begin(lab, controller, world.site, pace)

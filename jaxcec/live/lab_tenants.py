@@ -7,6 +7,7 @@ and reads when the first frame begins, in s of the machine's monotonic clock.
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 
 from jaxcec.live.cgroups import Group
 from jaxcec.live.executor import Executor
+from jaxcec.live.lab_network import YIELDING
 from jaxcec.live.transfers import send_paced
 
 PORT = 7071  # on which they listen
@@ -36,6 +38,7 @@ class LabTenants(BaseModel):
     cores: float  # of the node
     cpu: list[float]  # share of the cores in each frame
     group: str  # control group for what uses the processor
+    yields: bool  # to the site's own flows and runs
     flows: list[TenantFlow]
 
 
@@ -43,9 +46,12 @@ async def play(tenants: LabTenants) -> None:
     """Get ready, be told when to begin, and use the processor and the links until the trace is over."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(asyncio.Protocol, tenants.address, PORT)  # which drops what it receives
-    executor = Executor(tenants.cores, Group(tenants.group).make())
-    await executor.burn(0.0, tenants.cores)  # so that a process is there
-    writers = [await _connect(flow.to, tenants.address) for flow in tenants.flows]
+    group = Group(tenants.group).make()
+    if tenants.yields:
+        group.weigh(least=True)
+    executor = Executor(tenants.cores, group)
+    await executor.prepare()
+    writers = [await _connect(flow.to, tenants) for flow in tenants.flows]
     print("ready", flush=True)
     begin = float(await asyncio.to_thread(sys.stdin.readline))
     try:
@@ -82,12 +88,16 @@ async def _frames(values: Sequence[float], begin: float, frame: float) -> AsyncG
             yield value, left
 
 
-async def _connect(to: str, source: str) -> asyncio.StreamWriter:
+async def _connect(to: str, tenants: LabTenants) -> asyncio.StreamWriter:
     while True:
         try:
-            return (await asyncio.open_connection(to, PORT, local_addr=(source, 0)))[1]
+            writer = (await asyncio.open_connection(to, PORT, local_addr=(tenants.address, 0)))[1]
         except OSError:  # the neighbour does not listen yet
             await asyncio.sleep(_PAUSE)
+            continue
+        if tenants.yields:
+            writer.get_extra_info("socket").setsockopt(socket.IPPROTO_IP, socket.IP_TOS, YIELDING)
+        return writer
 
 
 if __name__ == "__main__":

@@ -128,6 +128,7 @@ class Worker:
 
     async def serve(self) -> None:
         """Listen until cancelled."""
+        await self._executor.prepare()
         server = await asyncio.start_server(self._connected, self._settings.host, self._settings.port)
         host, port = server.sockets[0].getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -164,7 +164,7 @@ def test_tenants_take_what_their_trace_says(lab):
     """Half of the first link and of node 1's processor for two seconds."""
     loads = np.zeros((4, 3 + 3))
     loads[:, 0] = loads[:, 3 + 1] = 0.5
-    lab.start_tenants(loads, frame=0.5)
+    lab.start_tenants(loads, frame=0.5, yields=True)
     begin = time.monotonic() + 0.2
     lab.begin_tenants(begin)
 
