@@ -11,8 +11,10 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +41,7 @@ from jaxcec.live.referee_page import save_referee_page
 from jaxcec.scenarios import Scenario
 
 _LONGER = 3.0  # times that an episode may take in the lab as long as in the simulator
+_MEMORY = "/dev/shm"  # where files are while an episode is played: delays of a disk would count `pace` times
 _FIRST = -10  # niceness of a process that measures time
 
 
@@ -138,21 +141,26 @@ def _play(
     site, outcomes = world.site, []
     choice = PolicyChoice(names=command.policies)
     contenders, _ = contenders_for(choice, CECEnv(site.config), site.empty, report=lambda _: None)
-    load_every = site.frame / command.pace / 2.0
-    files = folder / f"episode-{number}"
-    with Lab(site.topology.links, [command.cores] * len(site.node_speed), folder=files, load_every=load_every) as lab:
+    load_every, cores = site.frame / command.pace / 2.0, [command.cores] * len(site.node_speed)
+    with (
+        tempfile.TemporaryDirectory(dir=_MEMORY) as temporary,
+        Lab(site.topology.links, cores, folder=Path(temporary), load_every=load_every) as lab,
+    ):
         for contender in contenders:
+            log = Path(temporary) / f"{contender.name}-{number}.sqlite"
             played = play_episode(
                 lab,
                 world,
                 contender,
                 name=f"{contender.name}-{number}",
-                log=files / f"{contender.name}.sqlite",
+                log=log,
                 pace=command.pace,
                 yields=not command.compete,
             )
+            happened = asyncio.run(played)
+            shutil.copy(log, folder)
             act = simulated[contender.name]
-            outcomes.append(outcome(contender.name, number, asyncio.run(played), simulated=act))
+            outcomes.append(outcome(contender.name, number, happened, simulated=act))
             console.print(
                 f"episode {number}, {contender.name}: ACT {format_seconds(act)} s in the simulator, "
                 f"{format_seconds(outcomes[-1].measured)} s measured"
