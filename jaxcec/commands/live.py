@@ -113,6 +113,8 @@ def run_lab(command: LabCommand) -> list[Outcome]:
         ValueError: a policy does not exist, or the world or the folder is not fit.
     """
     check_available()
+    with contextlib.suppress(PermissionError):
+        os.nice(_FIRST)  # before JAX starts its threads
     use_compilation_cache()
     folder = command.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-lab"
     check_empty_folder("--out", folder)
@@ -121,8 +123,6 @@ def run_lab(command: LabCommand) -> list[Outcome]:
     choice = PolicyChoice(names=command.policies)
     contenders, _ = contenders_for(choice, env, params)
     folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(PermissionError):
-        os.nice(_FIRST)
     outcomes = []
     for number, key in enumerate(episode_keys(command.seed, command.episodes)):
         schedules = {each.name: record(env, params, each, key) for each in contenders}

@@ -7,6 +7,8 @@ import math
 import time
 from pathlib import Path
 
+import numpy as np
+
 from jaxcec.evaluation import Contender
 from jaxcec.live.controller import Controller
 from jaxcec.live.decider import Decider
@@ -17,6 +19,7 @@ from jaxcec.live.lab_world import LabWorld
 from jaxcec.live.site import Site
 
 _NOTICE = 0.3  # s from when tenants are told to begin until they do
+_WARM = 3  # frames in which tenants are there before the episode, so that their load is measured
 _LOOK = 0.05  # s between two looks whether the episode has ended
 
 
@@ -41,9 +44,15 @@ async def play_episode(
     Raises:
         EpisodeStuck: it does not end.
     """
+    decider = Decider(world.site, contender, deadline=math.inf)
+    await asyncio.to_thread(
+        lab.start_tenants,
+        np.concatenate([world.before[-_WARM:], world.loads]),
+        frame=world.site.frame / pace,
+        yields=yields,
+    )
     events = EventLog(log)
     events.append(_measured_before(world))
-    decider = Decider(world.site, contender, deadline=math.inf)
     controller = Controller(
         world.site,
         events,
@@ -53,12 +62,11 @@ async def play_episode(
         link_names=lab.link_names,
         pace=pace,
     )
+    warm = _begin_tenants(lab, controller, world.site, pace)
+    await asyncio.sleep((warm - controller.now()) / pace)
     running = asyncio.create_task(controller.run())
     try:
-        await asyncio.to_thread(lab.start_tenants, world.loads, frame=world.site.frame / pace, yields=yields)
-        while not controller.ledger.up[: len(lab.cores)].all():
-            await asyncio.sleep(_LOOK)
-        begin = _begin(lab, controller, world.site, pace)
+        begin = warm + _WARM * world.site.frame
         for i, service in enumerate(world.services):
             release = begin + service.release - controller.now()
             controller.submit(f"{name}-{i}", service.model_copy(update={"release": release}))
@@ -73,22 +81,23 @@ async def play_episode(
 
 
 def _measured_before(world: LabWorld) -> list[Event]:
-    """The load of the frames before the episode, as if it had been measured."""
+    """The load of the frames before the episode, as if it had been measured until now."""
     frame, num_links = world.site.frame, len(world.site.bandwidth)
-    latest = math.floor(time.time() / frame) - 1  # frame of the last row
+    rows = world.before[:-_WARM]
+    end = (math.floor(time.time() / frame) + 1) * frame  # of the last row
     return [
         LoadMeasured(
-            time=(latest - len(world.before) + 1 + k) * frame + node * 1e-3,
+            time=end - (len(rows) - k) * frame + node * 1e-3,
             host=node,
             cpu=float(shares[num_links + node]),
             links={link: float(shares[link]) for link in range(num_links)} if node == 0 else {},
         )
-        for k, shares in enumerate(world.before)
+        for k, shares in enumerate(rows)
         for node in range(world.site.config.num_nodes)
     ]
 
 
-def _begin(lab: Lab, controller: Controller, site: Site, pace: float) -> float:
+def _begin_tenants(lab: Lab, controller: Controller, site: Site, pace: float) -> float:
     """Let the tenants begin with a frame of the controller, and return that time, s."""
     now = controller.now()
     begin = math.ceil((now + _NOTICE * pace) / site.frame) * site.frame
