@@ -68,6 +68,11 @@ class Group:
             (folder / "cpu.cfs_period_us").write_text(str(period))
             (folder / "cpu.cfs_quota_us").write_text(str(quota))
 
+    def weigh(self, *, least: bool) -> None:
+        """Let its processes come after all others within the group around it, or before them."""
+        name, bounds = ("cpu.weight", (1, 10_000)) if self._unified else ("cpu.shares", (2, 262_144))
+        (self._folders[0] / name).write_text(str(bounds[0 if least else 1]))
+
     def files(self) -> list[Path]:
         """The files that move a process into the group when its number is written to each; 0 is the one that writes."""
         return [folder / "cgroup.procs" for folder in self._folders]
@@ -84,6 +89,10 @@ class Group:
         """Its processes and those of groups within it."""
         files = [file for folder in self._folders for file in folder.rglob("cgroup.procs")]
         return {int(pid) for file in files for pid in file.read_text().split()}
+
+    def exists(self) -> bool:
+        """Whether it was made and not removed."""
+        return any(folder.exists() for folder in self._folders)
 
     def remove(self) -> None:
         """Kill its processes and delete it with the groups within it; nothing happens if it does not exist."""

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from jaxcec.live import protocol
 
@@ -39,9 +39,13 @@ class Connection:
         token: that controller and workers share.
         clock: the controller's, s.
         listener: told of what happens.
+        pace: s of the controller in a second: orders are scaled down to it, and reports up.
     """
 
-    def __init__(self, host: int, address: str, *, token: str, clock: Callable[[], float], listener: Listener) -> None:
+    def __init__(
+        self, host: int, address: str, *, token: str, clock: Callable[[], float], listener: Listener, pace: float = 1.0
+    ) -> None:
+        self._pace = pace
         self.host, self.address = host, address
         self.cores = 1.0  # of the worker's node
         self._token, self._clock, self._listener = token, clock, listener
@@ -51,11 +55,11 @@ class Connection:
     def send(self, order: protocol.Order) -> None:
         """Tell the worker, if it is connected. What is lost on the way is told again once it is connected again."""
         if self._writer is not None:
-            self._writer.write(protocol.frame(order))
+            self._writer.write(protocol.frame(at_pace(order, self._pace)))
 
     def local(self, at: float) -> float:
         """An instant of the worker's clock by the controller's, s; not after now."""
-        return self._their_clock.local(at, self._clock())
+        return self._their_clock.local(at * self._pace, self._clock())
 
     async def keep(self) -> None:
         """Stay connected until cancelled."""
@@ -94,5 +98,18 @@ class Connection:
         async with asyncio.timeout(patience):
             report = await protocol.receive(reader, protocol.REPORTS)
         if isinstance(report, protocol.Welcome | protocol.Load):
-            self._their_clock.saw(report.clock, self._clock())
+            self._their_clock.saw(report.clock * self._pace, self._clock())
+        if isinstance(report, protocol.Load):
+            return report.model_copy(update={"seconds": report.seconds * self._pace})
         return report
+
+
+def at_pace(order: protocol.Order, pace: float) -> protocol.Order:
+    """The order that takes so many times less time: sizes and work are divided, rates and shares are not."""
+    if pace == 1.0 or not isinstance(order, protocol.Run):
+        return order
+    inputs = [part.model_copy(update={"size": round(part.size / pace)}) for part in order.inputs]
+    changed: dict[str, Any] = {"not_before": order.not_before / pace, "hold": order.hold / pace, "inputs": inputs}
+    if isinstance(order.work, protocol.Burn):
+        changed["work"] = protocol.Burn(cpu_seconds=order.work.cpu_seconds / pace)
+    return order.model_copy(update=changed)

@@ -51,6 +51,7 @@ class Controller:
         workers: address, host:port, of the worker of each edge node, and of each end device that has a speed.
         token: that controller and workers share.
         link_names: index of each link resource, by the name by which workers report its load.
+        pace: s that pass for the controller in a second; what is told to workers is scaled down to it.
 
     Raises:
         ValueError: an edge node has no worker, or the log was begun with another site.
@@ -65,6 +66,7 @@ class Controller:
         workers: Mapping[int, str],
         token: str,
         link_names: Mapping[str, int] | None = None,
+        pace: float = 1.0,
     ) -> None:
         _check_workers(site, workers)
         log.settle("site", site.model_dump_json())
@@ -74,10 +76,11 @@ class Controller:
         self._changed = asyncio.Event()
         for _, event in log.read():
             self.ledger.apply(event)
-        self._ahead = max(time.time(), self.ledger.time) - time.monotonic()
+        self._pace = pace
+        self._ahead = max(time.time(), self.ledger.time) - time.monotonic() * pace
         self._record(*(events.WorkerDown(time=self.now(), host=int(h)) for h in self.ledger.up.nonzero()[0]))
         self._connections = {
-            host: Connection(host, address, token=token, clock=self.now, listener=self)
+            host: Connection(host, address, token=token, clock=self.now, listener=self, pace=pace)
             for host, address in workers.items()
         }
         self._addresses = [workers.get(host) for host in range(site.config.num_hosts)]
@@ -85,7 +88,7 @@ class Controller:
 
     def now(self) -> float:
         """s since 1970. It never goes back, not even to before the last event of a log, whatever the system's clock."""
-        return time.monotonic() + self._ahead
+        return time.monotonic() * self._pace + self._ahead
 
     def submit(self, name: str, service: events.Service) -> bool:
         """Accept a service under a name that no other has. It is in the log when this returns.
@@ -119,7 +122,7 @@ class Controller:
         while True:
             self._changed.clear()
             due = self.ledger.next_due()
-            wait = None if due is None else due.time - self.now()
+            wait = None if due is None else (due.time - self.now()) / self._pace
             if due is None or (wait is not None and wait > 0.0):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait):

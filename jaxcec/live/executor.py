@@ -20,6 +20,7 @@ from jaxcec.live.protocol import Burn, Command, Run
 
 OUTPUT, ERRORS = "output", "errors"  # files in a run's folder that hold what its program wrote to its two streams
 _BARE_PYTHON = [sys.executable, "-I", "-S"]  # starts within milliseconds
+_READY = 4  # burners
 _SHOWN = 500  # characters of a failed program's errors in its report
 
 
@@ -59,7 +60,7 @@ class Executor:
         """
         cores = run.share * self._cores
         if isinstance(run.work, Burn):
-            await self._burn(run.work.cpu_seconds, cores)
+            await self.burn(run.work.cpu_seconds, cores)
             return run.work.cpu_seconds
         group = self._group.child(run.id).make(cores) if self._group else None
         try:
@@ -69,7 +70,11 @@ class Executor:
             if group is not None:
                 group.remove()
 
-    async def _burn(self, cpu_seconds: float, cores: float) -> None:
+    async def prepare(self) -> None:
+        """Start burners before they are needed, which takes as long as short work."""
+        self._idle += [await self._new_burner() for _ in range(_READY)]
+
+    async def burn(self, cpu_seconds: float, cores: float) -> None:
         """Use processor time in as many processes as the cores need."""
         count = max(math.ceil(cores), 1)
         async with asyncio.TaskGroup() as tasks:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import psutil
 
 from jaxcec.live.cgroups import Group
 from jaxcec.live.protocol import Load
+
+_HEADERS = 66  # bytes of a packet that are no data: Ethernet, IPv4, and TCP with time stamps
+
+
+class Interface(NamedTuple):
+    """A network interface that is measured."""
+
+    name: str
+    link: str  # name of its link
+    both: bool  # both directions count, or only what is sent
 
 
 class Meter:
@@ -17,14 +28,14 @@ class Meter:
 
     Args:
         cores: that the node may use.
-        links: name of each link, by its network interface.
+        interfaces: one of each link.
         node: control group of everything that runs on the node, and `runs`, the one within it of the runs; both None if
             the node is the whole machine, where the runs are the children of this process.
         runs: see `node`.
     """
 
-    def __init__(self, cores: float, links: Mapping[str, str], node: Group | None, runs: Group | None) -> None:
-        self._cores, self._links = cores, dict(links)
+    def __init__(self, cores: float, interfaces: Sequence[Interface], node: Group | None, runs: Group | None) -> None:
+        self._cores, self._interfaces = cores, interfaces
         self._node, self._runs = node, runs
         self._at, self._others, self._bytes = time.monotonic(), self._used_by_others(), self._carried()
 
@@ -33,7 +44,7 @@ class Meter:
         at, others, carried = time.monotonic(), self._used_by_others(), self._carried()
         seconds = max(at - self._at, 1e-9)
         cpu = max((others - self._others) / seconds / self._cores, 0.0)
-        rates = {self._links[name]: max(carried[name] - self._bytes[name], 0) / seconds for name in carried}
+        rates = {link: max(carried[link] - self._bytes.get(link, 0), 0) / seconds for link in carried}
         self._at, self._others, self._bytes = at, others, carried
         return Load(clock=at, seconds=seconds, cpu=cpu, links=rates)
 
@@ -47,9 +58,14 @@ class Meter:
         return sum(times) - times.idle - getattr(times, "iowait", 0.0) - own
 
     def _carried(self) -> dict[str, int]:
-        """Bytes that each interface has sent and received."""
+        """Bytes of data on each link whose interface is there."""
         counters = psutil.net_io_counters(pernic=True, nowrap=False)
-        return {name: counters[name].bytes_sent + counters[name].bytes_recv for name in self._links if name in counters}
+        return {link: _data(counters[name], both) for name, link, both in self._interfaces if name in counters}
+
+
+def _data(counters: Any, both: bool) -> int:
+    sent = counters.bytes_sent - _HEADERS * counters.packets_sent
+    return sent + both * (counters.bytes_recv - _HEADERS * counters.packets_recv)
 
 
 def _used(process: psutil.Process) -> float:

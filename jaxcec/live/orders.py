@@ -105,14 +105,15 @@ def run_order(
         rate = size / duration if crosses and duration > 0.0 else _FASTEST
         inputs.append(protocol.Input(peer=peer, id=part.run, size=size, rate=max(rate, 1.0)))
     commands = service.spec.commands
-    share = float(booking.usage[0])
+    share = float(booking.usage[0]) or 1.0
     seconds = float(ledger.dags.load[booking.slot, event.microservice]) / site.speed[event.host]
-    burn = protocol.Burn(cpu_seconds=seconds * (share or 1.0) * cores)
+    burn = protocol.Burn(cpu_seconds=seconds * share * cores)
+    offered = min(seconds / (event.finish - event.start), 1.0) if event.finish > event.start else 1.0
     return protocol.Run(
         id=event.run,
         inputs=inputs,
         not_before=max(event.flow_start - now, 0.0),
         hold=max(event.start - now, 0.0),
         work=burn if commands is None else protocol.Command(argv=commands[event.microservice]),
-        share=share or 1.0,
+        share=share * offered,  # what other tenants leave of it
     )

@@ -202,7 +202,9 @@ class Load(Message):
     clock: Instant  # the end of the interval, and when it was sent
     seconds: Seconds  # its length
     cpu: float = Field(ge=0.0)  # share of the node's processor that others than the runs used
-    links: dict[str, float]  # bytes/s on each of the node's links, all traffic in both directions, by the link's name
+    links: dict[
+        str, float
+    ]  # bytes/s of data on each of the node's links, of the runs and of others, by the link's name
 
 
 # From a worker to a worker.

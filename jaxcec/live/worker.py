@@ -28,7 +28,7 @@ from jaxcec.files import write_aside
 from jaxcec.live import protocol
 from jaxcec.live.cgroups import Group
 from jaxcec.live.executor import OUTPUT, Executor, WorkFailed, work_folder
-from jaxcec.live.meters import Meter
+from jaxcec.live.meters import Interface, Meter
 from jaxcec.live.transfers import MissingInput, pull, send_paced
 
 TOKEN = "JAXCEC_LIVE_TOKEN"  # the environment variable
@@ -54,7 +54,9 @@ class WorkerSettings:
     cores: float = float(os.cpu_count() or 1)
     """Processor cores that the node may use; shares are shares of them."""
     links: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Name of each link to measure, by its network interface."""
+    """Name of each link to measure, by its network interface; both directions count."""
+    sent_links: dict[str, str] = dataclasses.field(default_factory=dict)
+    """The same of links that are full duplex: only what the node sends counts."""
     group: str | None = None
     """Control group of the node, such as `jaxcec/node0`: the runs get groups within it, whatever else runs in it counts
     as other tenants. Without one, programs are not held to their share, and the whole machine is the node."""
@@ -105,7 +107,9 @@ class Worker:
             runs.remove()  # what a worker that was killed has left
             runs.make()
         self._executor = Executor(settings.cores, runs)
-        self._meter = Meter(settings.cores, settings.links, node, runs)
+        interfaces = [Interface(name, link, True) for name, link in settings.links.items()]
+        interfaces += [Interface(name, link, False) for name, link in settings.sent_links.items()]
+        self._meter = Meter(settings.cores, interfaces, node, runs)
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._controllers: set[asyncio.StreamWriter] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}  # of the runs that have not ended
@@ -124,6 +128,7 @@ class Worker:
 
     async def serve(self) -> None:
         """Listen until cancelled."""
+        await self._executor.prepare()
         server = await asyncio.start_server(self._connected, self._settings.host, self._settings.port)
         host, port = server.sockets[0].getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

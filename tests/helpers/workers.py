@@ -30,12 +30,12 @@ async def running(folder: Path, name: str = "node0", **settings) -> AsyncIterato
 
 
 @contextlib.asynccontextmanager
-async def connected(address: str) -> AsyncIterator[Controller]:
+async def connected(address: str, token: str = TOKEN) -> AsyncIterator[Controller]:
     """A controller of a worker."""
     host, port = address.rsplit(":", 1)
     reader, writer = await asyncio.open_connection(host, int(port))
     controller = Controller(reader, writer)
-    await controller.send(Hello(token=TOKEN))
+    await controller.send(Hello(token=token))
     try:
         yield controller
     finally:
