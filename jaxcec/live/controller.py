@@ -155,7 +155,7 @@ class Controller:
 
     def _record(self, *happened: events.Event) -> None:
         """Append to the log, then take into account."""
-        for event in self._log.append(happened):
+        for event in self._log.append(happened) if happened else []:
             self.ledger.apply(event)
             for listener in self.listeners:
                 listener(event)
@@ -175,7 +175,8 @@ class Controller:
     def heard(self, host: int, report: protocol.Report) -> None:
         """See `connection.Listener`."""
         if isinstance(report, protocol.Load):
-            self._record(self._tenants.measured(report, host, self.now(), self.ledger.bookings.values()))
+            measured = self._tenants.measured(report, host, self.now(), self.ledger.bookings.values())
+            self._record(*([measured] if measured else []))
         elif isinstance(report, protocol.RunReport):
             if report.id in self.ledger.bookings:
                 self._heard_of(self._connections[host], report)
@@ -194,9 +195,9 @@ class Controller:
             of["gives_up"] = decided.attempt + 1 >= _ATTEMPTS
         elif kind is events.ExecutionEnded:
             of["cpu_seconds"] = report.cpu_seconds
-        elif kind is events.FlowEnded:
-            self._tenants.ended(booking, of["time"])
         self._record(kind(**of))
+        if kind is events.FlowEnded:
+            self._tenants.ended(booking, of["time"])
         if decided.service not in self.ledger.slot_of:
             self._forget(decided.service, stop=kind is events.Failed)
 
