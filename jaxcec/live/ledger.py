@@ -112,7 +112,7 @@ class Ledger:
         self.work[slot] -= self.dags.load[slot, event.microservice]
         usage = _share_of_capacity(self.dags.demand[slot, event.microservice], self.site.host_capacity[event.host])
         self.bookings[event.run] = Booking(event, slot, usage)
-        self._find_due(slot)
+        self.due[slot, event.microservice] = np.inf
 
     @_apply.register
     def _(self, event: events.Postponed) -> None:
