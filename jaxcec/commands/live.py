@@ -42,7 +42,8 @@ from jaxcec.scenarios import Scenario
 
 _LONGER = 3.0  # times that an episode may take in the lab as long as in the simulator
 _MEMORY = "/dev/shm"  # where files are while an episode is played: delays of a disk would count `pace` times
-_FIRST = -10  # niceness of a process that measures time
+_MOST_CORES = 0.2  # of a node, by default
+_FIRST = -20  # niceness of a process that measures time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +63,8 @@ class LabCommand:
     """Of the episodes."""
     pace: float = 20.0
     """Seconds of the world in a second: sizes and work are scaled down, rates and shares are not."""
-    cores: float = 0.2
-    """Processor cores of each node."""
+    cores: float | None = None
+    """Processor cores of each node; by default, all nodes together have half of the machine, and none more than 0.2."""
     compete: bool = False
     """Let other tenants compete with the site's flows and runs, rather than leave these what they have reserved."""
     out: Path | None = None
@@ -141,7 +142,8 @@ def _play(
     site, outcomes = world.site, []
     choice = PolicyChoice(names=command.policies)
     contenders, _ = contenders_for(choice, CECEnv(site.config), site.empty, report=lambda _: None)
-    load_every, cores = site.frame / command.pace / 2.0, [command.cores] * len(site.node_speed)
+    load_every, count = site.frame / command.pace / 2.0, len(site.node_speed)
+    cores = [command.cores or min(0.5 * (os.cpu_count() or 1) / count, _MOST_CORES)] * count
     with (
         tempfile.TemporaryDirectory(dir=_MEMORY) as temporary,
         Lab(site.topology.links, cores, folder=Path(temporary), load_every=load_every) as lab,

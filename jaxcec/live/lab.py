@@ -61,7 +61,8 @@ class Lab:
         try:
             lab_network.remove()
             lab_network.build(self.links, len(self.cores))
-            Group(lab_network.PREFIX).make().weigh(least=False)
+            Group(lab_network.PREFIX).make().weigh(_FIRST)
+            Group(_PROGRAMS).make().weigh(_FIRST)
             for node, cores in enumerate(self.cores):
                 Group(_group(node)).make(cores * _SLACK)
             self._workers += map(self._start_worker, range(len(self.cores)))
@@ -104,7 +105,8 @@ class Lab:
     def _start(self, node: int, module: str, *arguments: str) -> subprocess.Popen[str]:
         """Start a program of the package in a node's network. It ends with this process and counts as no tenant."""
         group = Group(f"{lab_network.PREFIX}/programs").make()
-        launch = [sys.executable, launcher.__file__, str(os.getpid()), *map(str, group.files()), "--"]
+        files = map(str, Group(_PROGRAMS).files())
+        launch = [sys.executable, launcher.__file__, str(os.getpid()), *files, "--"]
         return subprocess.Popen(
             [*launch, *lab_network.inside(node, sys.executable, "-m", module, *arguments)],
             env=os.environ | {TOKEN: self.token},
