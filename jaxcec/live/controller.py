@@ -19,13 +19,13 @@ from jaxcec.live.connection import Connection
 from jaxcec.live.decider import Decider
 from jaxcec.live.event_log import EventLog
 from jaxcec.live.ledger import Due, Ledger
-from jaxcec.live.orders import decided_event, run_order
+from jaxcec.live.orders import decision_event, run_order
 from jaxcec.live.site import Site
 from jaxcec.live.tenants import Tenants
 
 _log = logging.getLogger(__name__)
 _ATTEMPTS = 5  # of a microservice, after which its service is given up
-_RETRY = 1.0  # s until a decision is tried again for which no host is up, or which could not be recorded
+_RETRY = 1.0  # s until a decision is tried again that could not be recorded
 _MOST_WAITING = 10_000  # services without a slot
 _REPORTS: dict[type[protocol.RunReport], type[Any]] = {
     protocol.FlowStarted: events.FlowStarted,
@@ -125,7 +125,8 @@ class Controller:
             wait = None if due is None else (due.time - self.now()) / self._pace
             if due is None or (wait is not None and wait > 0.0):
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), wait)
+                    async with asyncio.timeout(wait):
+                        await self._changed.wait()
                 continue
             try:
                 await self._decide_one(due)
@@ -137,20 +138,13 @@ class Controller:
         ledger, now = self.ledger, self.now()
         service = ledger.slots[due.slot]
         facts = ledger.facts(now, (due.slot, due.microservice))
-        info, policy, late = await self._decider.decide(facts)
-        if ledger.slots[due.slot] is not service or ledger.decided[due.slot, due.microservice] or service is None:
-            return  # the service was given up meanwhile
-        attempt = int(ledger.attempt[due.slot, due.microservice])
-        of: dict[str, Any] = {"service": service.service, "microservice": due.microservice, "attempt": attempt}
-        begin = now - float(facts.now)
-        if not info["feasible"]:
-            self._record(events.Postponed(time=now, until=now + _RETRY, **of))
-        elif info["postponed"]:
-            self._record(events.Postponed(time=now, until=begin + float(info["finish"]), **of))
-        else:
-            decided = decided_event(ledger, due, info=info, begin=begin, policy=policy, late=late)
-            self._record(decided)
-            self._tell(decided.run)
+        verdict = await self._decider.decide(facts)
+        if ledger.slots[due.slot] is not service:
+            return  # it was given up meanwhile
+        event = decision_event(ledger, due, verdict, now - float(facts.now))
+        self._record(event)
+        if isinstance(event, events.Decided):
+            self._tell(event.run)
 
     def _tell(self, run: str) -> None:
         """Tell a worker of a decision, if it is connected."""

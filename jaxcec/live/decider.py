@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from jaxcec.env import CECEnv, Info
 from jaxcec.evaluation import Contender
@@ -65,6 +66,5 @@ class Decider:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _decide(self, contender: Contender, facts: Facts, number: int) -> Info:
-        key = jax.random.key(number)
-        network, params = self._site.network, contender.params
-        return jax.device_get(decide(self._env, facts, network, apply=contender.apply, params=params, key=key))
+        network, how = self._site.network, {"apply": contender.apply, "params": contender.params}
+        return jax.device_get(decide(self._env, facts, network, **how, number=np.int32(number)))

@@ -39,6 +39,12 @@ class EventLog:
         """Close the file; the log cannot be used afterwards."""
         self._database.close()
 
+    def __enter__(self) -> EventLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def append(self, events: Sequence[Event]) -> list[Event]:
         """Append events in one transaction, and return those that the log did not have.
 

@@ -17,7 +17,7 @@ from jaxcec.live import events
 from jaxcec.live.mirror import Facts, Reservations
 from jaxcec.live.site import Site
 
-FIRST_PAUSE = 0.25  # s until what has failed once is decided again; twice as long after each further failure
+FIRST_PAUSE = 0.1  # s until what has failed once is decided again; twice as long after each further failure
 LATE, LEAST_LATE = 0.05, 1e-3  # what runs past its time is expected to take this share of it, or so many s, longer
 
 
@@ -27,6 +27,7 @@ class Booking:
 
     decided: events.Decided
     slot: int
+    usage: np.ndarray  # (K,) share of each of the host's resources that the execution holds
     flow_started: float | None = None
     flow_ended: float | None = None
     started: float | None = None
@@ -109,7 +110,8 @@ class Ledger:
         self.decided[slot, event.microservice] = True
         self.host[slot, event.microservice] = event.host
         self.work[slot] -= self.dags.load[slot, event.microservice]
-        self.bookings[event.run] = Booking(event, slot)
+        usage = _share_of_capacity(self.dags.demand[slot, event.microservice], self.site.host_capacity[event.host])
+        self.bookings[event.run] = Booking(event, slot, usage)
         self._find_due(slot)
 
     @_apply.register
@@ -184,13 +186,6 @@ class Ledger:
         slot = int(np.argmax((self.due == time).any(axis=1)))
         turn = np.where(self.due[slot] == time, self.dags.turn[slot], np.iinfo(np.int16).max)
         return Due(float(time), slot, int(np.argmin(turn)))
-
-    def usage(self, booking: Booking) -> np.ndarray:
-        """(K,) share of each of the host's resources that an execution holds, as `execution.share_of_capacity`."""
-        demand = self.dags.demand[booking.slot, booking.decided.microservice]
-        capacity = self.site.host_capacity[booking.decided.host]
-        share = np.divide(demand, capacity, out=np.zeros_like(demand), where=capacity > 0.0)
-        return np.minimum(share, np.float32(1.0))
 
     def facts(self, now: float, current: tuple[int, int] = (-1, -1)) -> Facts:
         """What is known at a time in s, at which a slot's microservice is to be decided, as arrays of its own."""
@@ -282,6 +277,12 @@ class LoadHistory:
         return np.concatenate([self._share[:, passed:], last], axis=1)
 
 
+def _share_of_capacity(demand: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+    """(K,) `execution.share_of_capacity` as numpy."""
+    share = np.divide(demand, capacity, out=np.zeros_like(demand), where=capacity > 0.0)
+    return np.minimum(share, np.float32(1.0))
+
+
 @dataclasses.dataclass
 class _Row:
     """A row of `Reservations`, with times of the controller's clock."""
@@ -312,7 +313,7 @@ def _reservations(ledger: Ledger, now: float, begin: float) -> tuple[Reservation
         of_links[i, list(shares)] = list(shares.values())
     of_hosts = np.zeros((size, config.num_resources), np.float32)
     for i, row in enumerate(executions):
-        of_hosts[i] = ledger.usage(row.booking)
+        of_hosts[i] = row.booking.usage
     waits_for = [flow_of.get(row.booking.decided.run, size) for row in executions]
     return (
         _packed(flows, begin, usage=of_links, waits_for=[size] * len(flows)),

@@ -62,6 +62,7 @@ class Facts(struct.PyTreeNode):
     frame: chex.Array  # () f32, s
 
 
+@partial(jax.jit, static_argnums=0)
 def mirror(config: EnvConfig, facts: Facts, network: Network) -> World:
     """The world at the decision of `facts.current`: the timelines, the services' progress, and other tenants' load.
 
@@ -72,7 +73,7 @@ def mirror(config: EnvConfig, facts: Facts, network: Network) -> World:
         facts: what is known now.
         network: one topology, G = 1.
     """
-    links, hosts, estimated = _timelines(config, facts)
+    links, hosts, estimated = timelines(config, facts)
     finish = facts.finish.at[facts.executions.service, facts.executions.microservice].max(estimated)
     episode, pending, ready = _progress(config, facts, finish)
     state = EnvState(
@@ -95,13 +96,13 @@ def mirror(config: EnvConfig, facts: Facts, network: Network) -> World:
 
 
 @partial(jax.jit, static_argnames=("env", "apply"))
-def decide(env: CECEnv, facts: Facts, network: Network, *, apply: Apply, params: Any, key: chex.PRNGKey) -> Info:
+def decide(env: CECEnv, facts: Facts, network: Network, *, apply: Apply, params: Any, number: chex.Array) -> Info:
     """What a policy decides about `facts.current`, as the info of `CECEnv.step_env`.
 
-    Times are those of the facts. `info["feasible"]` says whether any edge node or the end device of the source can run
-    the microservice now.
+    The () i32 `number` of the decision seeds its random numbers. Times are those of the facts. `info["feasible"]` says
+    whether any edge node or the end device of the source can run the microservice now.
     """
-    world = mirror(env.config, facts, network)
+    world, key = mirror(env.config, facts, network), jax.random.key(number)
     observation = env.observe(key, world.state, None, world.params)
     action = apply(params, observation, world, key)
     if action.postpone is not None:
@@ -111,7 +112,8 @@ def decide(env: CECEnv, facts: Facts, network: Network, *, apply: Apply, params:
     return info | {"feasible": jnp.any(observation.nodes.feasible > 0.0) | device}
 
 
-def _timelines(config: EnvConfig, facts: Facts) -> tuple[Timeline, Timeline, chex.Array]:
+@partial(jax.jit, static_argnums=0)
+def timelines(config: EnvConfig, facts: Facts) -> tuple[Timeline, Timeline, chex.Array]:
     """Links' and hosts' timelines, and (R,) s, when each execution is expected to finish; -inf for none."""
     links = timeline.indexed(timeline.empty(config.max_links, config.link_breakpoints))
     hosts = timeline.empty(config.num_resources, config.host_breakpoints)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxcec.live import protocol
-from jaxcec.live.events import Decided, run_id
+from jaxcec.live.decider import Verdict
+from jaxcec.live.events import Decided, Postponed, run_id
 from jaxcec.live.ledger import Booking, Due, Ledger
 
+NOWHERE = 1.0  # s until a decision is tried again for which no host is up
 _BYTES = 125_000  # in a Mbit
 _FASTEST = 1e12  # bytes/s, of parts that cross no link
 
@@ -39,31 +41,34 @@ def input_parts(ledger: Ledger, slot: int, microservice: int) -> list[Part]:
     return parts
 
 
-def decided_event(
-    ledger: Ledger, due: Due, *, info: Mapping[str, Any], begin: float, policy: str, late: bool = False
-) -> Decided:
-    """The event of a decision from the info of `mirror.decide`, whose times are relative to `begin` in s."""
-    event = ledger.slots[due.slot]
-    assert event is not None
+def decision_event(ledger: Ledger, due: Due, verdict: Verdict, begin: float) -> Decided | Postponed:
+    """The event of a decision whose times are relative to `begin` in s."""
+    service = ledger.slots[due.slot]
+    assert service is not None
+    info = verdict.info
 
     def at(name: str) -> float:
         return begin + float(info[name])
 
+    attempt = int(ledger.attempt[due.slot, due.microservice])
+    of: dict[str, Any] = {"service": service.service, "microservice": due.microservice, "attempt": attempt}
+    if not info["feasible"]:
+        return Postponed(time=at("time"), until=at("time") + NOWHERE, **of)
+    if info["postponed"]:
+        return Postponed(time=at("time"), until=at("finish"), **of)
     host, duration = int(info["host"]), float(info["flow_end"] - info["flow_start"])
     return Decided(
         time=at("time"),
-        service=event.service,
-        microservice=due.microservice,
-        attempt=int(ledger.attempt[due.slot, due.microservice]),
         host=host,
-        links=link_shares(ledger, input_parts(ledger, due.slot, due.microservice), host, duration),
-        policy=policy,
-        late=late,
         flow_start=at("flow_start"),
         flow_end=at("flow_end"),
         data_ready=at("data_ready"),
         start=at("start"),
         finish=at("finish"),
+        links=link_shares(ledger, input_parts(ledger, due.slot, due.microservice), host, duration),
+        policy=verdict.policy,
+        late=verdict.late,
+        **of,
     )
 
 
@@ -100,7 +105,7 @@ def run_order(
         rate = size / duration if crosses and duration > 0.0 else _FASTEST
         inputs.append(protocol.Input(peer=peer, id=part.run, size=size, rate=max(rate, 1.0)))
     commands = service.spec.commands
-    share = float(ledger.usage(booking)[0]) or 1.0
+    share = float(booking.usage[0]) or 1.0
     seconds = float(ledger.dags.load[booking.slot, event.microservice]) / site.speed[event.host]
     burn = protocol.Burn(cpu_seconds=seconds * share * cores)
     offered = min(seconds / (event.finish - event.start), 1.0) if event.finish > event.start else 1.0

@@ -86,7 +86,10 @@ class Site(BaseModel):
 
     @cached_property
     def empty(self) -> EnvParams:
-        """Params of the site's shapes in which no service ever arrives, to load and to compile policies with."""
+        """Params of the site's shapes in which every service is one microservice that takes no time.
+
+        Policies are loaded and compiled with them.
+        """
         config = self.config
         dags = jax.tree.map(lambda x: jnp.asarray(np.repeat(x, config.num_services, axis=0)), self.row(self._nothing()))
         return EnvParams(
@@ -95,7 +98,7 @@ class Site(BaseModel):
             arrivals=Arrivals(
                 dag=jnp.arange(config.num_services, dtype=jnp.int32)[None],
                 source=jnp.zeros((1, config.num_services), jnp.int32),
-                release=jnp.full((1, config.num_services), jnp.inf, jnp.float32),
+                release=jnp.zeros((1, config.num_services), jnp.float32),
             ),
             background=Background(load=jnp.zeros((1, 1), jnp.float32), frame=jnp.float32(self.frame)),
             arrival_rate=jnp.float32(1.0),

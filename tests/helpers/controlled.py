@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from helpers.workers import TOKEN
-
 from jaxcec.evaluation import Contender
 from jaxcec.live import events
 from jaxcec.live.controller import Controller
@@ -51,7 +50,9 @@ def random_service(rng: random.Random, mark: Path | None = None) -> events.Servi
 
 
 @contextlib.asynccontextmanager
-async def controlling(folder: Path, addresses: list[str], decider: Decider, site: Site = SITE) -> AsyncIterator[Controller]:
+async def controlling(
+    folder: Path, addresses: list[str], decider: Decider, site: Site = SITE
+) -> AsyncIterator[Controller]:
     """A controller that runs in this process; it ends as if it were killed."""
     log = EventLog(folder / "log.sqlite")
     controller = Controller(site, log, decider=decider, workers=dict(enumerate(addresses)), token=TOKEN)
@@ -71,9 +72,15 @@ async def all_ended(controller: Controller, seconds: float = 30.0) -> None:
             await asyncio.sleep(0.02)
 
 
-def finished(log: EventLog) -> list[str]:
+def logged(folder: Path, service: str | None = None) -> list[events.Event]:
+    """Events of the log in a folder."""
+    with EventLog(folder / "log.sqlite") as log:
+        return [event for _, event in log.read(service=service)]
+
+
+def finished(folder: Path) -> list[str]:
     """Runs that finished, one entry for each time that the log says so."""
-    return [event.run for _, event in log.read() if isinstance(event, events.ExecutionEnded)]
+    return [event.run for event in logged(folder) if isinstance(event, events.ExecutionEnded)]
 
 
 def main() -> None:

@@ -10,8 +10,9 @@ from jaxcec.env import CECEnv, EnvParams, EnvState, Info
 from jaxcec.env.background import history_at
 from jaxcec.env.known import HISTORY
 from jaxcec.live import events
+from jaxcec.live.decider import Verdict
 from jaxcec.live.ledger import Due, Ledger
-from jaxcec.live.orders import decided_event
+from jaxcec.live.orders import decision_event
 from jaxcec.live.site import Site
 
 SINCE = 1_766_000_000.0  # s, when the episode begins; a whole number of frames
@@ -75,11 +76,8 @@ def _loads(site: Site, params: EnvParams, state: EnvState, now: float) -> Iterat
 
 def _decision(ledger: Ledger, record: Info) -> events.Event:
     service, microservice, time = int(record["service"]), int(record["microservice"]), SINCE + float(record["time"])
-    if record["postponed"]:
-        of = {"service": f"s{service}", "microservice": microservice, "attempt": 0}
-        return events.Postponed(time=time, until=SINCE + float(record["finish"]), **of)
-    due = Due(time, service, microservice)
-    return decided_event(ledger, due, info=record, begin=SINCE, policy="some")
+    verdict = Verdict(record | {"feasible": True}, "some", late=False)
+    return decision_event(ledger, Due(time, service, microservice), verdict, SINCE)
 
 
 def _measured(records: list[Info], now: float) -> Iterator[events.Event]:

@@ -17,7 +17,7 @@ LAST = (ExecutionEnded, Failed, Cancelled, Unknown)
 @contextlib.asynccontextmanager
 async def running(folder: Path, name: str = "node0", **settings) -> AsyncIterator[Worker]:
     """A worker in this process, on a free port."""
-    worker = Worker(WorkerSettings(name=name, folder=folder / name, port=0, **settings), TOKEN)
+    worker = Worker(WorkerSettings(name=name, folder=folder / name, **{"port": 0} | settings), TOKEN)
     serving = asyncio.create_task(worker.serve())
     while not worker.address and not serving.done():
         await asyncio.sleep(0.001)

@@ -47,7 +47,6 @@ def seen(env, world):
     return env.observe(jax.random.key(0), world.state, None, world.params)
 
 
-mirrored = jax.jit(mirror, static_argnums=0)
 known = jax.jit(known_world)
 
 
@@ -62,7 +61,7 @@ def both_worlds(seed, stop):
     due = ledger.next_due()
     assert due.time == SINCE + now
     facts = ledger.facts(SINCE + now, (due.slot, due.microservice))
-    return env, known(state, params), mirrored(env.config, facts, site.network)
+    return env, known(state, params), mirror(env.config, facts, site.network)
 
 
 @settings(max_examples=15, deadline=None)
