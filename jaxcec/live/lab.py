@@ -21,6 +21,8 @@ from jaxcec.live.worker import TOKEN
 
 _LOCK = Path("/run/lock/jaxcec-lab")  # held by the process that has the lab
 _BYTES = 125_000  # in a Mbit
+_PROGRAMS = f"{lab_network.PREFIX}/programs"  # control group of workers and tenants themselves
+_FIRST = 30.0  # weight of the lab on the machine, and of these programs within it
 _SLACK = (
     1.2  # of a node's bound over its cores: the kernel's bound is coarse, and runs and tenants keep to their shares
 )
@@ -104,7 +106,6 @@ class Lab:
 
     def _start(self, node: int, module: str, *arguments: str) -> subprocess.Popen[str]:
         """Start a program of the package in a node's network. It ends with this process and counts as no tenant."""
-        group = Group(f"{lab_network.PREFIX}/programs").make()
         files = map(str, Group(_PROGRAMS).files())
         launch = [sys.executable, launcher.__file__, str(os.getpid()), *files, "--"]
         return subprocess.Popen(
