@@ -23,9 +23,7 @@ _LOCK = Path("/run/lock/jaxcec-lab")  # held by the process that has the lab
 _BYTES = 125_000  # in a Mbit
 _PROGRAMS = f"{lab_network.PREFIX}/programs"  # control group of workers and tenants themselves
 _FIRST = 30.0  # weight of the lab on the machine, and of these programs within it
-_SLACK = (
-    1.2  # of a node's bound over its cores: the kernel's bound is coarse, and runs and tenants keep to their shares
-)
+_SLACK = 1.2  # of a node's bound over its cores: the kernel's is coarse, and what runs keeps to its share itself
 
 
 class Lab:
