@@ -1,7 +1,7 @@
 """Run a site, or a whole edge network on this machine that the simulator is compared with.
 
 `lab` plays test episodes of a world in the simulator and on this machine, with real processes, real flows and measured
-times. `clean` removes what a lab that was killed has left.
+times. `clean` removes what a lab that was killed has left. `serve` controls a site and answers HTTP requests.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from jaxcec.checks import check_numbers
 from jaxcec.commands.console import console, format_seconds
 from jaxcec.commands.contenders import PolicyChoice, contenders_for
 from jaxcec.commands.runtime import use_compilation_cache
+from jaxcec.commands.serve_site import ServeCommand, serve_site
 from jaxcec.commands.settings import guarded, load_config
 from jaxcec.commands.worlds import open_world
 from jaxcec.env import CECEnv
@@ -79,7 +80,7 @@ class CleanCommand:
     """Remove what a lab that was killed has left. It needs root."""
 
 
-def parse_live(arguments: Sequence[str] | None) -> LabCommand | CleanCommand:
+def parse_live(arguments: Sequence[str] | None) -> LabCommand | CleanCommand | ServeCommand:
     """The command of a command line, by default the process's."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -90,6 +91,7 @@ def parse_live(arguments: Sequence[str] | None) -> LabCommand | CleanCommand:
     commands = (
         Annotated[LabCommand, tyro.conf.subcommand("lab", default=lab)]
         | Annotated[CleanCommand, tyro.conf.subcommand("clean")]
+        | Annotated[ServeCommand, tyro.conf.subcommand("serve")]
     )
     return tyro.cli(commands, args=arguments, prog="jaxcec-live", description=__doc__)
 
@@ -98,6 +100,9 @@ def parse_live(arguments: Sequence[str] | None) -> LabCommand | CleanCommand:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     command = parse_live(arguments)
+    if isinstance(command, ServeCommand):
+        serve_site(command)
+        return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that a lab is removed
     if isinstance(command, CleanCommand):
         for name in clean():
