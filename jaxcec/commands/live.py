@@ -1,7 +1,7 @@
 """Run a site, or a whole edge network on this machine that the simulator is compared with.
 
 `lab` plays test episodes of a world in the simulator and on this machine, with real processes, real flows and measured
-times. `clean` removes what a lab that was killed has left.
+times. `clean` removes what a lab that was killed has left. `serve` controls a site and answers HTTP requests.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from jaxcec.checks import check_numbers
 from jaxcec.commands.console import console, format_seconds
 from jaxcec.commands.contenders import PolicyChoice, contenders_for
 from jaxcec.commands.runtime import use_compilation_cache
+from jaxcec.commands.serve_site import ServeCommand, serve_site
 from jaxcec.commands.settings import guarded, load_config
 from jaxcec.commands.worlds import open_world
 from jaxcec.env import CECEnv
@@ -42,7 +43,8 @@ from jaxcec.scenarios import Scenario
 
 _LONGER = 3.0  # times that an episode may take in the lab as long as in the simulator
 _MEMORY = "/dev/shm"  # where files are while an episode is played: delays of a disk would count `pace` times
-_FIRST = -10  # niceness of a process that measures time
+_MOST_CORES = 0.2  # of a node, by default
+_FIRST = -20  # niceness of a process that measures time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +64,8 @@ class LabCommand:
     """Of the episodes."""
     pace: float = 20.0
     """Seconds of the world in a second: sizes and work are scaled down, rates and shares are not."""
-    cores: float = 0.2
-    """Processor cores of each node."""
+    cores: float | None = None
+    """Processor cores of each node; by default, all nodes together have half of the machine, and none more than 0.2."""
     compete: bool = False
     """Let other tenants compete with the site's flows and runs, rather than leave these what they have reserved."""
     out: Path | None = None
@@ -78,7 +80,7 @@ class CleanCommand:
     """Remove what a lab that was killed has left. It needs root."""
 
 
-def parse_live(arguments: Sequence[str] | None) -> LabCommand | CleanCommand:
+def parse_live(arguments: Sequence[str] | None) -> LabCommand | CleanCommand | ServeCommand:
     """The command of a command line, by default the process's."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -89,6 +91,7 @@ def parse_live(arguments: Sequence[str] | None) -> LabCommand | CleanCommand:
     commands = (
         Annotated[LabCommand, tyro.conf.subcommand("lab", default=lab)]
         | Annotated[CleanCommand, tyro.conf.subcommand("clean")]
+        | Annotated[ServeCommand, tyro.conf.subcommand("serve")]
     )
     return tyro.cli(commands, args=arguments, prog="jaxcec-live", description=__doc__)
 
@@ -97,6 +100,9 @@ def parse_live(arguments: Sequence[str] | None) -> LabCommand | CleanCommand:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     command = parse_live(arguments)
+    if isinstance(command, ServeCommand):
+        serve_site(command)
+        return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that a lab is removed
     if isinstance(command, CleanCommand):
         for name in clean():
@@ -141,7 +147,8 @@ def _play(
     site, outcomes = world.site, []
     choice = PolicyChoice(names=command.policies)
     contenders, _ = contenders_for(choice, CECEnv(site.config), site.empty, report=lambda _: None)
-    load_every, cores = site.frame / command.pace / 2.0, [command.cores] * len(site.node_speed)
+    load_every, count = site.frame / command.pace / 2.0, len(site.node_speed)
+    cores = [command.cores or min(0.5 * (os.cpu_count() or 1) / count, _MOST_CORES)] * count
     with (
         tempfile.TemporaryDirectory(dir=_MEMORY) as temporary,
         Lab(site.topology.links, cores, folder=Path(temporary), load_every=load_every) as lab,

@@ -68,10 +68,10 @@ class Group:
             (folder / "cpu.cfs_period_us").write_text(str(period))
             (folder / "cpu.cfs_quota_us").write_text(str(quota))
 
-    def weigh(self, *, least: bool) -> None:
-        """Let its processes come after all others within the group around it, or before them."""
-        name, bounds = ("cpu.weight", (1, 10_000)) if self._unified else ("cpu.shares", (2, 262_144))
-        (self._folders[0] / name).write_text(str(bounds[0 if least else 1]))
+    def weigh(self, times: float) -> None:
+        """Give it so many times the default weight against others in the group around it, from 1 / 100 to 100."""
+        name, default = ("cpu.weight", 100) if self._unified else ("cpu.shares", 1024)
+        (self._folders[0] / name).write_text(str(round(default * times)))
 
     def files(self) -> list[Path]:
         """The files that move a process into the group when its number is written to each; 0 is the one that writes."""

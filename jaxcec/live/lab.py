@@ -21,9 +21,9 @@ from jaxcec.live.worker import TOKEN
 
 _LOCK = Path("/run/lock/jaxcec-lab")  # held by the process that has the lab
 _BYTES = 125_000  # in a Mbit
-_SLACK = (
-    1.2  # of a node's bound over its cores: the kernel's bound is coarse, and runs and tenants keep to their shares
-)
+_PROGRAMS = f"{lab_network.PREFIX}/programs"  # control group of workers and tenants themselves
+_FIRST = 30.0  # weight of the lab on the machine, and of these programs within it
+_SLACK = 1.2  # of a node's bound over its cores: the kernel's is coarse, and what runs keeps to its share itself
 
 
 class Lab:
@@ -61,7 +61,8 @@ class Lab:
         try:
             lab_network.remove()
             lab_network.build(self.links, len(self.cores))
-            Group(lab_network.PREFIX).make().weigh(least=False)
+            Group(lab_network.PREFIX).make().weigh(_FIRST)
+            Group(_PROGRAMS).make().weigh(_FIRST)
             for node, cores in enumerate(self.cores):
                 Group(_group(node)).make(cores * _SLACK)
             self._workers += map(self._start_worker, range(len(self.cores)))
@@ -103,8 +104,8 @@ class Lab:
 
     def _start(self, node: int, module: str, *arguments: str) -> subprocess.Popen[str]:
         """Start a program of the package in a node's network. It ends with this process and counts as no tenant."""
-        group = Group(f"{lab_network.PREFIX}/programs").make()
-        launch = [sys.executable, launcher.__file__, str(os.getpid()), *map(str, group.files()), "--"]
+        files = map(str, Group(_PROGRAMS).files())
+        launch = [sys.executable, launcher.__file__, str(os.getpid()), *files, "--"]
         return subprocess.Popen(
             [*launch, *lab_network.inside(node, sys.executable, "-m", module, *arguments)],
             env=os.environ | {TOKEN: self.token},

@@ -48,7 +48,7 @@ async def play(tenants: LabTenants) -> None:
     server = await loop.create_server(asyncio.Protocol, tenants.address, PORT)  # which drops what it receives
     group = Group(tenants.group).make()
     if tenants.yields:
-        group.weigh(least=True)
+        group.weigh(0.01)
     executor = Executor(tenants.cores, group)
     await executor.prepare()
     writers = [await _connect(flow.to, tenants) for flow in tenants.flows]

@@ -26,9 +26,10 @@ def save_referee_page(outcomes: Sequence[Outcome], path: Path, *, title: str) ->
     alt = _altair()
     policies = list(dict.fromkeys(outcome.policy for outcome in outcomes))
     rows = []
-    for policy in policies:
+    for number, policy in enumerate(policies):
         mine = [outcome for outcome in outcomes if outcome.policy == policy]
-        rows.append(alt.hconcat(_executions(mine[0]), _durations(mine), spacing=40))
+        zoom = alt.selection_interval(name=f"zoom{number}", bind="scales", encodings=["x"])
+        rows.append(alt.hconcat(_executions(mine[0]).add_params(zoom), _durations(mine), spacing=40))
     chart = alt.vconcat(*rows, spacing=30).properties(title=alt.Title(title, subtitle=_HELP, anchor="start"))
     write_aside(path, chart.to_html(inline=True, embed_options={"renderer": "svg"}))
 
@@ -47,7 +48,7 @@ def _executions(outcome: Outcome) -> Any:
     predicted = base.mark_bar(opacity=0.35, size=0.7 * _ROW).encode(x=axis, x2="predicted_end:Q")
     measured = base.mark_bar(size=0.25 * _ROW).encode(x=alt.X("start:Q", title="time (s)"), x2="end:Q")
     hosts = len({run["host"] for run in runs})
-    return alt.layer(predicted, measured).properties(width=_WIDTH, height=_ROW * hosts).interactive(bind_y=False)
+    return alt.layer(predicted, measured).properties(width=_WIDTH, height=_ROW * hosts)
 
 
 def _row(each: Interval) -> dict[str, Any]:

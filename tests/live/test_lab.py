@@ -1,6 +1,7 @@
 """The lab: rates of flows and of work in three namespaces, against the ideal; and nothing is left of it."""
 
 import asyncio
+import csv
 import os
 import signal
 import subprocess
@@ -16,10 +17,13 @@ pytest.importorskip("psutil")
 
 from helpers.workers import connected
 
+from jaxcec.commands.live import LabCommand, run_lab
 from jaxcec.env.routing import Link
 from jaxcec.live import lab_network
 from jaxcec.live.lab import Lab, clean
-from jaxcec.live.protocol import Burn, Input, Run
+from jaxcec.live.protocol import Burn, Command, Input, Run
+from jaxcec.live.referee import errors, same_order
+from jaxcec.scenarios import Scenario
 
 LINKS = [Link(0, 1, 20.0), Link(1, 2, 20.0, 10.0)]  # half duplex; full duplex
 CORES = [0.2, 0.2, 0.2]
@@ -75,6 +79,45 @@ def lab_is_free(request):
         lab_network.check_available()
     except lab_network.LabUnavailable as error:
         pytest.skip(str(error))
+
+
+THREE_NODES = {
+    "num_nodes": 3,
+    "neighbours": (1, 2),
+    "num_services": 4,
+    "max_microservices": 6,
+    "data": 100.0,
+    "arrival_rate": 0.05,
+    "num_topologies": 2,
+    "num_dags": 8,
+    "num_patterns": 2,
+    "num_traces": 4,
+    "num_frames": 64,
+}
+
+
+def test_a_small_network_does_what_the_simulator_predicts(lab_is_free, tmp_path):
+    """Half a minute in which the lab plays an episode of about a hundred seconds."""
+    command = LabCommand(Scenario(**THREE_NODES), policies=("eft",), pace=20.0, out=tmp_path / "out")
+    (outcome,) = run_lab(command)
+    finishes, executions = (errors(outcome.intervals, what) for what in ("finish", "execution"))
+    assert outcome.failed == 0 and finishes.number == executions.number > 0
+    assert finishes.median < 0.1 and executions.median < 0.05
+    rows = list(csv.DictReader((tmp_path / "out" / "intervals.csv").read_text().splitlines()))
+    assert len(rows) == len(outcome.intervals)
+    assert "vega" in (tmp_path / "out" / "referee.html").read_text()
+    assert lab_network.left_over() == []
+
+
+@pytest.mark.slow
+def test_eight_nodes_hold_the_bars(lab_is_free, tmp_path):
+    """Two episodes under four policies, at the default pace."""
+    command = LabCommand(Scenario(), episodes=2, out=tmp_path / "out")
+    outcomes = run_lab(command)
+    finishes = errors([each for outcome in outcomes for each in outcome.intervals], "finish")
+    assert sum(outcome.failed for outcome in outcomes) == 0
+    assert finishes.median <= 0.05 and finishes.high <= 0.15
+    assert same_order(outcomes)
 
 
 @pytest.fixture(scope="module")
@@ -153,8 +196,6 @@ def test_eight_burns_at_once_take_the_time_of_their_shares(lab):
 def test_a_program_is_held_to_its_share(lab):
     """Half of a fifth of a core, against a loop of a tenth of a second of processor time."""
     code = "import time\nwhile time.process_time() < 0.1: pass"
-    from jaxcec.live.protocol import Command
-
     reports = play(lab, [(2, Run(id="loop", work=Command(argv=[sys.executable, "-c", code]), share=0.5))])
     started, ended = reports["loop"][-2:]
     assert ended.at - started.at == pytest.approx(ended.cpu_seconds / 0.1, rel=0.25)
