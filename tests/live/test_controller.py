@@ -44,6 +44,34 @@ async def three_workers(folder, **settings):
         yield [(await stack.enter_async_context(running(folder, name, cores=0.2))).address for name in names]
 
 
+def test_services_end_without_a_worker_that_is_lost(tmp_path, decider):
+    """What ran there runs elsewhere; a service whose input lies there is given up with the reason."""
+    rng = random.Random(5)
+    services = {f"s{i}": random_service(rng) for i in range(6)}
+
+    async def scenario():
+        async with contextlib.AsyncExitStack() as stack:
+            first = [await stack.enter_async_context(running(tmp_path, name, cores=0.2)) for name in ("node0", "node1")]
+            async with running(tmp_path, "node2", cores=0.2) as node2:
+                addresses = [worker.address for worker in (*first, node2)]
+                controller = await stack.enter_async_context(controlling(tmp_path, addresses, decider, lost_after=0.5))
+                for name, service in services.items():
+                    controller.submit(name, service)
+                await asyncio.sleep(0.5)
+            controller.submit("far", alone(source=2, data=[0.1]))
+            controller.submit("near", alone())
+            await all_ended(controller)
+            return controller.ledger.counters
+
+    counters = asyncio.run(scenario())
+    assert counters.completed + counters.given_up == counters.submitted == 8
+    ends = {name: logged(tmp_path, name)[-1] for name in (*services, "far", "near")}
+    assert isinstance(ends["near"], events.ExecutionEnded)
+    assert ends["far"].gives_up and ends["far"].reason == "the worker of host 2 is lost"
+    for end in ends.values():
+        assert isinstance(end, events.ExecutionEnded) or end.gives_up
+
+
 def assert_each_ran_once(folder, services):
     """Of each microservice, the log has one end of its first attempt, and its file has one line."""
     every = {name: range(len(service.load)) for name, service in services.items()}
