@@ -20,6 +20,7 @@ DATA_FILES = {
     *(f"agents/pretrained/{name}.msgpack" for name in ("ddpg", "dtdrlmo", "dtdrlmo-plan")),
     "agents/pretrained/README.md",
     "evaluation/result_page.html.j2",
+    "live/live_page.html",
     "scenarios/data/adversarial.json",
     "scenarios/data/alibaba_hour.npz",
     "scenarios/data/README.md",

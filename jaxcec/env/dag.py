@@ -145,6 +145,13 @@ def booked(state: EnvState, decision: Decision, *, host: chex.Array, finish: che
     )
 
 
+def first_due(pending: chex.Array, ready: chex.Array, turn: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """When a service's next microservice is due, () s, inf if there is none, and its () index; from (N,) rows each."""
+    candidates = jnp.where(pending == 0, ready, jnp.inf)
+    due = jnp.min(candidates)
+    return due, jnp.argmin(jnp.where(candidates == due, turn, jnp.iinfo(turn.dtype).max))
+
+
 def postponed(state: EnvState, decision: Decision, until: chex.Array) -> Progress:
     """The service if its microservice is to be decided again at () s `until`."""
     episode, i = state.episode, decision.service
@@ -169,10 +176,7 @@ def commit(state: EnvState, decision: Decision, progress: Progress, dags: Dags) 
     Nothing changes unless the decision is active, and the timelines do not change here.
     """
     i, active = decision.service, decision.active
-    candidates = jnp.where(progress.pending == 0, progress.ready, jnp.inf)
-    due = jnp.min(candidates)
-    turn = dags.turn[decision.dag]
-    next_microservice = jnp.argmin(jnp.where(candidates == due, turn, jnp.iinfo(turn.dtype).max))
+    due, next_microservice = first_due(progress.pending, progress.ready, dags.turn[decision.dag])
 
     def put_row(table: chex.Array, value: chex.Array) -> chex.Array:
         return table.at[i].set(jnp.where(active, value.astype(table.dtype), table[i]))

@@ -65,8 +65,8 @@ def build_instance(
     """
     if ties not in get_args(Ties):
         raise ValueError(f"ties: got {_SHOWN.repr(ties)}; must be one of {', '.join(get_args(Ties))}")
-    topology = _check_topology(links, node_speed, device_speed, capacity)
-    dags = [_check_service(i, service, topology) for i, service in enumerate(_list("services", services))]
+    topology = check_topology(links, node_speed, device_speed, capacity)
+    dags = [check_service(f"services[{i}]", service, topology) for i, service in enumerate(_list("services", services))]
     if not dags:
         raise ValueError("services: got none; at least one is needed")
     config = _check_config(config, topology, dags)
@@ -86,7 +86,12 @@ def build_instance(
     return CECEnv(config, params), params
 
 
-def _check_topology(links: Sequence[Any], node_speed: Any, device_speed: Any, capacity: Any) -> Topology:
+def check_topology(links: Sequence[Any], node_speed: Any, device_speed: Any, capacity: Any) -> Topology:
+    """The topology of a network given as to `build_instance`.
+
+    Raises:
+        ValueError: an invalid value; the message names the field, the value and what is allowed.
+    """
     speed = _numbers("node_speed", node_speed, 1)
     count = len(speed)
     if not count:
@@ -118,8 +123,12 @@ def _check_link(where: str, link: Any, count: int) -> Link:
     return Link(a, b, float(rate), float(back), latency)
 
 
-def _check_service(i: int, service: Mapping[str, Any], topology: Topology) -> Dag:
-    where = f"services[{i}]"
+def check_service(where: str, service: Mapping[str, Any], topology: Topology) -> Dag:
+    """The DAG of one service given as to `build_instance`, if each of its microservices can run in the network.
+
+    Raises:
+        ValueError: an invalid value; the message names the field, after `where`, the value and what is allowed.
+    """
     form = _input_form(where, service)
     _numbers(f"{where}.release", service["release"], 0)
     source = _node(f"{where}.source", service["source"], len(topology.node_speed))

@@ -55,8 +55,8 @@ def smallest_observation() -> Observation:
     return env.reset(jax.random.key(0), params)[0]
 
 
-def random_wide_instance(rng: random.Random) -> dict[str, Any]:
-    """Three services on a tree of four nodes: latency, both kinds of link, a router, a node without the second kind of
+def random_wide_instance(rng: random.Random, services: int = 3) -> dict[str, Any]:
+    """Some services on a tree of four nodes: latency, both kinds of link, a router, a node without the second kind of
     resource, end devices of some nodes only, and both forms of input. Everything can run on node 3.
     """
 
@@ -83,5 +83,5 @@ def random_wide_instance(rng: random.Random) -> dict[str, Any]:
         "node_speed": [0, *(rng.uniform(5, 50) for _ in range(3))],
         "device_speed": [rng.choice([0, rng.uniform(1, 60)]) for _ in range(4)],
         "capacity": [[0, 0], [2, 0], [rng.uniform(0.5, 4), 1], [2, 2]],
-        "services": [service(number) for number in range(3)],
+        "services": [service(number) for number in range(services)],
     }

@@ -1,0 +1,198 @@
+"""Run a site, or a whole edge network on this machine that the simulator is compared with.
+
+`lab` plays test episodes of a world in the simulator and on this machine, with real processes, real flows and measured
+times. `clean` removes what a lab that was killed has left. `serve` controls a site and answers HTTP requests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.table import Table
+
+from jaxcec.checks import check_numbers
+from jaxcec.commands.console import console, format_seconds
+from jaxcec.commands.contenders import PolicyChoice, contenders_for
+from jaxcec.commands.runtime import use_compilation_cache
+from jaxcec.commands.serve_site import ServeCommand, serve_site
+from jaxcec.commands.settings import guarded, load_config
+from jaxcec.commands.worlds import open_world
+from jaxcec.env import CECEnv
+from jaxcec.evaluation import episode_keys, record
+from jaxcec.files import check_empty_folder
+from jaxcec.live.lab import Lab, clean
+from jaxcec.live.lab_network import check_available
+from jaxcec.live.lab_play import play_episode
+from jaxcec.live.lab_world import LabWorld, lab_world, without_devices
+from jaxcec.live.referee import WHAT, Outcome, errors, mean_acts, outcome, same_order, save_intervals
+from jaxcec.live.referee_page import save_referee_page
+from jaxcec.scenarios import Scenario
+
+_LONGER = 3.0  # times that an episode may take in the lab as long as in the simulator
+_MEMORY = "/dev/shm"  # where files are while an episode is played: delays of a disk would count `pace` times
+_MOST_CORES = 0.2  # of a node, by default
+_FIRST = -20  # niceness of a process that measures time
+
+
+@dataclasses.dataclass(frozen=True)
+class LabCommand:
+    """Play test episodes in the simulator and in a network on this machine. It needs root."""
+
+    scenario: Scenario
+    config: str = "default"
+    """Name of a configuration, or a YAML file, whose scenario is the default."""
+    world: str | None = None
+    """Your own environment in place of the scenario: MODULE:FUNCTION, from a split (train, test) to (env, params)."""
+    policies: tuple[str, ...] = ("eft", "greedy", "dtdrlmo", "dtdrlmo-plan")
+    """Policies to play."""
+    episodes: int = 1
+    """Test episodes to play under each policy."""
+    seed: int = 0
+    """Of the episodes."""
+    pace: float = 20.0
+    """Seconds of the world in a second: sizes and work are scaled down, rates and shares are not."""
+    cores: float | None = None
+    """Processor cores of each node; by default, all nodes together have half of the machine, and none more than 0.2."""
+    compete: bool = False
+    """Let other tenants compete with the site's flows and runs, rather than leave these what they have reserved."""
+    out: Path | None = None
+    """New or empty folder for the results; by default one in `runs`."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self, "--", least={"episodes": 1, "seed": 0}, positive=("pace", "cores"))
+
+
+@dataclasses.dataclass(frozen=True)
+class CleanCommand:
+    """Remove what a lab that was killed has left. It needs root."""
+
+
+def parse_live(arguments: Sequence[str] | None) -> LabCommand | CleanCommand | ServeCommand:
+    """The command of a command line, by default the process's."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config", default="default")
+    name = first.parse_known_args(arguments)[0].config
+    config = load_config(name)
+    lab = LabCommand(config.scenario, config=name, world=config.world)
+    commands = (
+        Annotated[LabCommand, tyro.conf.subcommand("lab", default=lab)]
+        | Annotated[CleanCommand, tyro.conf.subcommand("clean")]
+        | Annotated[ServeCommand, tyro.conf.subcommand("serve")]
+    )
+    return tyro.cli(commands, args=arguments, prog="jaxcec-live", description=__doc__)
+
+
+@guarded()
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    command = parse_live(arguments)
+    if isinstance(command, ServeCommand):
+        serve_site(command)
+        return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that a lab is removed
+    if isinstance(command, CleanCommand):
+        for name in clean():
+            console.print(f"removed: {name}")
+    else:
+        run_lab(command)
+
+
+def run_lab(command: LabCommand) -> list[Outcome]:
+    """Play the episodes, print the tables, and write the results.
+
+    Raises:
+        LabUnavailable: this machine or user cannot have a lab.
+        ValueError: a policy does not exist, or the world or the folder is not fit.
+    """
+    check_available()
+    with contextlib.suppress(PermissionError):
+        os.nice(_FIRST)  # before JAX starts its threads
+    use_compilation_cache()
+    folder = command.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-lab"
+    check_empty_folder("--out", folder)
+    env, params, _ = open_world(command.scenario, "test", command.world)
+    params = without_devices(params)
+    choice = PolicyChoice(names=command.policies)
+    contenders, _ = contenders_for(choice, env, params)
+    folder.mkdir(parents=True, exist_ok=True)
+    outcomes = []
+    for number, key in enumerate(episode_keys(command.seed, command.episodes)):
+        schedules = {each.name: record(env, params, each, key) for each in contenders}
+        longest = max(schedule.makespan for schedule in schedules.values())
+        world = lab_world(env, params, key, seconds=_LONGER * longest)
+        acts = {name: schedule.act for name, schedule in schedules.items()}
+        outcomes += _play(command, world, folder, number=number, simulated=acts)
+    _report(outcomes, folder)
+    return outcomes
+
+
+def _play(
+    command: LabCommand, world: LabWorld, folder: Path, *, number: int, simulated: dict[str, float]
+) -> list[Outcome]:
+    """One episode under each policy in the lab."""
+    site, outcomes = world.site, []
+    choice = PolicyChoice(names=command.policies)
+    contenders, _ = contenders_for(choice, CECEnv(site.config), site.empty, report=lambda _: None)
+    load_every, count = site.frame / command.pace / 2.0, len(site.node_speed)
+    cores = [command.cores or min(0.5 * (os.cpu_count() or 1) / count, _MOST_CORES)] * count
+    with (
+        tempfile.TemporaryDirectory(dir=_MEMORY) as temporary,
+        Lab(site.topology.links, cores, folder=Path(temporary), load_every=load_every) as lab,
+    ):
+        for contender in contenders:
+            log = Path(temporary) / f"{contender.name}-{number}.sqlite"
+            played = play_episode(
+                lab,
+                world,
+                contender,
+                name=f"{contender.name}-{number}",
+                log=log,
+                pace=command.pace,
+                yields=not command.compete,
+            )
+            happened = asyncio.run(played)
+            shutil.copy(log, folder)
+            act = simulated[contender.name]
+            outcomes.append(outcome(contender.name, number, happened, simulated=act))
+            console.print(
+                f"episode {number}, {contender.name}: ACT {format_seconds(act)} s in the simulator, "
+                f"{format_seconds(outcomes[-1].measured)} s measured"
+            )
+    return outcomes
+
+
+def _report(outcomes: Sequence[Outcome], folder: Path) -> None:
+    table = Table("policy", "ACT simulated (s)", "measured (s)", title="the simulator and the lab")
+    for what in WHAT:
+        table.add_column(f"{what}s", justify="right")
+        table.add_column("error: median, 95 %", justify="right")
+    for policy, acts in mean_acts(outcomes).items():
+        cells = [*map(format_seconds, acts)]
+        for what in WHAT:
+            found = errors([each for one in outcomes if one.policy == policy for each in one.intervals], what)
+            cells += [str(found.number), f"{found.median:.1%}, {found.high:.1%}"]
+        table.add_row(policy, *cells)
+    console.print(table)
+    order = "the same" if same_order(outcomes) else "not the same"
+    console.print(f"order of the policies: {order}; attempts that failed: {sum(each.failed for each in outcomes)}")
+    save_intervals(outcomes, folder / "intervals.csv")
+    save_referee_page(outcomes, folder / "referee.html", title="The simulator's predictions and the lab")
+    console.print(f"written: {folder / 'intervals.csv'}, {folder / 'referee.html'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""The extender's messages, made and read by the official client library, and what they say. A small stand-in plays the
+API server and another one the scheduler; no cluster takes part."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+pytest.importorskip("pydantic")
+pytest.importorskip("uvicorn")
+pytest.importorskip("httpx")
+pytest.importorskip("kubernetes")
+
+import httpx
+import uvicorn
+from helpers.controlled import SITE
+from kubernetes import client
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from jaxcec.live import events
+from jaxcec.live.kubernetes_extender import Extender, ExtenderArgs, Unplaceable, _quantity
+from jaxcec.live.ledger import Ledger
+from jaxcec.live.server import Api, make_app
+
+NAMES = ["edge-a", "edge-b", "edge-c"]
+RESOURCES = {"cpu": 2.0, "memory": float(1 << 30)}  # one of the site's is two cores, and a GiB
+
+
+def pod(*, cpu="500m", memory="512Mi", **annotations):
+    """A pod of a third of a minute on the fastest node, with 8 Mbit of input at `edge-a`."""
+    values = {"jaxcec/load": "800", "jaxcec/data": "8", "jaxcec/source": "edge-a"} | annotations
+    resources = client.V1ResourceRequirements(requests={"cpu": cpu, "memory": memory})
+    container = client.V1Container(name="main", image="image", resources=resources)
+    return client.V1Pod(
+        api_version="v1",
+        kind="Pod",
+        metadata=client.V1ObjectMeta(name="pod", namespace="default", annotations=values),
+        spec=client.V1PodSpec(containers=[container], scheduler_name="with-jaxcec"),
+    )
+
+
+def node_list(*names):
+    nodes = [client.V1Node(metadata=client.V1ObjectMeta(name=name)) for name in names]
+    return client.V1NodeList(api_version="v1", kind="NodeList", items=nodes)
+
+
+def plain(model):
+    """A model as JSON, as the API server would send it."""
+    return client.ApiClient().sanitize_for_serialization(model)
+
+
+def args(asked, *names):
+    return ExtenderArgs(Pod=plain(asked), NodeNames=list(names))
+
+
+@pytest.fixture
+def ledger():
+    ledger = Ledger(SITE)
+    for node in range(3):
+        ledger.apply(events.WorkerUp(time=100.0, host=node))
+    return ledger
+
+
+@pytest.fixture
+def extender(ledger):
+    return Extender(ledger, lambda: 100.0, names=NAMES, resources=RESOURCES)
+
+
+def test_nodes_are_scored_by_the_predicted_finish(extender):
+    """800 Mcycles take 20 s on `edge-a`, 40 s on `edge-b` after 1 s of transfer, and 26.7 s on `edge-c` after 2 s."""
+    scores = extender.prioritize(args(pod(), *NAMES, "stranger"))
+    assert scores == [
+        {"Host": "edge-a", "Score": 10},
+        {"Host": "edge-b", "Score": round(10 * 20 / 41)},
+        {"Host": "edge-c", "Score": round(10 * 20 / (800 / 30 + 2))},
+        {"Host": "stranger", "Score": 0},
+    ]
+
+
+def test_nodes_without_what_is_demanded_or_without_a_worker_are_filtered(ledger, extender):
+    """1.5 GiB fit `edge-a` (2) and `edge-c` (2), not `edge-b` (1); the worker of `edge-c` is lost."""
+    ledger.apply(events.WorkerDown(time=100.0, host=2))
+    result = extender.filter(args(pod(memory="1536Mi"), *NAMES, "stranger"))
+    assert result["NodeNames"] == ["edge-a"] and result["Nodes"] is None and result["Error"] == ""
+    assert set(result["FailedNodes"]) == {"edge-b", "edge-c", "stranger"}
+
+
+def test_nodes_that_were_given_whole_are_given_back_whole(extender):
+    asked = ExtenderArgs(Pod=plain(pod(memory="1536Mi")), Nodes=plain(node_list(*NAMES)))
+    kept = client.ApiClient()._ApiClient__deserialize(extender.filter(asked)["Nodes"], "V1NodeList")
+    assert [node.metadata.name for node in kept.items] == ["edge-a", "edge-c"]
+
+
+def test_asking_changes_nothing(ledger, extender):
+    extender.filter(args(pod(), *NAMES))
+    extender.prioritize(args(pod(), *NAMES))
+    assert not ledger.slot_of and ledger.counters.submitted == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"jaxcec/source": "nowhere"}, "jaxcec/source: got 'nowhere'; must be one of edge-a, edge-b, edge-c"),
+        ({"jaxcec/load": "much"}, "jaxcec/load: got 'much'; must be a quantity"),
+        ({"jaxcec/data": "-1"}, "jaxcec/data: got '-1'; must be at least 0"),
+        ({"cpu": "64"}, "demand"),
+    ],
+)
+def test_pods_that_are_not_described_are_refused(extender, changed, message):
+    with pytest.raises(ValueError, match=message):
+        extender.filter(args(pod(**changed), *NAMES))
+
+
+def test_a_pod_without_annotations_is_refused(extender):
+    bare = pod()
+    bare.metadata.annotations = None
+    with pytest.raises(Unplaceable, match="annotations: got none named jaxcec/load, jaxcec/data, jaxcec/source"):
+        extender.prioritize(args(bare, *NAMES))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("500m", 0.5), ("2", 2.0), ("1.5", 1.5), ("2Gi", 2.0 * 1024**3), ("3M", 3e6), ("1e3", 1e3)]
+)
+def test_quantities_are_read(text, value):
+    assert _quantity("cpu", text) == pytest.approx(value)
+
+
+def test_names_must_suit_the_site(ledger):
+    with pytest.raises(ValueError, match="the site has 3 nodes and 2 kinds of resource"):
+        Extender(ledger, lambda: 0.0, names=["one"], resources=RESOURCES)
+
+
+class Stub:
+    """Stands in for the controller: the extender needs none."""
+
+    def __init__(self):
+        self.listeners = []
+
+
+@contextlib.asynccontextmanager
+async def listening(app):
+    """The address of an application."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield "http://{}:{}".format(*server.servers[0].sockets[0].getsockname())
+    finally:
+        server.should_exit = server.force_exit = True
+        await serving
+
+
+def api_server(bindings):
+    """The three resources of an API server that a scheduler needs."""
+
+    async def bind(request):
+        bindings.append(await request.json())
+        return JSONResponse({"kind": "Status", "apiVersion": "v1", "status": "Success"}, 201)
+
+    pods = client.V1PodList(api_version="v1", kind="PodList", items=[pod()])
+    return Starlette(
+        routes=[
+            Route("/api/v1/nodes", lambda _: JSONResponse(plain(node_list(*NAMES)))),
+            Route("/api/v1/namespaces/default/pods", lambda _: JSONResponse(plain(pods))),
+            Route("/api/v1/namespaces/default/pods/pod/binding", bind, methods=["POST"]),
+        ]
+    )
+
+
+def schedule(kubernetes, extender):
+    """What kube-scheduler does with an extender: list, filter, prioritize, bind to the best."""
+    core = client.CoreV1Api(client.ApiClient(client.Configuration(host=kubernetes)))
+    nodes = plain(core.list_node())
+    for waiting in core.list_namespaced_pod("default").items:
+        asked = {"Pod": plain(waiting), "Nodes": nodes, "NodeNames": None}
+        kept = httpx.post(f"{extender}/kubernetes/filter", json=asked).raise_for_status().json()
+        scores = httpx.post(f"{extender}/kubernetes/prioritize", json=asked | {"Nodes": kept["Nodes"]}).json()
+        best = max(scores, key=lambda each: each["Score"])["Host"]
+        target = client.V1ObjectReference(api_version="v1", kind="Node", name=best)
+        binding = client.V1Binding(metadata=client.V1ObjectMeta(name=waiting.metadata.name), target=target)
+        core.create_namespaced_pod_binding(waiting.metadata.name, "default", binding, _preload_content=False)
+
+
+def test_a_scheduler_binds_a_pod_where_it_finishes_first(extender):
+    async def scenario():
+        bindings = []
+        app = make_app(Api(Stub(), None, extender), "")
+        async with listening(api_server(bindings)) as kubernetes, listening(app) as address:
+            await asyncio.to_thread(schedule, kubernetes, address)
+        return bindings
+
+    (binding,) = asyncio.run(scenario())
+    assert binding["target"]["name"] == "edge-a" and binding["metadata"]["name"] == "pod"
