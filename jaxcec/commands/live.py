@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import dataclasses
 import os
 import shutil
@@ -44,7 +43,6 @@ from jaxcec.scenarios import Scenario
 _LONGER = 3.0  # times that an episode may take in the lab as long as in the simulator
 _MEMORY = "/dev/shm"  # where files are while an episode is played: delays of a disk would count `pace` times
 _MOST_CORES = 0.2  # of a node, by default
-_FIRST = -20  # niceness of a process that measures time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,8 +117,6 @@ def run_lab(command: LabCommand) -> list[Outcome]:
         ValueError: a policy does not exist, or the world or the folder is not fit.
     """
     check_available()
-    with contextlib.suppress(PermissionError):
-        os.nice(_FIRST)  # before JAX starts its threads
     use_compilation_cache()
     folder = command.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-lab"
     check_empty_folder("--out", folder)
