@@ -25,7 +25,7 @@ ALLOWED = {
     "live": {"env", "policies", "scenarios", "evaluation", "agents", "checks", "files"},
 }
 # rich is not listed because flax.linen imports it.
-EXTRAS = ["matplotlib", "polars", "gymnasium", "tyro", "orbax", "jaxcec.adapters"]
+EXTRAS = ["matplotlib", "polars", "gymnasium", "tyro", "orbax", "jaxcec.adapters", "jaxcec.live", "pydantic"]
 MAX_LINES = 60  # of a function
 MAX_POSITIONAL = 7  # parameters of a function, `self` and `cls` excluded
 # `python -m jaxcec.train` needs a module outside `commands`; `env` and `agents` each name their data in `types.py`.

@@ -67,6 +67,8 @@ def test_python_blocks_run(block, tmp_path, monkeypatch):
         names += [node.module] if isinstance(node, ast.ImportFrom) else []
         for name in {name.partition(".")[0] for name in names} & OPTIONAL:
             pytest.importorskip(name, exc_type=ImportError)
+    if "jaxcec.live" in block:
+        pytest.importorskip("pydantic")
     if not hasattr(jax, "device_put_replicated"):
         monkeypatch.setattr(jax, "device_put_replicated", None, raising=False)  # restored after the block
     monkeypatch.chdir(tmp_path)

@@ -18,8 +18,8 @@ from jaxcec.live import events, protocol
 from jaxcec.live.connection import Connection
 from jaxcec.live.decider import Decider
 from jaxcec.live.event_log import EventLog
-from jaxcec.live.ledger import Due, Ledger
-from jaxcec.live.orders import decision_event, run_order
+from jaxcec.live.ledger import Booking, Due, Ledger
+from jaxcec.live.orders import decision_event, input_parts, run_order
 from jaxcec.live.site import Site
 from jaxcec.live.tenants import Tenants
 
@@ -51,6 +51,8 @@ class Controller:
         workers: address, host:port, of the worker of each edge node, and of each end device that has a speed.
         token: that controller and workers share.
         link_names: index of each link resource, by the name by which workers report its load.
+        lost_after: s without its worker after which a host counts as lost: what was decided for it, and what waits for
+            an output that is there, has failed.
         pace: s that pass for the controller in a second; what is told to workers is scaled down to it.
 
     Raises:
@@ -66,6 +68,7 @@ class Controller:
         workers: Mapping[int, str],
         token: str,
         link_names: Mapping[str, int] | None = None,
+        lost_after: float = 60.0,
         pace: float = 1.0,
     ) -> None:
         _check_workers(site, workers)
@@ -76,7 +79,8 @@ class Controller:
         self._changed = asyncio.Event()
         for _, event in log.read():
             self.ledger.apply(event)
-        self._pace = pace
+        self._pace, self._lost_after = pace, lost_after
+        self._stale: dict[int, list[str]] = {}  # runs that their workers are to stop once they are connected, by host
         self._ahead = max(time.time(), self.ledger.time) - time.monotonic() * pace
         self._record(*(events.WorkerDown(time=self.now(), host=int(h)) for h in self.ledger.up.nonzero()[0]))
         self._connections = {
@@ -117,6 +121,7 @@ class Controller:
             for connection in self._connections.values():
                 tasks.create_task(connection.keep())
             tasks.create_task(self._decide())
+            tasks.create_task(self._watch())
 
     async def _decide(self) -> None:
         while True:
@@ -146,6 +151,43 @@ class Controller:
         if isinstance(event, events.Decided):
             self._tell(event.run)
 
+    async def _watch(self) -> None:
+        """Let fail what a host is needed for that is lost."""
+        while True:
+            await asyncio.sleep(_RETRY)
+            lost = set((self.now() - self.ledger.down_since > self._lost_after).nonzero()[0])
+            for booking in [*self.ledger.bookings.values()] if lost else []:
+                missing = lost & self._needs(booking)
+                if missing and booking.decided.run in self.ledger.bookings:
+                    self._let_fail(booking, f"the worker of host {min(missing)} is lost")
+
+    def _needs(self, booking: Booking) -> set[int]:
+        """Hosts without which a decision cannot be carried out any more."""
+        if booking.flow_ended is not None or booking.started is not None:
+            return {booking.decided.host}
+        parts = input_parts(self.ledger, booking.slot, booking.decided.microservice)
+        return {booking.decided.host, *(part.host for part in parts)}
+
+    def _let_fail(self, booking: Booking, reason: str) -> None:
+        """Fail an attempt, and stop it once its worker can be told."""
+        decided = booking.decided
+        with contextlib.suppress(sqlite3.Error):  # it is tried again
+            self._fail(booking, self.now(), reason)
+            self._stale.setdefault(decided.host, []).append(decided.run)
+            if self.ledger.up[decided.host]:
+                self._stop_stale(decided.host)
+
+    def _stop_stale(self, host: int) -> None:
+        for run in self._stale.pop(host, []):
+            self._connections[host].send(protocol.Cancel(id=run))
+
+    def _fail(self, booking: Booking, time: float, reason: str) -> None:
+        """An attempt failed; the last one gives its service up."""
+        of, gives_up = _attempt_of(booking), booking.decided.attempt + 1 >= _ATTEMPTS
+        self._record(events.Failed(time=time, reason=reason, gives_up=gives_up, **of))
+        if gives_up:
+            self._forget(booking.decided.service, stop=True)
+
     def _tell(self, run: str) -> None:
         """Tell a worker of a decision, if it is connected."""
         booking = self.ledger.bookings[run]
@@ -155,7 +197,7 @@ class Controller:
 
     def _record(self, *happened: events.Event) -> None:
         """Append to the log, then take into account."""
-        for event in self._log.append(happened):
+        for event in self._log.append(happened) if happened else []:
             self.ledger.apply(event)
             for listener in self.listeners:
                 listener(event)
@@ -164,6 +206,7 @@ class Controller:
     def connected(self, host: int) -> None:
         """See `connection.Listener`."""
         self._record(events.WorkerUp(time=self.now(), host=host))
+        self._stop_stale(host)
         for run, booking in self.ledger.bookings.items():
             if booking.decided.host == host:
                 self._tell(run)
@@ -175,7 +218,8 @@ class Controller:
     def heard(self, host: int, report: protocol.Report) -> None:
         """See `connection.Listener`."""
         if isinstance(report, protocol.Load):
-            self._record(self._tenants.measured(report, host, self.now(), self.ledger.bookings.values()))
+            measured = self._tenants.measured(report, host, self.now(), self.ledger.bookings.values())
+            self._record(*([measured] if measured else []))
         elif isinstance(report, protocol.RunReport):
             if report.id in self.ledger.bookings:
                 self._heard_of(self._connections[host], report)
@@ -184,21 +228,17 @@ class Controller:
 
     def _heard_of(self, connection: Connection, report: Any) -> None:
         """A report about a decision that has not finished."""
-        booking = self.ledger.bookings[report.id]
-        decided = booking.decided
-        of: dict[str, Any] = {name: getattr(decided, name) for name in ("service", "microservice", "attempt")}
-        of["time"] = max(connection.local(report.at), decided.time)
-        kind = _REPORTS[type(report)]
+        booking, kind = self.ledger.bookings[report.id], _REPORTS[type(report)]
+        service, at = booking.decided.service, max(connection.local(report.at), booking.decided.time)
         if kind is events.Failed:
-            of["reason"] = getattr(report, "reason", "cancelled")
-            of["gives_up"] = decided.attempt + 1 >= _ATTEMPTS
-        elif kind is events.ExecutionEnded:
-            of["cpu_seconds"] = report.cpu_seconds
-        elif kind is events.FlowEnded:
-            self._tenants.ended(booking, of["time"])
-        self._record(kind(**of))
-        if decided.service not in self.ledger.slot_of:
-            self._forget(decided.service, stop=kind is events.Failed)
+            self._fail(booking, at, getattr(report, "reason", "cancelled"))
+            return
+        measured = {"cpu_seconds": report.cpu_seconds} if kind is events.ExecutionEnded else {}
+        self._record(kind(time=at, **measured, **_attempt_of(booking)))
+        if kind is events.FlowEnded:
+            self._tenants.ended(booking, at)
+        if service not in self.ledger.slot_of:
+            self._forget(service, stop=False)
 
     def _forget(self, service: str, *, stop: bool) -> None:
         """Tell workers that nobody will ask for the runs of a service that has ended, and to stop those that run."""
@@ -208,6 +248,11 @@ class Controller:
                 if stop:
                     connection.send(protocol.Cancel(id=event.run))
                 connection.send(protocol.Forget(ids=[event.run]))
+
+
+def _attempt_of(booking: Booking) -> dict[str, Any]:
+    """What an event about an attempt names."""
+    return {name: getattr(booking.decided, name) for name in ("service", "microservice", "attempt")}
 
 
 def _check_workers(site: Site, workers: Mapping[int, str]) -> None:

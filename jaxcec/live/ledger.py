@@ -83,6 +83,7 @@ class Ledger:
         self.postponed = np.full(table, -np.inf)
         self.due = np.full(table, np.inf)  # see `Due`; inf for others
         self.up = np.zeros(config.num_hosts, bool)
+        self.down_since = np.full(config.num_hosts, np.inf)  # s; inf if it is up or never was
         self.load = LoadHistory(config.max_links + config.num_hosts, site.frame)
 
     def apply(self, event: events.Event) -> None:
@@ -112,7 +113,7 @@ class Ledger:
         self.work[slot] -= self.dags.load[slot, event.microservice]
         usage = _share_of_capacity(self.dags.demand[slot, event.microservice], self.site.host_capacity[event.host])
         self.bookings[event.run] = Booking(event, slot, usage)
-        self._find_due(slot)
+        self.due[slot, event.microservice] = np.inf
 
     @_apply.register
     def _(self, event: events.Postponed) -> None:
@@ -167,11 +168,11 @@ class Ledger:
 
     @_apply.register
     def _(self, event: events.WorkerUp) -> None:
-        self.up[event.host] = True
+        self.up[event.host], self.down_since[event.host] = True, np.inf
 
     @_apply.register
     def _(self, event: events.WorkerDown) -> None:
-        self.up[event.host] = False
+        self.up[event.host], self.down_since[event.host] = False, event.time
 
     @_apply.register
     def _(self, event: events.LoadMeasured) -> None:

@@ -11,6 +11,7 @@ from jaxcec.live.ledger import Booking
 from jaxcec.live.site import Site
 
 _MOST = 1000  # flows that are remembered after they have ended
+_EVENTS = 4  # in a frame, at most: more would only fill the log
 _BITS = 8e-6  # Mbit in a byte
 
 
@@ -24,6 +25,7 @@ class Tenants:
 
     def __init__(self, site: Site, link_names: Mapping[str, int]) -> None:
         self._site, self._names = site, link_names
+        self._reports: dict[int, list[tuple[float, float, dict[int, float]]]] = {}  # begin, cpu, links, by host
         self._ended: deque[tuple[float, float, dict[int, float]]] = deque(maxlen=_MOST)
 
     def ended(self, booking: Booking, time: float) -> None:
@@ -33,8 +35,10 @@ class Tenants:
             stretch = (decided.flow_end - decided.flow_start) / (time - start)
             self._ended.append((start, time, {e: share * stretch for e, share in decided.links.items()}))
 
-    def measured(self, report: protocol.Load, host: int, now: float, bookings: Collection[Booking]) -> LoadMeasured:
-        """The event of a worker's report that arrived at a time in s."""
+    def measured(
+        self, report: protocol.Load, host: int, now: float, bookings: Collection[Booking]
+    ) -> LoadMeasured | None:
+        """The mean of a worker's reports once they cover a quarter of a frame, at the arrival of the last one, in s."""
         begin = now - report.seconds
         running = [(b.flow_started, now, b.decided.links) for b in bookings if b.flow_started and not b.flow_ended]
         links = {}
@@ -43,7 +47,13 @@ class Tenants:
                 link = self._names[name]
                 own = _mean(link, begin, now, [*self._ended, *running])
                 links[link] = max(rate * _BITS / float(self._site.bandwidth[link]) - own, 0.0)
-        return LoadMeasured(time=now, host=host, cpu=report.cpu, links=links)
+        reports = self._reports.setdefault(host, [])
+        reports.append((begin, report.cpu, links))
+        if now - reports[0][0] < self._site.frame / _EVENTS:
+            return None
+        del self._reports[host]
+        means = {link: sum(seen.get(link, 0.0) for *_, seen in reports) / len(reports) for link in links}
+        return LoadMeasured(time=now, host=host, cpu=sum(cpu for _, cpu, _ in reports) / len(reports), links=means)
 
 
 def _mean(link: int, begin: float, end: float, flows: Iterable[tuple[float, float, dict[int, float]]]) -> float:

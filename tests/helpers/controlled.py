@@ -11,6 +11,7 @@ import random
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from helpers.workers import TOKEN
 from jaxcec.evaluation import Contender
@@ -51,11 +52,12 @@ def random_service(rng: random.Random, mark: Path | None = None) -> events.Servi
 
 @contextlib.asynccontextmanager
 async def controlling(
-    folder: Path, addresses: list[str], decider: Decider, site: Site = SITE
+    folder: Path, addresses: list[str], decider: Decider, site: Site = SITE, **settings: Any
 ) -> AsyncIterator[Controller]:
     """A controller that runs in this process; it ends as if it were killed."""
     log = EventLog(folder / "log.sqlite")
-    controller = Controller(site, log, decider=decider, workers=dict(enumerate(addresses)), token=TOKEN)
+    workers = dict(enumerate(addresses))
+    controller = Controller(site, log, decider=decider, workers=workers, token=TOKEN, **settings)
     running = asyncio.create_task(controller.run())
     try:
         yield controller

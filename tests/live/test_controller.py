@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import random
+import sqlite3
 import sys
 import time
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
 
 pytest.importorskip("pydantic")
@@ -16,9 +18,12 @@ pytest.importorskip("psutil")
 from helpers.controlled import RULE, SITE, all_ended, controlling, finished, logged, random_service
 from helpers.workers import running
 
+from jaxcec.evaluation import Contender
+from jaxcec.evaluation.rollout import MOST_POSTPONED
 from jaxcec.live import events, protocol
 from jaxcec.live.decider import Decider
 from jaxcec.live.event_log import EventLog
+from jaxcec.policies import earliest_finish
 
 TESTS = Path(__file__).parents[1]
 KILLS = 8
@@ -37,6 +42,34 @@ async def three_workers(folder, **settings):
     async with contextlib.AsyncExitStack() as stack:
         names = ("node0", "node1", "node2")
         yield [(await stack.enter_async_context(running(folder, name, cores=0.2))).address for name in names]
+
+
+def test_services_end_without_a_worker_that_is_lost(tmp_path, decider):
+    """What ran there runs elsewhere; a service whose input lies there is given up with the reason."""
+    rng = random.Random(5)
+    services = {f"s{i}": random_service(rng) for i in range(6)}
+
+    async def scenario():
+        async with contextlib.AsyncExitStack() as stack:
+            first = [await stack.enter_async_context(running(tmp_path, name, cores=0.2)) for name in ("node0", "node1")]
+            async with running(tmp_path, "node2", cores=0.2) as node2:
+                addresses = [worker.address for worker in (*first, node2)]
+                controller = await stack.enter_async_context(controlling(tmp_path, addresses, decider, lost_after=0.5))
+                for name, service in services.items():
+                    controller.submit(name, service)
+                await asyncio.sleep(0.5)
+            controller.submit("far", alone(source=2, data=[0.1]))
+            controller.submit("near", alone())
+            await all_ended(controller)
+            return controller.ledger.counters
+
+    counters = asyncio.run(scenario())
+    assert counters.completed + counters.given_up == counters.submitted == 8
+    ends = {name: logged(tmp_path, name)[-1] for name in (*services, "far", "near")}
+    assert isinstance(ends["near"], events.ExecutionEnded)
+    assert ends["far"].gives_up and ends["far"].reason == "the worker of host 2 is lost"
+    for end in ends.values():
+        assert isinstance(end, events.ExecutionEnded) or end.gives_up
 
 
 def assert_each_ran_once(folder, services):
@@ -183,6 +216,52 @@ def test_a_worker_that_lies_about_time_is_believed_between_the_decision_and_now_
 
     booking, now = asyncio.run(scenario())
     assert booking.decided.time <= booking.started <= now
+
+
+def test_what_cannot_be_written_because_the_disk_is_full_is_made_up_for_later(tmp_path, decider):
+    """Reports are asked for again and decisions are tried again; a submission is refused."""
+    rng = random.Random(4)
+    services = {f"s{i}": random_service(rng, tmp_path / f"s{i}") for i in range(4)}
+
+    async def scenario():
+        async with three_workers(tmp_path) as addresses, controlling(tmp_path, addresses, decider) as controller:
+            for name, service in services.items():
+                controller.submit(name, service)
+            await asyncio.sleep(0.2)
+            database = controller._log._database
+            (pages,) = database.execute("PRAGMA page_count").fetchone()
+            database.execute(f"PRAGMA max_page_count = {pages}")
+            with pytest.raises(sqlite3.OperationalError, match="full"):
+                for i in range(100):
+                    controller.submit(f"t{i}", alone())
+            await asyncio.sleep(0.5)
+            submitted = controller.ledger.counters.submitted
+            database.execute("PRAGMA max_page_count = 1000000")
+            await all_ended(controller)
+            return submitted, controller.ledger.counters
+
+    submitted, counters = asyncio.run(scenario())
+    assert counters.completed == counters.submitted == submitted < len(services) + 100
+    assert len(set(finished(tmp_path))) == len(finished(tmp_path))
+    for name, service in services.items():
+        assert sorted((tmp_path / name).read_text().split()) == [str(j) for j in range(len(service.load))]
+
+
+def test_a_policy_that_never_stops_postponing_is_not_asked_for_ever(tmp_path):
+    def never(observation, key):
+        return earliest_finish(observation, key).replace(postpone=jnp.float32(0.001))
+
+    patient = Decider(SITE, Contender.of_rule("never", never), deadline=1.0)
+
+    async def scenario():
+        async with three_workers(tmp_path) as addresses, controlling(tmp_path, addresses, patient) as controller:
+            controller.submit("s", alone())
+            await all_ended(controller)
+            return controller.ledger.counters
+
+    counters = asyncio.run(scenario())
+    patient.close()
+    assert counters.completed == 1 and counters.postponed >= MOST_POSTPONED
 
 
 def alone(**fields):

@@ -158,6 +158,12 @@ def test_equal_events_give_equal_ledgers_and_events_that_come_again_change_nothi
     assert once.counters == twice.counters
 
 
+def test_decisions_of_the_fallback_are_counted():
+    late = decided("a", 0, 0, 10).model_copy(update={"late": True})
+    counters = ledger_with(late, decided("a", 1, 10, 20)).counters
+    assert (counters.decisions, counters.late) == (2, 1)
+
+
 def test_loads_are_means_over_frames_and_stay_until_measured_again():
     ledger = Ledger(SITE)
     for time, cpu in ((0.0, 0.2), (9.0, 0.4), (10.0, 0.5), (45.0, 2.0)):
