@@ -120,6 +120,9 @@ def test_commands_accept_their_flags(command, tmp_path, monkeypatch):
     words = [PLACEHOLDERS.get(word, word) for word in shlex.split(command)]
     if words[0] == "python":
         parse_python(words[1:], monkeypatch)
+    elif words[0] == "jaxcec-live":
+        pytest.importorskip("pydantic")
+        importlib.import_module("jaxcec.commands.live").parse_live(words[1:])
     elif words[0].startswith("jaxcec-"):
         parse_python([f"{words[0].removeprefix('jaxcec-')}.py", *words[1:]], monkeypatch)
     else:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import dataclasses
 import os
 import shutil
@@ -43,8 +42,8 @@ from jaxcec.scenarios import Scenario
 
 _LONGER = 3.0  # times that an episode may take in the lab as long as in the simulator
 _MEMORY = "/dev/shm"  # where files are while an episode is played: delays of a disk would count `pace` times
+_SHARE = 0.25  # of the machine for all nodes: their networks and programs, and the policy, need the rest
 _MOST_CORES = 0.2  # of a node, by default
-_FIRST = -20  # niceness of a process that measures time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +64,7 @@ class LabCommand:
     pace: float = 20.0
     """Seconds of the world in a second: sizes and work are scaled down, rates and shares are not."""
     cores: float | None = None
-    """Processor cores of each node; by default, all nodes together have half of the machine, and none more than 0.2."""
+    """Processor cores of each node; by default, all together have a quarter of the machine, and none more than 0.2."""
     compete: bool = False
     """Let other tenants compete with the site's flows and runs, rather than leave these what they have reserved."""
     out: Path | None = None
@@ -119,8 +118,6 @@ def run_lab(command: LabCommand) -> list[Outcome]:
         ValueError: a policy does not exist, or the world or the folder is not fit.
     """
     check_available()
-    with contextlib.suppress(PermissionError):
-        os.nice(_FIRST)  # before JAX starts its threads
     use_compilation_cache()
     folder = command.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-lab"
     check_empty_folder("--out", folder)
@@ -148,7 +145,7 @@ def _play(
     choice = PolicyChoice(names=command.policies)
     contenders, _ = contenders_for(choice, CECEnv(site.config), site.empty, report=lambda _: None)
     load_every, count = site.frame / command.pace / 2.0, len(site.node_speed)
-    cores = [command.cores or min(0.5 * (os.cpu_count() or 1) / count, _MOST_CORES)] * count
+    cores = [command.cores or min(_SHARE * (os.cpu_count() or 1) / count, _MOST_CORES)] * count
     with (
         tempfile.TemporaryDirectory(dir=_MEMORY) as temporary,
         Lab(site.topology.links, cores, folder=Path(temporary), load_every=load_every) as lab,

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
@@ -30,6 +31,16 @@ def _hierarchies(root: Path) -> list[Path]:
         return [root] if "cpu" in controllers.read_text().split() else []
     apart = [root / "cpu", root / "cpuacct"]
     return list({folder.resolve(): None for folder in apart}) if all(map(Path.exists, apart)) else []
+
+
+def _current(hierarchy: Path) -> Path:
+    """The group of this process in a hierarchy."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, name = line.split(":", 2)
+        mounted = set(hierarchy.name.split(",")) & set(controllers.split(","))  # version 1 names the folder so
+        if mounted or ((hierarchy / "cgroup.controllers").exists() and not controllers):
+            return hierarchy / name.lstrip("/")
+    return hierarchy
 
 
 class Group:
@@ -77,6 +88,20 @@ class Group:
         """The files that move a process into the group when its number is written to each; 0 is the one that writes."""
         return [folder / "cgroup.procs" for folder in self._folders]
 
+    @contextlib.contextmanager
+    def joined(self) -> Iterator[None]:
+        """A context in which this process is in the group, with all its threads; afterwards the group is removed."""
+        own = str(os.getpid())
+        before = [_current(folder) / "cgroup.procs" for folder in _hierarchies(self._root)]
+        for file in self.files():
+            file.write_text(own)
+        try:
+            yield
+        finally:
+            for file in before:
+                file.write_text(own)
+            self.remove()
+
     def usage(self) -> float:
         """Processor time that its processes and those of groups within it have used, s of one core."""
         folder = self._folders[-1]
@@ -97,7 +122,7 @@ class Group:
     def remove(self) -> None:
         """Kill its processes and delete it with the groups within it; nothing happens if it does not exist."""
         until = time.monotonic() + _PATIENCE
-        while pids := self.pids():
+        while pids := self.pids() - {os.getpid()}:
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

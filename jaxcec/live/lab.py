@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import subprocess
@@ -22,15 +23,16 @@ from jaxcec.live.worker import TOKEN
 _LOCK = Path("/run/lock/jaxcec-lab")  # held by the process that has the lab
 _BYTES = 125_000  # in a Mbit
 _PROGRAMS = f"{lab_network.PREFIX}/programs"  # control group of workers and tenants themselves
-_FIRST = 30.0  # weight of the lab on the machine, and of these programs within it
+_FIRST = 50.0  # weight of the lab and of this process on the machine, and of these programs within the lab
 _SLACK = 1.2  # of a node's bound over its cores: the kernel's is coarse, and what runs keeps to its share itself
 
 
 class Lab:
     """A network with a worker in each node, as long as the context lasts; a machine has at most one.
 
-    However the process ends, nothing that it started goes on. The names of namespaces and control groups that it could
-    not remove are removed by the next lab, or by `clean`.
+    This process and the network go before what else wants the machine's processors. However the process ends, nothing
+    that it started goes on. The names of namespaces and control groups that it could not remove are removed by the next
+    lab, or by `clean`.
 
     Args:
         links: of the network.
@@ -47,6 +49,7 @@ class Lab:
         self.links, self.cores, self.token = list(links), list(cores), secrets.token_hex()
         self._folder, self._load_every = folder, load_every
         self._lock = FileLock(_LOCK)
+        self._stack = contextlib.ExitStack()
         self._workers: list[subprocess.Popen[str]] = []
         self._tenants: list[subprocess.Popen[str]] = []
 
@@ -61,7 +64,9 @@ class Lab:
         try:
             lab_network.remove()
             lab_network.build(self.links, len(self.cores))
-            Group(lab_network.PREFIX).make().weigh(_FIRST)
+            for name in lab_network.GROUPS:
+                Group(name).make().weigh(_FIRST)
+            self._stack.enter_context(Group(lab_network.GROUPS[1]).joined())
             Group(_PROGRAMS).make().weigh(_FIRST)
             for node, cores in enumerate(self.cores):
                 Group(_group(node)).make(cores * _SLACK)
@@ -79,6 +84,7 @@ class Lab:
         self._remove()
 
     def _remove(self) -> None:
+        self._stack.close()
         _stop([*self._workers, *self._tenants])
         lab_network.remove()
         self._lock.release()

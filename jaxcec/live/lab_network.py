@@ -24,7 +24,8 @@ import numpy as np
 from jaxcec.env.routing import Link, routes
 from jaxcec.live.cgroups import Group, may_bound
 
-PREFIX = "jaxcec"  # of the namespaces, and the control group that holds all processes
+PREFIX = "jaxcec"  # of the namespaces
+GROUPS = ("jaxcec", "jaxcec-lab")  # control groups of everything that runs in the network, and of who uses it
 PORT = 7070  # of the workers
 MOST_NODES = 100
 _WIRES = f"{PREFIX}-wires"
@@ -118,7 +119,8 @@ def build(links: Sequence[Link], num_nodes: int) -> None:
 def remove() -> None:
     """Remove the network and end all processes in it; what does not exist is skipped."""
     if may_bound():
-        Group(PREFIX).remove()
+        for name in GROUPS:
+            Group(name).remove()
     for name in _existing("link"):  # they would end with their other ends, but later
         _run(["ip", "link", "del", name])
     for name in _existing("netns"):
@@ -127,7 +129,8 @@ def remove() -> None:
 
 def left_over() -> list[str]:
     """What exists of a network, by name."""
-    return [*_existing("netns"), *_existing("link"), *[f"control group {PREFIX}"] * Group(PREFIX).exists()]
+    groups = [f"control group {name}" for name in GROUPS if Group(name).exists()]
+    return [*_existing("netns"), *_existing("link"), *groups]
 
 
 def _existing(kind: str) -> list[str]:

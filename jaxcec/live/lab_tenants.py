@@ -17,9 +17,10 @@ from pydantic import BaseModel
 from jaxcec.live.cgroups import Group
 from jaxcec.live.executor import Executor
 from jaxcec.live.lab_network import YIELDING
-from jaxcec.live.transfers import send_paced
+from jaxcec.live.transfers import send_paced, wake_seldom
 
 PORT = 7071  # on which they listen
+_SINK_RATE = 1e6  # bytes/s, of the order of a link's
 _PAUSE = 0.2  # s until a connection is tried again
 
 
@@ -45,7 +46,7 @@ class LabTenants(BaseModel):
 async def play(tenants: LabTenants) -> None:
     """Get ready, be told when to begin, and use the processor and the links until the trace is over."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(asyncio.Protocol, tenants.address, PORT)  # which drops what it receives
+    server = await loop.create_server(_Sink, tenants.address, PORT)
     group = Group(tenants.group).make()
     if tenants.yields:
         group.weigh(0.01)
@@ -63,6 +64,14 @@ async def play(tenants: LabTenants) -> None:
         for writer in writers:
             writer.close()
         await executor.close()
+
+
+class _Sink(asyncio.Protocol):
+    """Drops what it receives."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio."""
+        wake_seldom(transport.get_extra_info("socket"), _SINK_RATE)
 
 
 async def _use_processor(executor: Executor, tenants: LabTenants, begin: float) -> None:

@@ -7,15 +7,16 @@ import socket
 import sys
 import time
 from collections.abc import AsyncGenerator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from jaxcec.live.protocol import ANSWERS, Fetch, Input, Part, ProtocolError, Refused, frame, receive
 
 _PACED_BY_KERNEL = 47  # SO_MAX_PACING_RATE of Linux, which the module `socket` does not name
 _HEADROOM = 1.05  # of the kernel's rate over the one asked for, with which a late sender catches up
 _MOST_PACED = 4e9  # bytes/s, of what the option can express
-_TICK = 0.02  # s of data handed over at once
+_TICK = 0.04  # s of data handed over at once, and of data for which a receiver is woken
 _LEAST_CHUNK, _MOST_CHUNK = 1448, 1 << 18  # bytes; the payload of one packet, and a bound of memory
+_MOST_AWAITED = 1 << 15  # bytes; of more, a receiver's buffer might not have room
 _SILENCE = 5.0  # s without a byte after which a connection counts as lost
 _PAUSE = 0.2  # s until the next attempt
 
@@ -36,7 +37,7 @@ async def send_paced(writer: asyncio.StreamWriter, body: BinaryIO | None, *, siz
     connection = writer.get_extra_info("socket")
     if sys.platform == "linux" and rate * _HEADROOM < _MOST_PACED:
         connection.setsockopt(socket.SOL_SOCKET, _PACED_BY_KERNEL, max(round(rate * _HEADROOM), 1))
-    chunk = int(min(max(rate * _TICK, _LEAST_CHUNK), _MOST_CHUNK))
+    chunk = _chunk(rate)
     writer.transport.set_write_buffer_limits(high=chunk)
     begin, sent = time.monotonic(), 0
     while sent < size:
@@ -45,6 +46,16 @@ async def send_paced(writer: asyncio.StreamWriter, body: BinaryIO | None, *, siz
         writer.write(bytes(count) if body is None else body.read(count))
         await writer.drain()
         sent += count
+
+
+def _chunk(rate: float) -> int:
+    """Bytes that are handled at once at a rate in bytes/s."""
+    return int(min(max(rate * _TICK, _LEAST_CHUNK), _MOST_CHUNK))
+
+
+def wake_seldom(connection: Any, rate: float) -> None:
+    """Let a socket wait for as many bytes as are handled at once, or the end of the connection, not for each packet."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, min(_chunk(rate), _MOST_AWAITED))
 
 
 async def pull(part: Input, *, token: str, source: str, sink: BinaryIO | None) -> Part:
@@ -86,6 +97,7 @@ async def _pieces(peer: str, fetch: Fetch, source: str) -> AsyncGenerator[bytes]
         if isinstance(answer, Refused):
             raise MissingInput(answer.reason) if answer.missing else ProtocolError(answer.reason)
         left = answer.size
+        wake_seldom(writer.get_extra_info("socket"), fetch.rate)
         while left:
             async with asyncio.timeout(_SILENCE):
                 piece = await reader.read(min(left, _MOST_CHUNK))

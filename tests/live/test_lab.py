@@ -172,14 +172,16 @@ FAST = 1000.0  # Mbit/s: unpaced
     ],
 )
 def test_flows_take_the_ideal_time(lab, name, runs):
-    """In each case the last one ends after one second. Flows that are not paced share a link as TCP has it."""
+    """In each case the last one ends after one second. Flows that are not paced share a link as TCP has it, less
+    exactly."""
     orders = [
         (node, fetch(lab, f"{name.replace(' ', '-')}{i}".replace(",", ""), *parts))
         for i, (node, parts) in enumerate(runs)
     ]
     reports = play(lab, orders)
     measured = [seconds for _, run in orders for seconds in flow_times(reports[run.id])]
-    assert max(measured) == pytest.approx(1.0, rel=0.1)
+    paced = all(rate < FAST for _, parts in runs for *_, rate in parts)
+    assert max(measured) == pytest.approx(1.0, rel=0.05 if paced else 0.25)
 
 
 def test_eight_burns_at_once_take_the_time_of_their_shares(lab):
@@ -206,7 +208,7 @@ def test_tenants_take_what_their_trace_says(lab):
     loads = np.zeros((4, 3 + 3))
     loads[:, 0] = loads[:, 3 + 1] = 0.5
     lab.start_tenants(loads, frame=0.5, yields=True)
-    begin = time.monotonic() + 0.2
+    begin = time.monotonic() + 0.7  # what starting them took is measured before
     lab.begin_tenants(begin)
 
     async def measure():
@@ -214,7 +216,7 @@ def test_tenants_take_what_their_trace_says(lab):
             until, found = begin + 2.7, []
             while time.monotonic() < until:
                 report = await controller.next()
-                found += [report] * (report.kind == "load")
+                found += [report] * (report.kind == "load" and report.clock - report.seconds > begin - 0.5)
             return found
 
     found = asyncio.run(measure())
