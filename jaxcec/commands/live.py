@@ -121,7 +121,7 @@ def run_lab(command: LabCommand) -> list[Outcome]:
     use_compilation_cache()
     folder = command.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-lab"
     check_empty_folder("--out", folder)
-    env, params, _ = open_world(command.scenario, "test", command.world)
+    env, params, *_ = open_world(command.scenario, "test", command.world)
     params = without_devices(params)
     choice = PolicyChoice(names=command.policies)
     contenders, _ = contenders_for(choice, env, params)
