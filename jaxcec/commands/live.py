@@ -175,7 +175,7 @@ def _play(
 def _report(outcomes: Sequence[Outcome], folder: Path) -> None:
     table = Table("policy", "ACT simulated (s)", "measured (s)", title="the simulator and the lab")
     for what in WHAT:
-        table.add_column(f"{what}s", justify="right")
+        table.add_column(what, justify="right")
         table.add_column("error: median, 95 %", justify="right")
     for policy, acts in mean_acts(outcomes).items():
         cells = [*map(format_seconds, acts)]
