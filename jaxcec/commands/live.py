@@ -37,7 +37,7 @@ from jaxcec.live.lab_network import check_available
 from jaxcec.live.lab_play import play_episode
 from jaxcec.live.lab_world import LabWorld, lab_world, without_devices
 from jaxcec.live.referee import WHAT, Outcome, errors, mean_acts, outcome, same_order, save_intervals
-from jaxcec.live.referee_page import save_referee_page
+from jaxcec.live.referee_page import import_altair, save_referee_page
 from jaxcec.scenarios import Scenario
 
 _LONGER = 3.0  # times that an episode may take in the lab as long as in the simulator
@@ -115,9 +115,11 @@ def run_lab(command: LabCommand) -> list[Outcome]:
 
     Raises:
         LabUnavailable: this machine or user cannot have a lab.
+        ImportError: the package for the page is not installed.
         ValueError: a policy does not exist, or the world or the folder is not fit.
     """
     check_available()
+    import_altair()
     use_compilation_cache()
     folder = command.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-lab"
     check_empty_folder("--out", folder)
@@ -133,6 +135,7 @@ def run_lab(command: LabCommand) -> list[Outcome]:
         world = lab_world(env, params, key, seconds=_LONGER * longest)
         acts = {name: schedule.act for name, schedule in schedules.items()}
         outcomes += _play(command, world, folder, number=number, simulated=acts)
+        save_intervals(outcomes, folder / "intervals.csv")
     _report(outcomes, folder)
     return outcomes
 
@@ -186,7 +189,6 @@ def _report(outcomes: Sequence[Outcome], folder: Path) -> None:
     console.print(table)
     order = "the same" if same_order(outcomes) else "not the same"
     console.print(f"order of the policies: {order}; attempts that failed: {sum(each.failed for each in outcomes)}")
-    save_intervals(outcomes, folder / "intervals.csv")
     save_referee_page(outcomes, folder / "referee.html", title="The simulator's predictions and the lab")
     console.print(f"written: {folder / 'intervals.csv'}, {folder / 'referee.html'}")
 
