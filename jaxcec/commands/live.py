@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +32,7 @@ from jaxcec.env import CECEnv
 from jaxcec.evaluation import episode_keys, record
 from jaxcec.files import check_empty_folder
 from jaxcec.live.lab import Lab, clean
-from jaxcec.live.lab_network import check_available
+from jaxcec.live.lab_network import FILES, check_available
 from jaxcec.live.lab_play import play_episode
 from jaxcec.live.lab_world import LabWorld, lab_world, without_devices
 from jaxcec.live.referee import WHAT, Outcome, errors, mean_acts, outcome, same_order, save_intervals
@@ -41,7 +40,6 @@ from jaxcec.live.referee_page import import_altair, save_referee_page
 from jaxcec.scenarios import Scenario
 
 _LONGER = 3.0  # times that an episode may take in the lab as long as in the simulator
-_MEMORY = "/dev/shm"  # where files are while an episode is played: delays of a disk would count `pace` times
 _SHARE = 0.25  # of the machine for all nodes: their networks and programs, and the policy, need the rest
 _MOST_CORES = 0.2  # of a node, by default
 
@@ -149,12 +147,9 @@ def _play(
     contenders, _ = contenders_for(choice, CECEnv(site.config), site.empty, report=lambda _: None)
     load_every, count = site.frame / command.pace / 2.0, len(site.node_speed)
     cores = [command.cores or min(_SHARE * (os.cpu_count() or 1) / count, _MOST_CORES)] * count
-    with (
-        tempfile.TemporaryDirectory(dir=_MEMORY) as temporary,
-        Lab(site.topology.links, cores, folder=Path(temporary), load_every=load_every) as lab,
-    ):
+    with Lab(site.topology.links, cores, folder=FILES, load_every=load_every) as lab:
         for contender in contenders:
-            log = Path(temporary) / f"{contender.name}-{number}.sqlite"
+            log = FILES / f"{contender.name}-{number}.sqlite"
             played = play_episode(
                 lab,
                 world,

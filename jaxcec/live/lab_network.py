@@ -26,6 +26,7 @@ from jaxcec.live.cgroups import Group, may_bound
 
 PREFIX = "jaxcec"  # of the namespaces
 GROUPS = ("jaxcec", "jaxcec-lab")  # control groups of everything that runs in the network, and of who uses it
+FILES = Path("/dev/shm/jaxcec-lab")  # in memory: the delays of a disk would count as often as time passes faster
 PORT = 7070  # of the workers
 MOST_NODES = 100
 _WIRES = f"{PREFIX}-wires"
@@ -118,7 +119,7 @@ def build(links: Sequence[Link], num_nodes: int) -> None:
 
 
 def remove() -> None:
-    """Remove the network and end all processes in it; what does not exist is skipped."""
+    """Remove the network and its files and end all processes in it; what does not exist is skipped."""
     if may_bound():
         for name in GROUPS:
             Group(name).remove()
@@ -126,12 +127,15 @@ def remove() -> None:
         _run(["ip", "link", "del", name])
     for name in _existing("netns"):
         _run(["ip", "netns", "del", name])
+    shutil.rmtree(FILES, ignore_errors=True)
 
 
 def left_over() -> list[str]:
     """What exists of a network, by name."""
     groups = [f"control group {name}" for name in GROUPS if Group(name).exists()]
-    return [*_existing("netns"), *_existing("link"), *groups]
+    spaces = [f"namespace {name}" for name in _existing("netns")]
+    ends = [f"interface {name}" for name in _existing("link")]
+    return [*spaces, *ends, *groups, *[f"folder {FILES}"] * FILES.exists()]
 
 
 def _existing(kind: str) -> list[str]:
