@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,15 +32,14 @@ from jaxcec.env import CECEnv
 from jaxcec.evaluation import episode_keys, record
 from jaxcec.files import check_empty_folder
 from jaxcec.live.lab import Lab, clean
-from jaxcec.live.lab_network import check_available
+from jaxcec.live.lab_network import FILES, check_available
 from jaxcec.live.lab_play import play_episode
 from jaxcec.live.lab_world import LabWorld, lab_world, without_devices
 from jaxcec.live.referee import WHAT, Outcome, errors, mean_acts, outcome, same_order, save_intervals
-from jaxcec.live.referee_page import save_referee_page
+from jaxcec.live.referee_page import import_altair, save_referee_page
 from jaxcec.scenarios import Scenario
 
 _LONGER = 3.0  # times that an episode may take in the lab as long as in the simulator
-_MEMORY = "/dev/shm"  # where files are while an episode is played: delays of a disk would count `pace` times
 _SHARE = 0.25  # of the machine for all nodes: their networks and programs, and the policy, need the rest
 _MOST_CORES = 0.2  # of a node, by default
 
@@ -115,9 +113,11 @@ def run_lab(command: LabCommand) -> list[Outcome]:
 
     Raises:
         LabUnavailable: this machine or user cannot have a lab.
+        ImportError: the package for the page is not installed.
         ValueError: a policy does not exist, or the world or the folder is not fit.
     """
     check_available()
+    import_altair()
     use_compilation_cache()
     folder = command.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-lab"
     check_empty_folder("--out", folder)
@@ -133,6 +133,7 @@ def run_lab(command: LabCommand) -> list[Outcome]:
         world = lab_world(env, params, key, seconds=_LONGER * longest)
         acts = {name: schedule.act for name, schedule in schedules.items()}
         outcomes += _play(command, world, folder, number=number, simulated=acts)
+        save_intervals(outcomes, folder / "intervals.csv")
     _report(outcomes, folder)
     return outcomes
 
@@ -146,12 +147,9 @@ def _play(
     contenders, _ = contenders_for(choice, CECEnv(site.config), site.empty, report=lambda _: None)
     load_every, count = site.frame / command.pace / 2.0, len(site.node_speed)
     cores = [command.cores or min(_SHARE * (os.cpu_count() or 1) / count, _MOST_CORES)] * count
-    with (
-        tempfile.TemporaryDirectory(dir=_MEMORY) as temporary,
-        Lab(site.topology.links, cores, folder=Path(temporary), load_every=load_every) as lab,
-    ):
+    with Lab(site.topology.links, cores, folder=FILES, load_every=load_every) as lab:
         for contender in contenders:
-            log = Path(temporary) / f"{contender.name}-{number}.sqlite"
+            log = FILES / f"{contender.name}-{number}.sqlite"
             played = play_episode(
                 lab,
                 world,
@@ -175,7 +173,7 @@ def _play(
 def _report(outcomes: Sequence[Outcome], folder: Path) -> None:
     table = Table("policy", "ACT simulated (s)", "measured (s)", title="the simulator and the lab")
     for what in WHAT:
-        table.add_column(f"{what}s", justify="right")
+        table.add_column(what, justify="right")
         table.add_column("error: median, 95 %", justify="right")
     for policy, acts in mean_acts(outcomes).items():
         cells = [*map(format_seconds, acts)]
@@ -186,7 +184,6 @@ def _report(outcomes: Sequence[Outcome], folder: Path) -> None:
     console.print(table)
     order = "the same" if same_order(outcomes) else "not the same"
     console.print(f"order of the policies: {order}; attempts that failed: {sum(each.failed for each in outcomes)}")
-    save_intervals(outcomes, folder / "intervals.csv")
     save_referee_page(outcomes, folder / "referee.html", title="The simulator's predictions and the lab")
     console.print(f"written: {folder / 'intervals.csv'}, {folder / 'referee.html'}")
 

@@ -26,6 +26,7 @@ from jaxcec.live.cgroups import Group, may_bound
 
 PREFIX = "jaxcec"  # of the namespaces
 GROUPS = ("jaxcec", "jaxcec-lab")  # control groups of everything that runs in the network, and of who uses it
+FILES = Path("/dev/shm/jaxcec-lab")  # in memory: the delays of a disk would count as often as time passes faster
 PORT = 7070  # of the workers
 MOST_NODES = 100
 _WIRES = f"{PREFIX}-wires"
@@ -34,6 +35,7 @@ _HEADERS, _ACKNOWLEDGEMENTS = 0.046, 0.023  # bytes on the wire for each byte of
 YIELDING = 0x20  # type of service of packets that others go before
 _LEAST_SHARE = 0.02  # of a link, which these have in any case
 _BURST = 4000  # bytes that a link sends at once after it was idle
+_TIMEOUT = "40ms"  # least of TCP: its 200 ms would be four seconds at a pace of 20
 _TABLE = 100  # the routing table of the first node that packets come from
 _NET_ADMIN, _SYS_ADMIN = 12, 21  # bits of capabilities
 
@@ -117,7 +119,7 @@ def build(links: Sequence[Link], num_nodes: int) -> None:
 
 
 def remove() -> None:
-    """Remove the network and end all processes in it; what does not exist is skipped."""
+    """Remove the network and its files and end all processes in it; what does not exist is skipped."""
     if may_bound():
         for name in GROUPS:
             Group(name).remove()
@@ -125,12 +127,15 @@ def remove() -> None:
         _run(["ip", "link", "del", name])
     for name in _existing("netns"):
         _run(["ip", "netns", "del", name])
+    shutil.rmtree(FILES, ignore_errors=True)
 
 
 def left_over() -> list[str]:
     """What exists of a network, by name."""
     groups = [f"control group {name}" for name in GROUPS if Group(name).exists()]
-    return [*_existing("netns"), *_existing("link"), *groups]
+    spaces = [f"namespace {name}" for name in _existing("netns")]
+    ends = [f"interface {name}" for name in _existing("link")]
+    return [*spaces, *ends, *groups, *[f"folder {FILES}"] * FILES.exists()]
 
 
 def _existing(kind: str) -> list[str]:
@@ -222,7 +227,7 @@ def _route_lines(links: Sequence[Link], num_nodes: int) -> dict[int, list[str]]:
     for (start, target), path in paths(links, num_nodes).items():
         for node, following in pairwise(path):
             way = f"via {address(following)} dev link{position[node, following]} onlink"
-            lines[node].append(f"route add {address(target)}/32 {way} table {_TABLE + start}")
+            lines[node].append(f"route add {address(target)}/32 {way} table {_TABLE + start} rto_min {_TIMEOUT}")
     return lines
 
 

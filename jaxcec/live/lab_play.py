@@ -23,7 +23,7 @@ _WARM = 3  # frames in which tenants are there before the episode, so that their
 _LOOK = 0.05  # s between two looks whether the episode has ended
 
 
-class EpisodeStuck(RuntimeError):
+class EpisodeStuck(TimeoutError):
     """An episode took much longer than its tenants' trace."""
 
 
@@ -70,7 +70,9 @@ async def play_episode(
         for i, service in enumerate(world.services):
             release = begin + service.release - controller.now()
             controller.submit(f"{name}-{i}", service.model_copy(update={"release": release}))
-        await _until_ended(controller, begin + len(world.loads) * world.site.frame)
+        ended = asyncio.create_task(_until_ended(controller, begin + len(world.loads) * world.site.frame))
+        await asyncio.wait([ended, running], return_when=asyncio.FIRST_COMPLETED)
+        await (ended if ended.done() else running)  # raises what went wrong
         return [event for _, event in events.read()]
     finally:
         running.cancel()

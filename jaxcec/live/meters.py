@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ class Meter:
     """Measures from one reading to the next.
 
     Args:
-        cores: that the node may use.
+        cores: that the node may use; of a whole machine, all count.
         interfaces: one of each link.
         node: control group of everything that runs on the node, and `runs`, the one within it of the runs; both None if
             the node is the whole machine, where the runs are the children of this process.
@@ -35,7 +36,8 @@ class Meter:
     """
 
     def __init__(self, cores: float, interfaces: Sequence[Interface], node: Group | None, runs: Group | None) -> None:
-        self._cores, self._interfaces = cores, interfaces
+        self._cores = cores if node is not None else float(os.cpu_count() or 1)
+        self._interfaces = interfaces
         self._node, self._runs = node, runs
         self._at, self._others, self._bytes = time.monotonic(), self._used_by_others(), self._carried()
 

@@ -23,7 +23,7 @@ def save_referee_page(outcomes: Sequence[Outcome], path: Path, *, title: str) ->
     Raises:
         ImportError: Vega-Altair is not installed.
     """
-    alt = _altair()
+    alt = import_altair()
     policies = list(dict.fromkeys(outcome.policy for outcome in outcomes))
     rows = []
     for number, policy in enumerate(policies):
@@ -36,7 +36,7 @@ def save_referee_page(outcomes: Sequence[Outcome], path: Path, *, title: str) ->
 
 def _executions(outcome: Outcome) -> Any:
     """Predicted and measured executions of an episode, one row for each host."""
-    alt = _altair()
+    alt = import_altair()
     runs = [_row(each) for each in outcome.intervals if each.what == "execution"]
     heading = f"{outcome.policy}: ACT {outcome.simulated:,.1f} s in the simulator, {outcome.measured:,.1f} s measured"
     base = alt.Chart(alt.Data(values=runs), title=heading).encode(
@@ -65,7 +65,7 @@ def _row(each: Interval) -> dict[str, Any]:
 
 def _durations(outcomes: Sequence[Outcome]) -> Any:
     """Measured against predicted durations, with the line on which they are equal."""
-    alt = _altair()
+    alt = import_altair()
     points = [
         {"what": each.what, "predicted": round(each.predicted_end - each.predicted_start, 3)}
         | {"measured": round(max(each.end - each.start, LEAST / 10), 3)}
@@ -87,7 +87,7 @@ def _durations(outcomes: Sequence[Outcome]) -> Any:
     return alt.layer(equal, dots).resolve_scale(color="independent").properties(width=300, height=300)
 
 
-def _altair() -> Any:
+def import_altair() -> Any:
     """The module `altair`; an ImportError names the extra that installs it."""
     try:
         import altair

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import itertools
 import json
 import sqlite3
 from collections.abc import AsyncIterator
@@ -36,7 +37,7 @@ from jaxcec.live.service_state import service_state, site_state
 
 HTTP_TOKEN = "JAXCEC_LIVE_HTTP_TOKEN"  # the environment variable
 MOST_BYTES = 1 << 20  # of a body
-_BATCH = 1000  # events that are read at once
+_BATCH = 100  # events that are read at once
 _BEAT = 15.0  # s without an event after which a stream says that it is there
 _OPEN = ("/healthz", "/")  # that need no token: they tell nothing of the site
 _NAME: TypeAdapter[str] = TypeAdapter(ServiceId)
@@ -109,13 +110,10 @@ class Api:
     async def _stream(self, after: int) -> AsyncIterator[str]:
         while True:
             news = self._news  # before reading, so that nothing is missed in between
-            count = 0
-            for number, event in self._log.read(after=after):
-                yield f"id: {number}\nevent: {event.kind}\ndata: {event.model_dump_json(exclude_none=True)}\n\n"
-                after, count = number, count + 1
-                if count == _BATCH:
-                    break
-            else:
+            batch = list(itertools.islice(self._log.read(after=after), _BATCH))
+            for after, event in batch:
+                yield f"id: {after}\nevent: {event.kind}\ndata: {event.model_dump_json(exclude_none=True)}\n\n"
+            if not batch:
                 try:
                     await asyncio.wait_for(news.wait(), _BEAT)
                 except TimeoutError:

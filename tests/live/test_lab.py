@@ -184,6 +184,22 @@ def test_flows_take_the_ideal_time(lab, name, runs):
     assert max(measured) == pytest.approx(1.0, rel=0.05 if paced else 0.25)
 
 
+def test_a_flow_goes_on_after_its_link_was_cut(lab):
+    """For the second second of four."""
+
+    async def scenario():
+        async with connected(lab.addresses[1], lab.token) as controller:
+            await controller.send(fetch(lab, "cut", (0, 16, 8.0)))
+            for state in ("down", "up"):
+                await asyncio.sleep(1.0)
+                subprocess.run(["ip", "-n", "jaxcec-wires", "link", "set", "bridge0", state], check=True)
+            return await controller.reports("cut")
+
+    reports = asyncio.run(scenario())
+    assert reports[-1].kind == "execution_ended" and reports[1].parts[0].size == 16 * MBIT
+    assert 2.9 < flow_times(reports)[0] < 8.0
+
+
 def test_eight_burns_at_once_take_the_time_of_their_shares(lab):
     """0.05 s of processor time at a quarter of a fifth of a core: 1 s."""
     warm = [(node, Run(id=f"w{node}.{i}", work=Burn(cpu_seconds=0.0))) for node in (0, 1) for i in range(4)]
