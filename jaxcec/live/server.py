@@ -1,6 +1,6 @@
 """The HTTP API of a site: submit services, watch them, and let others' schedulers ask. `openapi.json` describes it.
 
-Whoever can reach it can use it on a loopback address; on any other address a bearer token is needed. Bodies are bounded
+On a loopback address no token is needed; on any other address a bearer token is. Bodies are bounded
 and validated. Traffic is not encrypted: a proxy in front of it can do that.
 """
 

@@ -2,7 +2,7 @@
 
     JAXCEC_LIVE_TOKEN=... python -m jaxcec.live.worker --name node0 --folder /var/lib/jaxcec
 
-It does what whoever has the token orders, `protocol.py` says how, and nothing else. Whatever a run reports is on disk
+It does what a holder of the token orders, `protocol.py` says how, and nothing else. Whatever a run reports is on disk
 first. Started again in the same folder, a worker answers for the runs that had ended; those that had not have failed.
 """
 
@@ -169,7 +169,7 @@ class Worker:
         except protocol.ProtocolError as error:
             writer.write(protocol.frame(protocol.Refused(reason=str(error))))
         except (OSError, asyncio.IncompleteReadError):
-            pass  # whoever was connected has gone, and connects again
+            pass  # the peer has gone, and connects again
         finally:
             del self._connections[task]
             writer.close()
