@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +36,7 @@ _HEADERS, _ACKNOWLEDGEMENTS = 0.046, 0.023  # bytes on the wire for each byte of
 YIELDING = 0x20  # type of service of packets that others go before
 _LEAST_SHARE = 0.02  # of a link, which these have in any case
 _BURST = 4000  # bytes that a link sends at once after it was idle
+_PATIENCE = 10.0  # s for an interface to come up
 _TIMEOUT = "40ms"  # least of TCP: its 200 ms would be four seconds at a pace of 20
 _TABLE = 100  # the routing table of the first node that packets come from
 _NET_ADMIN, _SYS_ADMIN = 12, 21  # bits of capabilities
@@ -116,6 +118,22 @@ def build(links: Sequence[Link], num_nodes: int) -> None:
         _forward(node)
     for node, lines in _route_lines(links, num_nodes).items():
         _batch(["ip", "-n", namespace(node)], lines)
+    for name in spaces:
+        _await_up(name)
+
+
+def _await_up(space: str) -> None:
+    """Wait until all interfaces of a namespace carry packets: the kernel sets some of them up a second late."""
+    until = time.monotonic() + _PATIENCE
+    while any(link["operstate"] == "DOWN" for link in _interfaces_of(space)):
+        if time.monotonic() > until:
+            raise LabUnavailable(f"namespace {space}: its interfaces do not come up")
+        time.sleep(0.05)
+
+
+def _interfaces_of(space: str) -> list[dict[str, str]]:
+    """What `ip` says of the interfaces of a namespace, without its loopback."""
+    return [link for link in json.loads(_run(["ip", "-n", space, "-j", "link"])) if link["ifname"] != "lo"]
 
 
 def remove() -> None:
