@@ -2,7 +2,6 @@
 
 import asyncio
 import csv
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 pytest.importorskip("pydantic")
 pytest.importorskip("psutil")
 
+import psutil
 from helpers.workers import connected
 
 from jaxcec.commands.live import LabCommand, run_lab
@@ -53,7 +53,8 @@ def test_nothing_is_left_of_a_lab(lab_is_free, tmp_path, end):
     )
     with process:
         assert process.stdout.readline() == "up\n"
-        workers = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if is_worker(pid)]
+        children = psutil.Process(process.pid).children(recursive=True)
+        workers = [child.pid for child in children if is_worker(child.pid)]
         assert len(workers) == 2
         if end == "kill":
             process.kill()
@@ -73,10 +74,11 @@ def is_worker(pid):
         return False
 
 
-@pytest.fixture
-def lab_is_free(request):
+@pytest.fixture(scope="module")
+def lab_is_free():
+    """Skip where there can be no lab, or where another one is running."""
     try:
-        lab_network.check_available()
+        clean()
     except lab_network.LabUnavailable as error:
         pytest.skip(str(error))
 
@@ -124,11 +126,7 @@ def test_eight_nodes_hold_the_bars(lab_is_free, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    try:
-        lab_network.check_available()
-    except lab_network.LabUnavailable as error:
-        pytest.skip(str(error))
+def lab(lab_is_free, tmp_path_factory):
     with Lab(LINKS, CORES, folder=tmp_path_factory.mktemp("lab"), load_every=0.5) as lab:
         yield lab
 
