@@ -1,6 +1,6 @@
 """The learned twin of a policy, fitted further to what an event log has measured.
 
-It learns from the earlier decisions of the log. The later ones decide whether it foresees better than before.
+It learns from the earlier decisions of the log. The last quarter decides whether it foresees better than before.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxcec.agents import AgentConfig, AgentState, TrainedPolicy, learner_for
@@ -21,9 +22,10 @@ from jaxcec.live.experience import Executed, executed_decisions
 from jaxcec.live.site import Site
 
 MOST = 4000  # decisions of a log that are used, the last ones
-LEAST = 20  # decisions that are needed in each of the two parts
-_HELD_OUT = 0.25  # share of a log's decisions, the last ones, that are not learned from
-_STEPS = 400  # gradient steps
+LEAST = 20  # decisions that are needed in each part
+_SHARES = (0.55, 0.2, 0.25)  # parts of a log: to learn from, to tell when to stop, and to judge on
+_STOPS = 50  # times that the twin is looked at while it learns
+_STEPS = 8  # gradient steps from one to the next
 _BATCH = 256  # decisions drawn for each of them
 
 
@@ -47,7 +49,7 @@ class Refit(NamedTuple):
 
     @property
     def better(self) -> bool:
-        """Whether the twin foresees better after: the finishes by their mean error, and the waits by their likelihood."""
+        """Whether the twin foresees finishes with a smaller mean error than before, and waits with a higher likelihood."""
         assert self.before.likelihood is not None and self.after.likelihood is not None
         return self.after.error.mean < self.before.error.mean and self.after.likelihood > self.before.likelihood
 
@@ -65,14 +67,14 @@ def refit(policy: TrainedPolicy, logs: Sequence[tuple[Site, Sequence[events.Even
     """
     _check_policy(policy)
     parts = [_divided([*executed_decisions(site, happened, policy, most=MOST)]) for site, happened in logs]
-    earlier, later = ([row for part in parts for row in part[i]] for i in (0, 1))
-    if min(len(earlier), len(later)) < LEAST:
+    first, middle, last = ([row for part in parts for row in part[i]] for i in range(len(_SHARES)))
+    if min(len(first), len(middle), len(last)) < LEAST:
         raise ValueError(
-            f"log: got {len(earlier)} finished decisions to learn from and {len(later)} later ones; "
-            f"must be at least {LEAST} of each"
+            f"log: got {len(first)}, {len(middle)} and {len(last)} finished decisions in its three parts; "
+            f"must be at least {LEAST} in each"
         )
-    new = _fitted(policy, _stacked(earlier).outcome, seed)
-    return _judged(policy, new, _stacked(later), fitted=len(earlier))
+    new = _fitted(policy, _stacked(first).outcome, _stacked(middle).outcome, seed)
+    return _judged(policy, new, _stacked(last), fitted=len(first) + len(middle))
 
 
 def _check_policy(policy: TrainedPolicy) -> None:
@@ -82,39 +84,56 @@ def _check_policy(policy: TrainedPolicy) -> None:
         raise ValueError("policy: got one with learn_flow; must be without: a log does not tell holds from waits")
 
 
-def _divided(rows: list[Executed]) -> tuple[list[Executed], list[Executed]]:
-    """The decisions to learn from, and the later ones that are held out: the former have all finished before these."""
+def _divided(rows: list[Executed]) -> list[list[Executed]]:
+    """The parts of a log, by time: what is in one has finished before any decision in the next."""
     if not rows:
-        return [], []
-    begin = np.quantile([row.decided for row in rows], 1.0 - _HELD_OUT)
-    return [row for row in rows if row.decided + row.finish <= begin], [row for row in rows if row.decided >= begin]
+        return [[] for _ in _SHARES]
+    begins = np.quantile([row.decided for row in rows], np.cumsum([0.0, *_SHARES[:-1]]))
+    ends = [*begins[1:], np.inf]
+    return [
+        [row for row in rows if begin <= row.decided and row.decided + row.finish <= end]
+        for begin, end in zip(begins, ends, strict=True)
+    ]
 
 
 def _stacked(rows: list[Executed]) -> Executed:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
 
-def _fitted(policy: TrainedPolicy, outcomes: Outcome, seed: int) -> TrainedPolicy:
-    """The policy with its twin fitted further to (n, ...) outcomes."""
+def _fitted(policy: TrainedPolicy, first: Outcome, middle: Outcome, seed: int) -> TrainedPolicy:
+    """The policy with its twin fitted to the first part; the middle one says when to stop.
+
+    A few hundred decisions are soon learned by heart, and that does not help with others.
+    """
     agent = learner_for(policy.config).init(policy.params)
-    agent = _learn(policy.config, agent, outcomes, jax.random.key(seed))
-    number = len(outcomes.weight)
+    twin = _best_twin(policy.config, agent, first, middle, key=jax.random.key(seed))
     return dataclasses.replace(
         policy,
-        params=policy.params.replace(twin=jax.device_get(agent.params.twin)),
-        origin=f"{policy.origin}; twin refitted to {number} measured decisions",
+        params=policy.params.replace(twin=jax.device_get(twin)),
+        origin=f"{policy.origin}; twin refitted to {len(first.weight) + len(middle.weight)} measured decisions",
     )
 
 
 @jax.jit
-def _learn(config: AgentConfig, agent: AgentState, outcomes: Outcome, key: chex.PRNGKey) -> AgentState:
-    learner, number = learner_for(config), outcomes.weight.shape[0]
+def _best_twin(
+    config: AgentConfig, agent: AgentState, outcomes: Outcome, judging: Outcome, *, key: chex.PRNGKey
+) -> chex.ArrayTree:
+    """The twin, of those on the way, that gives the (m, ...) judging outcomes the highest likelihood.
+
+    It learns from the (n, ...) outcomes, in steps of batches drawn from them.
+    """
+    learner, model, number = learner_for(config), TimingModel(config.twin.hidden), outcomes.weight.shape[0]
 
     def one_step(agent: AgentState, key: chex.PRNGKey) -> tuple[AgentState, None]:
         drawn = jax.random.randint(key, (_BATCH,), 0, number)
         return learner.learn_outcomes(agent, jax.tree.map(lambda x: x[drawn], outcomes))[0], None
 
-    return jax.lax.scan(one_step, agent, jax.random.split(key, _STEPS))[0]
+    def some_steps(agent: AgentState, keys: chex.PRNGKey) -> tuple[AgentState, tuple[chex.ArrayTree, chex.Array]]:
+        loss, _ = timing_loss(model, agent.params.twin, judging)
+        return jax.lax.scan(one_step, agent, keys)[0], (agent.params.twin, loss)
+
+    _, (twins, losses) = jax.lax.scan(some_steps, agent, jax.random.split(key, (_STOPS, _STEPS)))
+    return jax.tree.map(lambda x: x[jnp.argmin(losses)], twins)
 
 
 def _judged(old: TrainedPolicy, new: TrainedPolicy, held_out: Executed, *, fitted: int) -> Refit:

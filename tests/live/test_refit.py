@@ -151,7 +151,7 @@ def test_slower_flows_are_a_wait_for_links():
 def test_the_twin_learns_that_flows_take_longer_and_its_versions_are_kept(tmp_path):
     found = refit(shipped(), [(SITE, happened(1.5))])
     assert found.better and found.fitted > 2 * found.held_out > 100
-    assert found.after.error.high < found.before.error.low
+    assert found.after.error.mean < 0.7 * found.before.error.mean
     assert found.after.median < found.before.median
     assert found.policy.params.actor is shipped().params.actor
     first = settle(tmp_path, shipped(), found, SITE.config)
@@ -198,7 +198,7 @@ def test_unfit_input_is_refused(tmp_path, capsys):
     (tmp_path / "text").write_text("no database, but long enough to be looked at as if it were one" * 20)
     assert "no such event log" in refused(capsys, tmp_path / "none.sqlite", *out)
     assert "not an event log" in refused(capsys, tmp_path / "text", *out)
-    assert "got 0 finished decisions" in refused(capsys, unfinished, *out)
+    assert "got 0, 0 and 0 finished decisions" in refused(capsys, unfinished, *out)
     assert "trained for num_resources = 2, but the scenario has 3" in refused(capsys, gpus, *out)
     assert "has no twin" in refused(capsys, log, *out, "--policy", PRETRAINED / "ddpg.msgpack")
     assert "at least one" in refused(capsys, *out)
@@ -211,7 +211,7 @@ def test_a_damaged_folder_is_refused(tmp_path, capsys):
     with pytest.raises(ValueError, match="damaged"):
         current_policy(tmp_path)
     (tmp_path / "current.json").write_text('{"policy": "policy-0002.msgpack"}')
-    with pytest.raises(ValueError, match="policy-0002.msgpack, which is not there"):
+    with pytest.raises(ValueError, match="which is not there"):
         current_policy(tmp_path)
 
 
