@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import os
 import sqlite3
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -20,6 +24,8 @@ from jaxcec.live.events import Event
 from jaxcec.live.policy_versions import current_policy, settle
 from jaxcec.live.refit import Refit, refit
 from jaxcec.live.site import Site
+
+_PRIORITY = 10  # niceness of a refit beside a controller
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +75,7 @@ def refit_twin(command: RefitCommand) -> Refit:
     command.out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(command.out / ".lock", timeout=0):
-            old = _policy(_file(command), [site for site, _ in logs])
+            old = _policy(version_to_use(command.out, command.policy), [site for site, _ in logs])
             found = refit(old, logs)
             current = settle(command.out, old, found, logs[0][0].config)
     except Timeout:
@@ -79,11 +85,48 @@ def refit_twin(command: RefitCommand) -> Refit:
     return found
 
 
-def _file(command: RefitCommand) -> Path:
-    current = current_policy(command.out)
-    if current is not None and command.policy is not None:
-        raise ValueError(f"--policy: got {command.policy}; must be left out, as {command.out} has a current version")
-    return current or command.policy or PRETRAINED / "dtdrlmo.msgpack"
+async def refit_regularly(log: Path, out: Path, *, every: float | None, use: Callable[[Path], None]) -> None:
+    """Refit to a log that grows, every so many s, and let each new version be used, until cancelled; None is never.
+
+    A process of its own with a low priority does it, so that decisions do not wait. What it refuses, such as a log with
+    too few decisions, it says on stderr, and is tried again.
+    """
+    used = version_to_use(out, None)
+    while every is not None:
+        await asyncio.sleep(every)
+        try:
+            await _refit_apart(log, out)
+            version = version_to_use(out, None)
+            if version.name != used.name:
+                await asyncio.to_thread(use, version)
+                used = version
+        except (OSError, ValueError) as error:
+            console.print(f"not refitted: {error}")
+
+
+async def _refit_apart(log: Path, out: Path) -> None:
+    """Run the command in another process, which ends if this is cancelled."""
+    words = [sys.executable, "-m", "jaxcec.commands.live", "refit", str(log), "--out", str(out)]
+    process = await asyncio.create_subprocess_exec(*words)
+    try:
+        os.setpriority(os.PRIO_PROCESS, process.pid, _PRIORITY)
+        await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def version_to_use(folder: Path, policy: Path | None) -> Path:
+    """The current version in a folder, or the file with which to begin one.
+
+    Raises:
+        ValueError: the folder has a current version and a file is named, or the folder is damaged.
+    """
+    current = current_policy(folder)
+    if current is not None and policy is not None:
+        raise ValueError(f"--policy: got {policy}; must be left out, as {folder} has a current version")
+    return current or policy or PRETRAINED / "dtdrlmo.msgpack"
 
 
 def _policy(path: Path, sites: list[Site]) -> TrainedPolicy:

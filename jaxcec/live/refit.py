@@ -49,7 +49,7 @@ class Refit(NamedTuple):
 
     @property
     def better(self) -> bool:
-        """Whether the twin foresees finishes with a smaller mean error than before, and waits with a higher likelihood."""
+        """Whether finishes are foreseen with a smaller mean error than before, and waits with a higher likelihood."""
         assert self.before.likelihood is not None and self.after.likelihood is not None
         return self.after.error.mean < self.before.error.mean and self.after.likelihood > self.before.likelihood
 
