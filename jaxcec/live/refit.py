@@ -22,10 +22,11 @@ from jaxcec.live.experience import Executed, executed_decisions
 from jaxcec.live.site import Site
 
 MOST = 4000  # decisions of a log that are used, the last ones
-LEAST = 20  # decisions that are needed in each part
+LEAST = 10  # decisions that are needed in each part
 _SHARES = (0.55, 0.2, 0.25)  # parts of a log: to learn from, to tell when to stop, and to judge on
 _STOPS = 50  # times that the twin is looked at while it learns
-_STEPS = 8  # gradient steps from one to the next
+_STEPS = 16  # gradient steps from one to the next
+_SLOWER = 0.1  # times the learning rate with which the policy was trained
 _BATCH = 256  # decisions drawn for each of them
 
 
@@ -105,11 +106,13 @@ def _fitted(policy: TrainedPolicy, first: Outcome, middle: Outcome, seed: int) -
 
     A few hundred decisions are soon learned by heart, and that does not help with others.
     """
-    agent = learner_for(policy.config).init(policy.params)
-    twin = _best_twin(policy.config, agent, first, middle, key=jax.random.key(seed))
+    twin = policy.config.twin
+    config = policy.config.replace(twin=twin.replace(learning_rate=_SLOWER * twin.learning_rate))
+    agent = learner_for(config).init(policy.params)
+    fitted = _best_twin(config, agent, first, middle, key=jax.random.key(seed))
     return dataclasses.replace(
         policy,
-        params=policy.params.replace(twin=jax.device_get(twin)),
+        params=policy.params.replace(twin=jax.device_get(fitted)),
         origin=f"{policy.origin}; twin refitted to {len(first.weight) + len(middle.weight)} measured decisions",
     )
 
