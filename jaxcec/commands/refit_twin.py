@@ -85,14 +85,14 @@ def refit_twin(command: RefitCommand) -> Refit:
     return found
 
 
-async def refit_regularly(log: Path, out: Path, *, every: float | None, use: Callable[[Path], None]) -> None:
-    """Refit to a log that grows, every so many s, and let each new version be used, until cancelled; None is never.
+async def refit_regularly(log: Path, out: Path, *, every: float, use: Callable[[Path], None]) -> None:
+    """Refit to a log that grows, every so many s, and let each new version be used, until cancelled.
 
     A process of its own with a low priority does it, so that decisions do not wait. What it refuses, such as a log with
     too few decisions, it says on stderr, and is tried again.
     """
     used = version_to_use(out, None)
-    while every is not None:
+    while True:
         await asyncio.sleep(every)
         try:
             await _refit_apart(log, out)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -114,7 +116,9 @@ def serve_site(command: ServeCommand) -> None:
         )
         api = Api(controller, log, _extender(read, controller))
         console.print(f"http://{command.host}:{command.port}, {len(read.workers)} workers, policy {command.policy}")
-        asyncio.run(_serve(command, controller, api, decider, token=http_token))
+        serving = serve(controller, api, host=command.host, port=command.port, token=http_token)
+        refitted = command.refit_every is not None
+        asyncio.run(_with_refits(serving, command, read.site, decider) if refitted else serving)
     finally:
         decider.close()
         log.close()
@@ -129,20 +133,17 @@ def _contender(command: ServeCommand, site: Site, version: Path | None = None) -
     return contender
 
 
-async def _serve(command: ServeCommand, controller: Controller, api: Api, decider: Decider, *, token: str) -> None:
-    """Listen, and let the decider use each new version of the policy."""
+async def _with_refits(serving: Coroutine[Any, Any, None], command: ServeCommand, site: Site, decider: Decider) -> None:
+    """Serve, and let the decider use each new version of the policy."""
+    assert command.refit_every is not None
 
-    site = controller.ledger.site
+    def use(version: Path) -> None:
+        decider.use(_contender(command, site, version).params)
+
+    refits = refit_regularly(command.log, command.versions, every=command.refit_every, use=use)
     async with asyncio.TaskGroup() as tasks:
-        refitting = tasks.create_task(
-            refit_regularly(
-                command.log,
-                command.versions,
-                every=command.refit_every,
-                use=lambda version: decider.use(_contender(command, site, version).params),
-            )
-        )
-        await serve(controller, api, host=command.host, port=command.port, token=token)
+        refitting = tasks.create_task(refits)
+        await serving
         refitting.cancel()
 
 

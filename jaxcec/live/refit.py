@@ -136,7 +136,7 @@ def _best_twin(
         return jax.lax.scan(one_step, agent, keys)[0], (agent.params.twin, loss)
 
     _, (twins, losses) = jax.lax.scan(some_steps, agent, jax.random.split(key, (_STOPS, _STEPS)))
-    return jax.tree.map(lambda x: x[jnp.argmin(losses)], twins)
+    return jax.tree.map(lambda x: x[jnp.nanargmin(losses)], twins)
 
 
 def _judged(old: TrainedPolicy, new: TrainedPolicy, held_out: Executed, *, fitted: int) -> Refit:

@@ -208,6 +208,12 @@ def test_unfit_input_is_refused(tmp_path, capsys):
     assert current_policy(out[1]) is None
 
 
+def test_a_schedule_is_refused_for_a_policy_without_a_twin(capsys):
+    with pytest.raises(SystemExit):
+        main(["serve", "--site", "site.yaml", "--policy", "eft", "--refit-every", "60"])
+    assert "got eft; must be one of dtdrlmo" in capsys.readouterr().err
+
+
 def test_a_damaged_folder_is_refused(tmp_path, capsys):
     shutil.copy(SHIPPED, tmp_path / "policy-0001.msgpack")
     (tmp_path / "current.json").write_text("{}")
