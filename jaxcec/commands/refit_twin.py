@@ -30,11 +30,11 @@ _PRIORITY = 10  # niceness of a refit beside a controller
 
 @dataclasses.dataclass(frozen=True)
 class RefitCommand:
-    """Fit the learned twin of dtdrlmo to event logs. The new version is used if it foresees the last quarter of each
-    log, which it does not learn from, better than the old one."""
+    """Fit the learned twin of dtdrlmo to event logs. The new version is used if it foresees the last quarter of their
+    decisions, which it does not learn from, better than the old one."""
 
     logs: tyro.conf.Positional[tuple[Path, ...]]
-    """Event logs, of one site or of several."""
+    """Event logs, of one site or of several, in the order in which they were written."""
     out: Path = Path("live-policies")
     """Folder for the versions of the policy."""
     policy: Path | None = None

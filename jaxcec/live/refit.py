@@ -1,12 +1,12 @@
 """The learned twin of a policy, fitted further to what an event log has measured.
 
-It learns from the earlier decisions of the log. The last quarter decides whether it foresees better than before.
+It learns from the earlier decisions. The last quarter decides whether it foresees better than before.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import chex
@@ -23,7 +23,7 @@ from jaxcec.live.site import Site
 
 MOST = 4000  # decisions of a log that are used, the last ones
 LEAST = 10  # decisions that are needed in each part
-_SHARES = (0.55, 0.2, 0.25)  # parts of a log: to learn from, to tell when to stop, and to judge on
+_SHARES = (0.55, 0.2, 0.25)  # parts of the logs: to learn from, to tell when to stop, and to judge on
 _STOPS = 50  # times that the twin is looked at while it learns
 _STEPS = 16  # gradient steps from one to the next
 _SLOWER = 0.1  # times the learning rate with which the policy was trained
@@ -56,22 +56,23 @@ class Refit(NamedTuple):
 
 
 def refit(policy: TrainedPolicy, logs: Sequence[tuple[Site, Sequence[events.Event]]], *, seed: int = 0) -> Refit:
-    """Fit the twin of a policy to the earlier decisions of each log, and judge it on the later ones.
+    """Fit the twin of a policy to the earlier decisions of logs, and judge it on the later ones.
 
     Args:
         policy: of dtdrlmo.
-        logs: the site of each log, and what happened there.
+        logs: the site of each log, and what happened there; in the order in which they were written.
         seed: of the decisions that are drawn for each gradient step.
 
     Raises:
         ValueError: the policy has no twin, or chooses rates and holds, or too few decisions have finished.
     """
     _check_policy(policy)
-    parts = [_divided([*executed_decisions(site, happened, policy, most=MOST)]) for site, happened in logs]
-    first, middle, last = ([row for part in parts for row in part[i]] for i in range(len(_SHARES)))
+    first, middle, last = _divided(
+        _in_sequence([executed_decisions(site, happened, policy, most=MOST) for site, happened in logs])
+    )
     if min(len(first), len(middle), len(last)) < LEAST:
         raise ValueError(
-            f"log: got {len(first)}, {len(middle)} and {len(last)} finished decisions in its three parts; "
+            f"log: got {len(first)}, {len(middle)} and {len(last)} finished decisions in the three parts; "
             f"must be at least {LEAST} in each"
         )
     new = _fitted(policy, _stacked(first).outcome, _stacked(middle).outcome, seed)
@@ -85,8 +86,21 @@ def _check_policy(policy: TrainedPolicy) -> None:
         raise ValueError("policy: got one with learn_flow; must be without: a log does not tell holds from waits")
 
 
+def _in_sequence(logs: Iterable[Iterable[Executed]]) -> list[Executed]:
+    """The decisions of all logs, with times as if each log had begun when the one before ended.
+
+    Logs of a lab have clocks that run fast, and so seem to overlap.
+    """
+    rows, end = list[Executed](), 0.0
+    for log in map(list, logs):
+        later = end - min((row.decided for row in log), default=0.0)
+        rows += [row._replace(decided=row.decided + later) for row in log]
+        end = max((row.decided + row.finish for row in rows), default=0.0)
+    return rows
+
+
 def _divided(rows: list[Executed]) -> list[list[Executed]]:
-    """The parts of a log, by time: what is in one has finished before any decision in the next."""
+    """The parts, by time: what is in one has finished before any decision in the next."""
     if not rows:
         return [[] for _ in _SHARES]
     begins = np.quantile([row.decided for row in rows], np.cumsum([0.0, *_SHARES[:-1]]))

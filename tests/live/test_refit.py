@@ -172,6 +172,12 @@ def test_a_refit_that_does_not_help_keeps_the_old_version(tmp_path):
     assert len([*tmp_path.glob("*.msgpack")]) == 1
 
 
+def test_several_logs_follow_one_another():
+    found = refit(shipped(), [(SITE, happened(1.5)), (SITE, happened(1.0))])  # of one time, as if a lab had played both
+    assert found.held_out == pytest.approx(2 * SERVICES, abs=5)
+    assert found.mechanism.error.mean < 1e-3  # all that is held out is of the second log, which the mechanism foresaw
+
+
 def test_the_command_goes_on_from_the_current_version(tmp_path, capsys):
     log, out = write_log(tmp_path / "log.sqlite", happened(1.5)), tmp_path / "versions"
     main(["refit", str(log), "--policy", str(SHIPPED), "--out", str(out)])
