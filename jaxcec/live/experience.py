@@ -58,9 +58,9 @@ def executed_decisions(
     Decisions are taken to be at full bandwidth and without a hold. Those for end devices, of which the twin has no
     candidates, are left out, and so are attempts that failed.
     """
-    env = CECEnv(site.config)
-    wanted = {each.run for each in [each for each in happened if isinstance(each, events.ExecutionEnded)][-most:]}
-    ledger, seen = Ledger(site), dict[str, _Seen]()
+    env, ledger, seen = CECEnv(site.config), Ledger(site), dict[str, _Seen]()
+    ended = [event.run for event in happened if isinstance(event, events.ExecutionEnded)]
+    wanted = set(ended[-most:])
     for event in happened:
         if isinstance(event, events.Decided) and event.run in wanted and event.host < site.config.num_nodes:
             facts = _facts(ledger, event)
