@@ -77,10 +77,15 @@ def foreseen(observation: Observation, prediction: tuple[chex.Array, chex.Array]
     deviations it is off: 0 for the most likely waits, standard normal to sample from what the twin deems possible.
     """
     mean, deviation = prediction
-    waits = jnp.clip(jnp.expm1(mean + noise * deviation), 0.0, _LONGEST)
+    waits = waits_of(mean + noise * deviation)
     nodes = observation.nodes
     data_ready = nodes.at_offered + jnp.where(nodes.path_links > 0.0, waits[..., 0], 0.0)
     return observation.replace(nodes=timed(nodes, data_ready, waits[..., 1]))
+
+
+def waits_of(logarithms: chex.Array) -> chex.Array:
+    """s, the waits of these logarithms, as they are predicted."""
+    return jnp.clip(jnp.expm1(logarithms), 0.0, _LONGEST)
 
 
 def outcome_of(inputs: chex.Array | None, action: Action, info: Info) -> Outcome | None:
@@ -109,7 +114,7 @@ def timing_loss(model: TimingModel, params: chex.ArrayTree, outcomes: Outcome) -
     z = (jnp.log1p(outcomes.waits) - mean) / deviation
     weight = jnp.broadcast_to(outcomes.weight[..., None], z.shape)
     weight = weight / jnp.maximum(jnp.sum(weight), 1.0)
-    error = jnp.abs(jnp.clip(jnp.expm1(mean), 0.0, _LONGEST) - outcomes.waits)
+    error = jnp.abs(waits_of(mean) - outcomes.waits)
     within = (jnp.abs(z) <= 1.0).astype(jnp.float32)
     metrics = {"twin_error": jnp.sum(weight * error), "twin_within": jnp.sum(weight * within)}
     return jnp.sum(weight * (jnp.log(deviation) + 0.5 * jnp.square(z))), metrics

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jaxcec.checks import check_numbers
 from jaxcec.commands.console import console
-from jaxcec.commands.contenders import PolicyChoice, contenders_for
+from jaxcec.commands.contenders import TWIN_EFT, TWIN_PLAN, PolicyChoice, contenders_for
+from jaxcec.commands.refit_twin import refit_regularly, version_to_use
 from jaxcec.commands.runtime import use_compilation_cache
 from jaxcec.env import CECEnv
 from jaxcec.evaluation import Contender
@@ -25,6 +28,8 @@ from jaxcec.live.server import HTTP_TOKEN, Api, check_token, serve
 from jaxcec.live.site import Site
 from jaxcec.live.worker import TOKEN
 from jaxcec.policies import earliest_finish
+
+_WITH_TWIN = ("dtdrlmo", TWIN_EFT, TWIN_PLAN)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +49,15 @@ class ServeCommand:
     """Address to listen on; any that others can reach needs a token."""
     port: int = 8080
     """Port to listen on."""
+    refit_every: float | None = None
+    """Seconds from one refit of the learned twin to the log to the next; by default there is none."""
+    versions: Path = Path("live-policies")
+    """Folder for the versions of the policy that are refitted; its current one is used from the start."""
 
     def __post_init__(self) -> None:
-        check_numbers(self, "--", least={"port": 0}, positive=("deadline",))
+        check_numbers(self, "--", least={"port": 0}, positive=("deadline", "refit_every"))
+        if self.refit_every is not None and self.policy not in _WITH_TWIN:
+            raise ValueError(f"--policy: got {self.policy}; must be one of {', '.join(_WITH_TWIN)} for --refit-every")
 
 
 class KubernetesSection(BaseModel):
@@ -95,8 +106,7 @@ def serve_site(command: ServeCommand) -> None:
         raise ValueError(f"{TOKEN}: got nothing; must be the token that the workers know")
     read = read_site(command.site)
     use_compilation_cache()
-    env = CECEnv(read.site.config)
-    (contender,), _ = contenders_for(PolicyChoice(names=(command.policy,)), env, read.site.empty)
+    contender = _contender(command, read.site)
     fallback = Contender.of_rule("eft", earliest_finish)
     decider = Decider(read.site, contender, fallback=fallback, deadline=command.deadline)
     log = EventLog(command.log)
@@ -106,10 +116,35 @@ def serve_site(command: ServeCommand) -> None:
         )
         api = Api(controller, log, _extender(read, controller))
         console.print(f"http://{command.host}:{command.port}, {len(read.workers)} workers, policy {command.policy}")
-        asyncio.run(serve(controller, api, host=command.host, port=command.port, token=http_token))
+        serving = serve(controller, api, host=command.host, port=command.port, token=http_token)
+        refitted = command.refit_every is not None
+        asyncio.run(_with_refits(serving, command, read.site, decider) if refitted else serving)
     finally:
         decider.close()
         log.close()
+
+
+def _contender(command: ServeCommand, site: Site, version: Path | None = None) -> Contender:
+    """The policy; of one that is refitted, the version in a file, or else the current one."""
+    if command.refit_every is not None:
+        version = version or version_to_use(command.versions, None)
+    choice = PolicyChoice(names=(command.policy,), checkpoint=version)
+    (contender,), _ = contenders_for(choice, CECEnv(site.config), site.empty)
+    return contender
+
+
+async def _with_refits(serving: Coroutine[Any, Any, None], command: ServeCommand, site: Site, decider: Decider) -> None:
+    """Serve, and let the decider use each new version of the policy."""
+    assert command.refit_every is not None
+
+    def use(version: Path) -> None:
+        decider.use(_contender(command, site, version).params)
+
+    refits = refit_regularly(command.log, command.versions, every=command.refit_every, use=use)
+    async with asyncio.TaskGroup() as tasks:
+        refitting = tasks.create_task(refits)
+        await serving
+        refitting.cancel()
 
 
 def _extender(read: SiteFile, controller: Controller) -> Extender | None:

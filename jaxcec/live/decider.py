@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -60,6 +60,10 @@ class Decider:
                 return Verdict(self._running.result(), self._policy.name, late=False)
         assert self._fallback is not None
         return Verdict(self._decide(self._fallback, *arguments), self._fallback.name, late=True)
+
+    def use(self, params: Any) -> None:
+        """Let the policy have these parameters, of the same shapes, from the next decision on."""
+        self._policy = self._policy._replace(params=params)
 
     def close(self) -> None:
         """Let go of the thread."""

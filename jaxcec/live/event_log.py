@@ -71,6 +71,11 @@ class EventLog:
         for number, body in self._database.execute(query, {"after": after, "service": service}):
             yield number, EVENTS.validate_json(body)
 
+    def setting(self, name: str) -> str | None:
+        """A setting that was settled; None if it was not."""
+        row = self._database.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+        return None if row is None else row[0]
+
     def settle(self, name: str, value: str) -> None:
         """Keep a setting that every later use of the log must share.
 
@@ -79,7 +84,7 @@ class EventLog:
         """
         with _transaction(self._database):
             self._database.execute("INSERT OR IGNORE INTO settings VALUES (?, ?)", (name, value))
-        (kept,) = self._database.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+        kept = self.setting(name)
         if kept != value:
             raise ValueError(f"{name}: got {value}; must be that with which the log was begun, {kept}")
 

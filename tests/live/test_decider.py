@@ -1,6 +1,7 @@
 """Decisions in time."""
 
 import asyncio
+import random
 import time
 
 import jax
@@ -10,12 +11,13 @@ import pytest
 
 pytest.importorskip("pydantic")
 
-from helpers.controlled import RULE, SITE
+from helpers.controlled import RULE, SITE, random_service
 
 from jaxcec.evaluation import Contender
+from jaxcec.live import events
 from jaxcec.live.decider import Decider
 from jaxcec.live.ledger import Ledger
-from jaxcec.policies import earliest_finish
+from jaxcec.policies import at_full_rate, earliest_finish
 
 SLOW = 0.3  # s
 
@@ -45,3 +47,20 @@ def test_a_policy_that_is_late_is_replaced_until_it_is_done():
     verdicts = asyncio.run(scenario())
     decider.close()
     assert [(verdict.policy, verdict.late) for verdict in verdicts] == [("eft", True), ("eft", True), ("slow", False)]
+
+
+def test_new_parameters_are_used_from_the_next_decision_on():
+    decider = Decider(SITE, Contender("fixed", lambda host, *_: at_full_rate(host), np.int32(0)), deadline=1.0)
+    ledger = Ledger(SITE)
+    for host in range(3):
+        ledger.apply(events.WorkerUp(time=0.0, host=host))
+    ledger.apply(events.Submitted(time=0.0, service="s", spec=random_service(random.Random(0))))
+    facts = ledger.facts(0.0, (0, 0))
+
+    async def hosts():
+        first = await decider.decide(facts)
+        decider.use(np.int32(1))
+        return [int(verdict.info["host"]) for verdict in (first, await decider.decide(facts))]
+
+    assert asyncio.run(hosts()) == [0, 1]
+    decider.close()

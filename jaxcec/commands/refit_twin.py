@@ -1,0 +1,150 @@
+"""`jaxcec-live refit`: fit the learned twin of a policy to what event logs have measured."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import sqlite3
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import tyro
+from filelock import FileLock, Timeout
+from rich.table import Table
+
+from jaxcec.agents import PRETRAINED, TrainedPolicy, load_policy
+from jaxcec.commands.console import console, format_interval
+from jaxcec.commands.runtime import use_compilation_cache
+from jaxcec.env import CECEnv
+from jaxcec.live.event_log import EventLog
+from jaxcec.live.events import Event
+from jaxcec.live.policy_versions import current_policy, settle
+from jaxcec.live.refit import Refit, refit
+from jaxcec.live.site import Site
+
+_PRIORITY = 10  # niceness of a refit beside a controller
+
+
+@dataclasses.dataclass(frozen=True)
+class RefitCommand:
+    """Fit the learned twin of dtdrlmo to event logs. The new version is used if it foresees the last quarter of their
+    decisions, which it does not learn from, better than the old one."""
+
+    logs: tyro.conf.Positional[tuple[Path, ...]]
+    """Event logs, of one site or of several, in the order in which they were written."""
+    out: Path = Path("live-policies")
+    """Folder for the versions of the policy."""
+    policy: Path | None = None
+    """File of the first version; by default the one that ships with the package. A folder that has versions goes on
+    from its current one."""
+
+    def __post_init__(self) -> None:
+        if not self.logs:
+            raise ValueError("LOGS: got none; at least one is needed")
+
+
+def read_log(path: Path) -> tuple[Site, list[Event]]:
+    """The site of an event log, and what happened.
+
+    Raises:
+        ValueError: there is no such file, or it is no event log.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such event log")
+    try:
+        with EventLog(path) as log:
+            site = log.setting("site")
+            if site is None:
+                raise ValueError(f"{path}: not the log of a site")
+            return Site.model_validate_json(site), [event for _, event in log.read()]
+    except sqlite3.Error as error:
+        raise ValueError(f"{path}: not an event log ({error})") from None
+
+
+def refit_twin(command: RefitCommand) -> Refit:
+    """Fit the twin, print how well it foresees, and keep the better version.
+
+    Raises:
+        ValueError: a log or the policy is not fit, or another refit writes to the folder.
+    """
+    use_compilation_cache()
+    logs = [read_log(path) for path in command.logs]
+    command.out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(command.out / ".lock", timeout=0):
+            old = _policy(version_to_use(command.out, command.policy), [site for site, _ in logs])
+            found = refit(old, logs)
+            current = settle(command.out, old, found, logs[0][0].config)
+    except Timeout:
+        raise ValueError(f"--out: got {command.out}, to which another refit writes now") from None
+    console.print(_table(found))
+    console.print(f"current: {current}")
+    return found
+
+
+async def refit_regularly(log: Path, out: Path, *, every: float, use: Callable[[Path], None]) -> None:
+    """Refit to a log that grows, every so many s, and let each new version be used, until cancelled.
+
+    A process of its own with a low priority does it, so that decisions do not wait. What it refuses, such as a log with
+    too few decisions, it says on stderr, and is tried again.
+    """
+    used = version_to_use(out, None)
+    while True:
+        await asyncio.sleep(every)
+        try:
+            await _refit_apart(log, out)
+            version = version_to_use(out, None)
+            if version.name != used.name:
+                await asyncio.to_thread(use, version)
+                used = version
+        except (OSError, ValueError) as error:
+            console.print(f"not refitted: {error}")
+
+
+async def _refit_apart(log: Path, out: Path) -> None:
+    """Run the command in another process, which ends if this is cancelled."""
+    words = [sys.executable, "-m", "jaxcec.commands.live", "refit", str(log), "--out", str(out)]
+    process = await asyncio.create_subprocess_exec(*words)
+    try:
+        os.setpriority(os.PRIO_PROCESS, process.pid, _PRIORITY)
+        await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def version_to_use(folder: Path, policy: Path | None) -> Path:
+    """The current version in a folder, or the file with which to begin one.
+
+    Raises:
+        ValueError: the folder has a current version and a file is named, or the folder is damaged.
+    """
+    current = current_policy(folder)
+    if current is not None and policy is not None:
+        raise ValueError(f"--policy: got {policy}; must be left out, as {folder} has a current version")
+    return current or policy or PRETRAINED / "dtdrlmo.msgpack"
+
+
+def _policy(path: Path, sites: list[Site]) -> TrainedPolicy:
+    """The policy, which must fit every site."""
+    for site in sites:
+        observation = jax.eval_shape(CECEnv(site.config).reset_env, jax.random.key(0), site.empty)[0]
+        policy = load_policy(path, observation)
+    return policy
+
+
+def _table(found: Refit) -> Table:
+    title = f"finishes of {found.held_out} decisions; the twin was refitted to {found.fitted} earlier ones"
+    table = Table("predicted by", title=title)
+    for column in ("mean absolute error (s)", "median (s)", "log likelihood"):
+        table.add_column(column, justify="right")
+    names = {"mechanism": "the mechanism", "before": "the twin before", "after": "the twin refitted"}
+    for field, name in names.items():
+        error, median, likelihood = getattr(found, field)
+        of_waits = "" if likelihood is None else f"{likelihood:.2f}"
+        table.add_row(name, format_interval(error), f"{median:.2f}", of_waits)
+    return table
