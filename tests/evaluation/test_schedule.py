@@ -14,7 +14,7 @@ from jaxcec.evaluation.schedule import bars, resources
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios import make_env
 
-NAMES = ("eft", "srpt")
+NAMES = ("eft", "random", "srpt")
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ async def controlling(
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def all_ended(controller: Controller, seconds: float = 30.0) -> None:
+async def all_ended(controller: Controller, seconds: float = 180.0) -> None:
     """Wait until no service is in flight."""
     async with asyncio.timeout(seconds):
         while controller.ledger.slot_of or controller.ledger.waiting:

@@ -54,7 +54,7 @@ class Controller:
         await self.writer.drain()
 
     async def next(self):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             return await receive(self.reader, REPORTS)
 
     async def reports(self, run: str) -> list:

@@ -39,14 +39,17 @@ def test_a_policy_that_is_late_is_replaced_until_it_is_done():
     facts = Ledger(SITE).facts(0.0)
 
     async def scenario():
-        first, second = await decider.decide(facts), await decider.decide(facts)
-        await asyncio.sleep(2 * SLOW)
-        decider._deadline = 10 * SLOW
-        return first, second, await decider.decide(facts)
+        verdicts = [await decider.decide(facts), await decider.decide(facts)]
+        decider._deadline = 100 * SLOW
+        while verdicts[-1].late:
+            await asyncio.sleep(SLOW)
+            verdicts.append(await decider.decide(facts))
+        return verdicts
 
     verdicts = asyncio.run(scenario())
     decider.close()
-    assert [(verdict.policy, verdict.late) for verdict in verdicts] == [("eft", True), ("eft", True), ("slow", False)]
+    *late, done = [(verdict.policy, verdict.late) for verdict in verdicts]
+    assert len(late) > 1 and set(late) == {("eft", True)} and done == ("slow", False)
 
 
 def test_new_parameters_are_used_from_the_next_decision_on():

@@ -66,7 +66,7 @@ async def uvicorn_of(app, port):
 
 async def ended(client, name):
     """The state of a service that has ended."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while (state := (await client.get(f"/services/{name}")).json())["state"] == "in_flight":
             await asyncio.sleep(0.05)
     return state
