@@ -79,7 +79,10 @@ def load_state(folder: Path, like: TrainState, *, report: Callable[[str], None])
             return manager.restore(step, args=ocp.args.StandardRestore(like))
         except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
             first = str(error).strip().splitlines()[0]
-            raise ValueError(f"{folder}: the checkpoint does not fit this run's settings: {first}") from None
+            raise ValueError(
+                f"{folder}: the checkpoint does not fit this run's settings, or another version of jaxcec wrote it; "
+                f"train again into another folder: {first}"
+            ) from None
 
 
 def _newest_whole(folder: Path, steps: list[int], report: Callable[[str], None]) -> int:
