@@ -124,7 +124,8 @@ def train_jittable(
     up to whole iterations. There is no validation.
 
     Returns:
-        The parameters of the last policy, and the metrics of every iteration, each with a leading axis.
+        The parameters of the last policy, and the metrics of every iteration, each with a leading axis. The metric
+        `finite` is 0 from where training diverged; the parameters are then not numbers.
     """
     learner = learner_for(config)
     runner = init_runner(env, params, config, key, num_envs=num_envs)
