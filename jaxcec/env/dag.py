@@ -178,14 +178,8 @@ def commit(state: EnvState, decision: Decision, progress: Progress, dags: Dags) 
     i, active = decision.service, decision.active
     due, next_microservice = first_due(progress.pending, progress.ready, dags.turn[decision.dag])
 
-    def put_row(table: chex.Array, value: chex.Array) -> chex.Array:
-        return table.at[i].set(jnp.where(active, value.astype(table.dtype), table[i]))
-
-    chosen = (jnp.arange(state.work.size, dtype=jnp.int32) == i) & active
-
     def put(table: chex.Array, value: chex.Array) -> chex.Array:
-        # A selection of all services, which is fused with those of other tables; a scatter would stand alone.
-        return jnp.where(chosen, value.astype(table.dtype), table)
+        return table.at[i].set(jnp.where(active, value.astype(table.dtype), table[i]))
 
     episode: Episode = state.episode.replace(
         step=state.episode.step + active.astype(jnp.int32),
@@ -197,8 +191,8 @@ def commit(state: EnvState, decision: Decision, progress: Progress, dags: Dags) 
     )
     return state.replace(
         episode=episode,
-        pending=put_row(state.pending, progress.pending),
-        ready=put_row(state.ready, progress.ready),
-        host=put_row(state.host, progress.host),
+        pending=put(state.pending, progress.pending),
+        ready=put(state.ready, progress.ready),
+        host=put(state.host, progress.host),
         work=put(state.work, progress.work),
     )

@@ -350,8 +350,7 @@ def _reserve(state: EnvState, now: chex.Array, books: chex.Array, *, host: chex.
     finish = jnp.where(books, execution.finish, execution.start)
     row, host_merges = timeline.reserve(host_timeline, execution.usage, start=execution.start, end=finish, now=now)
     merges = state.episode.merges + link_merges + host_merges
-    chosen = jnp.arange(state.episode.touched.size, dtype=jnp.int32) == host
-    episode = state.episode.replace(merges=merges, touched=state.episode.touched | (chosen & books))
+    episode = state.episode.replace(merges=merges, touched=state.episode.touched.at[host].max(books))
     hosts = jax.tree.map(lambda table, new: table.at[host].set(new), state.hosts, row)
     return state.replace(episode=episode, links=links, hosts=hosts)
 

@@ -229,12 +229,7 @@ def _order(timeline: Timeline) -> chex.Array:
 
 def _ends(begins: chex.Array) -> chex.Array:
     """When segments in time order end."""
-    return _shifted(begins, -1, jnp.inf)
-
-
-def _shifted(x: chex.Array, by: int, fill: float) -> chex.Array:
-    """(Q,) moved by some columns to the right, and filled. A padding is fused with its neighbours, a roll is not."""
-    return jax.lax.pad(x, jnp.asarray(fill, x.dtype), [(by, -by, 0)])
+    return jnp.concatenate([begins[1:], jnp.full((1,), jnp.inf, begins.dtype)])
 
 
 def _take_bits(rows: chex.Array, order: chex.Array) -> chex.Array:
@@ -260,16 +255,14 @@ def _drop_past(times: chex.Array, order: chex.Array, now: chex.Array) -> tuple[c
     dropped = jnp.minimum(jnp.sum(_ends(begins) <= now, dtype=jnp.int32), _SPARE)
     column = jnp.arange(order.size, dtype=order.dtype)
     gone = ((dropped >= 1) & (column == order[0])) | ((dropped >= 2) & (column == order[1]))
-    without_one = jnp.where(column == order.size - 1, order[0], _shifted(order, -1, 0))
-    without_two = jnp.where(column == order.size - 1, order[1], _shifted(without_one, -1, 0))
-    order = jnp.where(dropped == 0, order, jnp.where(dropped == 1, without_one, without_two))
+    order = jnp.where(dropped == 0, order, jnp.where(dropped == 1, jnp.roll(order, -1), jnp.roll(order, -2)))
     return jnp.where(gone, jnp.inf, jnp.maximum(times, now)), order
 
 
 def _insert(order: chex.Array, position: chex.Array, add: chex.Array) -> tuple[chex.Array, chex.Array]:
     """(Q,) order with its last column, an unused one, moved to a position if () bool `add`; and that column, or -1."""
     index = jnp.arange(order.size, dtype=jnp.int32)
-    moved = jnp.where(index == position, order[-1], _shifted(order, 1, 0))
+    moved = jnp.where(index == position, order[-1], jnp.roll(order, 1))
     return jnp.where(add & (index >= position), moved, order), jnp.where(add, order[-1], -1)
 
 
@@ -283,10 +276,7 @@ def _merge_last(order: chex.Array, merges: chex.Array) -> tuple[chex.Array, chex
         (Q,) order afterwards, () the column that took in others, and (2,) the columns merged; -1 for none.
     """
     into, a, b, c = (order[i] for i in range(-2 * _SPARE, 0))
-    merged = jnp.stack([jnp.where(merges > 0, a, -1), jnp.where(merges > 1, b, -1)])
-    rotated = zip((a, b, c), (b, c, a), (c, a, b), strict=True)  # by no merge, one, and two
-    last = [jnp.where(merges == 0, none, jnp.where(merges == 1, one, two)) for none, one, two in rotated]
-    place = jnp.arange(order.size, dtype=jnp.int32)
-    for at, column in enumerate(last, start=order.size - len(last)):
-        order = jnp.where(place == at, column, order)
-    return order, jnp.where(merges > 0, into, -1), merged
+    after_none, after_one, after_two = (jnp.stack(last) for last in ((a, b, c), (b, c, a), (c, a, b)))
+    merged = jnp.where(jnp.arange(_SPARE, dtype=jnp.int32) < merges, after_none[:_SPARE], -1)
+    last = jnp.where(merges == 0, after_none, jnp.where(merges == 1, after_one, after_two))
+    return jnp.concatenate([order[: -2 * _SPARE], into[None], last]), jnp.where(merges > 0, into, -1), merged
