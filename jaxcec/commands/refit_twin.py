@@ -25,7 +25,7 @@ from jaxcec.live.policy_versions import current_policy, settle
 from jaxcec.live.refit import Refit, refit
 from jaxcec.live.site import Site
 
-_PRIORITY = 10  # niceness of a refit beside a controller
+_PRIORITY = 10  # niceness of a refit, so that the controller goes before it
 
 
 @dataclasses.dataclass(frozen=True)

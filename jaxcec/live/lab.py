@@ -1,4 +1,4 @@
-"""The lab: a whole edge network on one Linux machine, with a worker in each node and other tenants beside it."""
+"""The lab: a whole edge network on one Linux machine, with a worker in each node, and with other tenants."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("pydantic")
 pytest.importorskip("psutil")
 
-from helpers.controlled import RULE, SITE, all_ended, controlling, finished, logged, random_service
+from helpers.controlled import SITE, all_ended, controlling, finished, logged, random_service
 from helpers.workers import running
 
 from jaxcec.evaluation import Contender
@@ -29,15 +29,8 @@ TESTS = Path(__file__).parents[1]
 KILLS = 8
 
 
-@pytest.fixture(scope="module")
-def decider():
-    decider = Decider(SITE, RULE, deadline=1.0)
-    yield decider
-    decider.close()
-
-
 @contextlib.asynccontextmanager
-async def three_workers(folder, **settings):
+async def three_workers(folder):
     """Their addresses."""
     async with contextlib.AsyncExitStack() as stack:
         names = ("node0", "node1", "node2")
@@ -95,12 +88,7 @@ def test_every_service_ends_and_each_microservice_counts_once(tmp_path, decider)
 
     counters = asyncio.run(scenario())
     assert counters.completed == counters.submitted == len(services) and counters.failed == 0
-    runs = finished(tmp_path)
-    assert sorted(runs) == sorted(
-        f"{name}.{j}.0" for name, service in services.items() for j in range(len(service.load))
-    )
-    for name, service in services.items():
-        assert sorted((tmp_path / name).read_text().split()) == [str(j) for j in range(len(service.load))]
+    assert_each_ran_once(tmp_path, services)
 
 
 def test_a_controller_that_is_started_again_goes_on_from_the_log(tmp_path, decider):
@@ -120,12 +108,7 @@ def test_a_controller_that_is_started_again_goes_on_from_the_log(tmp_path, decid
 
     counters = asyncio.run(scenario())
     assert counters.completed == len(services) and counters.failed == 0
-    runs = finished(tmp_path)
-    assert sorted(runs) == sorted(
-        f"{name}.{j}.0" for name, service in services.items() for j in range(len(service.load))
-    )
-    for name, service in services.items():
-        assert sorted((tmp_path / name).read_text().split()) == [str(j) for j in range(len(service.load))]
+    assert_each_ran_once(tmp_path, services)
 
 
 def test_a_worker_that_is_started_again_delays_services_but_loses_none(tmp_path, decider):

@@ -15,22 +15,14 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("httpx")
 
 import httpx
-from helpers.controlled import RULE, SITE, controlling, random_service
+from helpers.controlled import controlling, random_service
 from helpers.workers import running
 from prometheus_client.parser import text_string_to_metric_families
 
-from jaxcec.live.decider import Decider
 from jaxcec.live.event_log import EventLog
 from jaxcec.live.server import MOST_BYTES, Api, check_token, make_app, serve
 
 TWO = {"source": 0, "load": [1.0, 1.0], "demand": [[0.5, 0.5]] * 2, "preds": [[], [0]], "data": [0.1, 0.1]}
-
-
-@pytest.fixture(scope="module")
-def decider():
-    decider = Decider(SITE, RULE, deadline=1.0)
-    yield decider
-    decider.close()
 
 
 @contextlib.asynccontextmanager
