@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxcec.commands.console import console
 from jaxcec.env import CECEnv, EnvParams, Names, check_params
 from jaxcec.scenarios import Scenario, Sources, make_env, read_sources
@@ -32,15 +34,14 @@ def open_world(scenario: Scenario, split: str, world: str | None) -> Opened:
     Args:
         scenario: the settings; not used with `world`.
         split: `train` or `test`.
-        world: a function of the user, MODULE:FUNCTION, from a split to an environment and its params; or None.
+        world: a function of the user, MODULE:FUNCTION: see `own_world`; or None.
 
     Raises:
         ImportError: a package is missing that reads the files.
         ValueError: see `make_env`, or the function does not exist or returns something else.
     """
     if world is not None:
-        env, params = own_world(world, split)
-        return Opened(env, params, remarks=(f"the world is {world}",))
+        return own_world(world, split)
     sources = report_sources(scenario)
     env, params = make_env(scenario, split, sources)
     return Opened(env, params, sources.names(split), (*map(_shared, sources.shared), *sources.notes))
@@ -75,18 +76,25 @@ def _shared(name: str) -> str:
     return f"training and test have the same {name}: there are fewer than five"
 
 
-def own_world(name: str, split: str) -> tuple[CECEnv, EnvParams]:
-    """Call a function of the user, MODULE:FUNCTION, with a split; it returns an environment and its params.
+def own_world(name: str, split: str) -> Opened:
+    """Call a function of the user, MODULE:FUNCTION, with a split.
+
+    It returns an environment and its params, and may add `Names`.
 
     Raises:
-        ValueError: the function does not exist, returns something else, or see `env.check_params`.
+        ValueError: the function does not exist, returns something else, or see `env.check_params` and `Names.check`.
     """
     made = import_own("--world", name)(split)
-    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], CECEnv)):
-        raise ValueError(f"--world: got {name}, which returns {type(made).__name__}; must return (CECEnv, EnvParams)")
-    if not isinstance(made[1], EnvParams):
-        raise ValueError(f"--world: got {name}, whose params are {type(made[1]).__name__}; must be EnvParams")
-    return made[0], check_params(made[0].config, made[1])
+    kinds = (CECEnv, EnvParams, Names)
+    if not (isinstance(made, tuple) and len(made) in (2, 3) and all(map(isinstance, made, kinds))):
+        got = f"({', '.join(type(part).__name__ for part in made)})" if isinstance(made, tuple) else type(made).__name__
+        raise ValueError(
+            f"--world: got {name}, which returns {got}; must return (CECEnv, EnvParams) or (CECEnv, EnvParams, Names)"
+        )
+    env, params, names = (*made, Names())[: len(kinds)]
+    check_params(env.config, params)
+    names.check(np.asarray(params.dags.size))
+    return Opened(env, params, names, remarks=(f"the world is {name}",))
 
 
 def import_own(flag: str, name: str) -> Callable[..., Any]:

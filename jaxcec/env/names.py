@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
+
 
 @dataclasses.dataclass(frozen=True)
 class Names:
@@ -16,6 +18,26 @@ class Names:
 
     networks: Sequence[Sequence[str]] = ()  # unique names of the nodes of each network
     workflows: Sequence[tuple[str, Sequence[str]]] = ()  # the name of each workflow, and those of its tasks
+
+    def check(self, sizes: np.ndarray) -> None:
+        """Refuse names of which some are missing or stand for two nodes.
+
+        Args:
+            sizes: (rows,) number of microservices of each row of the bank of DAGs.
+
+        Raises:
+            ValueError: a network names two nodes alike, or a workflow names fewer tasks than a row of it has.
+        """
+        for index, names in enumerate(self.networks):
+            if not names or len(set(names)) < len(names):
+                raise ValueError(f"names.networks: got {list(names)} for network {index}; must be unique names")
+        for row, size in enumerate(sizes.tolist() if self.workflows else ()):
+            workflow, tasks = self.workflows[row % len(self.workflows)]
+            if len(tasks) < size:
+                raise ValueError(
+                    f"names.workflows: got {len(tasks)} tasks of {workflow!r}; must be {size}, as row {row} of the bank"
+                    " of DAGs has"
+                )
 
     def nodes(self, topology: int, count: int) -> list[str]:
         """Names of the first nodes of a row of the bank of topologies.

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from helpers.episodes import equal
+from helpers.instances import ROUTED
 
 from jaxcec.adapters import ContinuousView, DiscreteView
+from jaxcec.env import build_instance
 
 sb3 = pytest.importorskip("stable_baselines3")
 adapter = pytest.importorskip("jaxcec.adapters.stable_baselines3")
@@ -65,6 +67,23 @@ def test_a_step_before_the_first_reset_is_refused(small):
 
     with pytest.raises(ResetNeeded, match="call reset first"):
         adapter.StableBaselinesVecEnv(DiscreteView(small), ENVS).step(np.zeros(ENVS, int))
+
+
+def test_maskable_ppo_chooses_only_what_the_mask_allows():
+    contrib = pytest.importorskip("sb3_contrib")
+    env, params = build_instance(**ROUTED)
+    envs = adapter.StableBaselinesVecEnv(DiscreteView(type(env)(env.config, params)), ENVS)
+    forbidden = []
+
+    def step_async(actions):
+        allowed = envs.action_masks()
+        forbidden.append((~allowed).sum())
+        assert allowed[np.arange(ENVS), actions].all()
+        adapter.StableBaselinesVecEnv.step_async(envs, actions)
+
+    envs.step_async = step_async
+    contrib.MaskablePPO("MlpPolicy", envs, n_steps=16, batch_size=64, seed=0, device="cpu").learn(32 * ENVS)
+    assert len(forbidden) == 32 and min(forbidden) > 0, "node 0 is a router"
 
 
 OFF_POLICY = {"learning_starts": 500, "train_freq": 4, "batch_size": 64}

@@ -16,11 +16,18 @@ from jaxcec.scenarios import make_env, suite
 from jaxcec.scenarios.suite import Member, content_hash
 
 OWN = """
+from jaxcec.env import Names
 from jaxcec.scenarios import Scenario, make_env
 from helpers.runs import SCENARIO
 
 def tiny(split):
     return make_env(SCENARIO, split)
+
+def named(split):
+    return *tiny(split), Names(workflows=[("detect", [f"step {i}" for i in range(8)])])
+
+def too_few_names(split):
+    return *tiny(split), Names(workflows=[("detect", ["filter"])])
 
 def a_number(split):
     return 3
@@ -93,11 +100,13 @@ def test_bandwidths_of_a_file_are_swept(home):
 
 def test_an_environment_of_the_user_is_played(home):
     asked = ["--config", "tiny.yaml", "--policies", "eft", "--episodes", "4"]
-    evaluate.main([*asked, "--world", "own_worlds:tiny", "--out", "own"])
+    evaluate.main([*asked, "--world", "own_worlds:named", "--out", "own"])
     evaluate.main([*asked, "--out", "scenario"])
     acts = [json.loads((home / name / "results.json").read_text())["policies"]["eft"] for name in ("own", "scenario")]
     assert acts[0]["act"] == acts[1]["act"]
-    assert "--world own_worlds:tiny" in json.loads((home / "own" / "results.json").read_text())["repeat"]
+    services = (home / "own" / "services.csv").read_text().splitlines()
+    assert all(",detect," in row for row in services[1:])
+    assert "--world own_worlds:named" in json.loads((home / "own" / "results.json").read_text())["repeat"]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +114,7 @@ def test_an_environment_of_the_user_is_played(home):
     [
         (["--world", "own_worlds:missing"], "--world: got 'own_worlds:missing'; must be MODULE:FUNCTION, but"),
         (["--world", "own_worlds:a_number"], "--world: got own_worlds:a_number, which returns int; must return"),
+        (["--world", "own_worlds:too_few_names"], "names.workflows: got 1 tasks of 'detect'; must be "),
         (["--world", "own_worlds:tiny", "--sweep", "all"], "--sweep, --world: got both"),
         (["--suite", "all", "--episodes", "4"], "--suite, --episodes: got both"),
         (["--scenario.network", "none.graphml"], "none.graphml: no network; expected a .graphml or"),
