@@ -23,8 +23,10 @@ if jax.__version_info__ < (0, 11):  # later versions do not know the flag
 TRAINING = {
     "test_commands.py",
     "test_devices.py",
+    "test_own_policy.py",
     "test_own_world.py",
     "test_paper_grids.py",
+    "test_pictures.py",
     "test_resume.py",
     "test_training.py",
 }

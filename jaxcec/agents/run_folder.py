@@ -62,6 +62,7 @@ class RunFolder:
         self.warning = ""  # why there are no curves
         self._state: TrainState | None = None
         self._saved = time.monotonic()
+        self._draw_after = 0.0  # of the same clock
         if not exist_ok and any((self.folder / name).exists() for name in ("metrics.csv", "checkpoints")):
             raise ValueError(f"folder: got {folder}, which holds a run; name another folder, or set exist_ok")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -76,9 +77,10 @@ class RunFolder:
             if report.improved:
                 self._save_policy(report.state.best)
             if "validation_act" in report.metrics:
-                self._show()
+                self._write_metrics()
+                self._draw_rarely()
         if any_process(time.monotonic() - self._saved > self.save_every):
-            self.save()
+            self._save_state()
             self._saved = time.monotonic()
 
     @property
@@ -111,9 +113,14 @@ class RunFolder:
         return self._state
 
     def save(self) -> None:
-        """Write a checkpoint of the newest state."""
+        """Write a checkpoint of the newest state, the metrics and their curves."""
+        self._save_state()
+        self._draw()
+
+    def _save_state(self) -> None:
+        """Write metrics and a checkpoint."""
         # Metrics first: a resumed run drops the rows after its checkpoint, but could not restore missing ones.
-        self._show()
+        self._write_metrics()
         if self._state is None:
             return
         if self.step > 0 and not np.isfinite(float(self._state.best_act)):
@@ -126,13 +133,21 @@ class RunFolder:
             policy = TrainedPolicy(self.config, params, f"{self.origin}, {decisions}".removeprefix(", "))
             save_policy(self.folder / "policy.msgpack", policy, self.sizes)
 
-    def _show(self) -> None:
-        """Write metrics and curves, which can be read during training."""
-        if not is_main_process():
-            return
-        columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        write_aside(self.folder / "metrics.csv", csv_text(columns, self.rows))
-        if not self.rows:
+    def _write_metrics(self) -> None:
+        """Write the rows so far, which can be read during training."""
+        if is_main_process():
+            columns = list(dict.fromkeys(name for row in self.rows for name in row))
+            write_aside(self.folder / "metrics.csv", csv_text(columns, self.rows))
+
+    def _draw_rarely(self) -> None:
+        """Draw the curves, but not in more than a tenth of the time."""
+        begin = time.monotonic()
+        if begin >= self._draw_after:
+            self._draw()
+            self._draw_after = time.monotonic() + 9.0 * (time.monotonic() - begin)
+
+    def _draw(self) -> None:
+        if not self.rows or not is_main_process():
             return
         try:
             training_curves(self.rows, self.folder / "curves.png", self.references)

@@ -19,6 +19,7 @@ from jaxcec.agents import (
     train_jittable,
     training,
 )
+from jaxcec.agents.sharding import env_mesh, replicated
 from jaxcec.evaluation.rollout import rollout
 from jaxcec.scenarios import make_env
 
@@ -110,7 +111,7 @@ def test_numbers_that_are_not_finite_are_reported():
 
 def run(callback=None, config=CONFIG, decisions=DECISIONS, resume=None, **settings):
     env, params = make_env(SCENARIO, "train")
-    arguments = {"num_envs": ENVS, "total_decisions": decisions, "key": KEY, "validation_episodes": 4} | settings
+    arguments = {"num_envs": ENVS, "total_decisions": decisions, "key": KEY} | settings
     return train(env, params, config, callback=callback, resume=resume, **arguments)
 
 
@@ -129,7 +130,7 @@ def test_the_callback_sees_every_stage_and_the_best_policy_is_returned():
     assert float(reports[-1].state.best_act) == pytest.approx(min(acts))
     chex.assert_trees_all_equal(trained.params, bests[-1])
     env, params = make_env(SCENARIO, "train")
-    keys = training.validation_keys(KEY, 4)
+    keys = training.validation_keys(KEY)
     act = rollout(env, params, apply=trained.apply(env), params=trained.params, keys=keys).act.mean()
     assert float(act) == pytest.approx(min(acts))
 
@@ -155,7 +156,7 @@ def test_a_run_that_was_stopped_continues_to_the_same_metrics():
 
 def test_a_run_folder_continues_and_is_not_overwritten(tmp_path):
     env, params = make_env(SCENARIO, "train")
-    arguments = {"num_envs": ENVS, "total_decisions": DECISIONS, "key": KEY, "validation_episodes": 4}
+    arguments = {"num_envs": ENVS, "total_decisions": DECISIONS, "key": KEY}
     whole = RunFolder(tmp_path / "whole", CONFIG, env.config)
     train(env, params, CONFIG, callback=whole, **arguments)
     first = RunFolder(tmp_path / "run", CONFIG, env.config)
@@ -225,28 +226,44 @@ def test_a_diverging_run_stops():
         run(config=CONFIG.replace(reward_scale=1e30))
 
 
+WITHOUT_EVOLUTION = CONFIG.replace(evolution=EvolutionConfig(generations=0))  # which compiles as long as the rest
+
+
+def metrics_of(rate, key, mesh=None):
+    """The metrics of each iteration of a short run without evolution, at a learning rate, on the devices of a mesh."""
+    env, params = make_env(SCENARIO, "train")
+    if mesh is not None:
+        params, key = replicated(mesh, (params, key))
+    config, rows = WITHOUT_EVOLUTION.replace(critic_learning_rate=rate, actor_learning_rate=rate), []
+    arguments = {"num_envs": ENVS, "total_decisions": 6 * ENVS, "validation_episodes": 0}
+    train(env, params, config, key=key, mesh=mesh, callback=lambda r: rows.append(r.metrics), **arguments)
+    return [row for row in rows if "critic_loss" in row]
+
+
 def test_seeds_and_learning_rates_share_one_compiled_program():
     """4 seeds x 3 learning rates: traced once, and each as `train` trains it alone."""
     env, params = make_env(SCENARIO, "train")
-    without = CONFIG.replace(evolution=EvolutionConfig(generations=0))  # which compiles as long as the rest
 
     @jax.jit
     @chex.assert_max_traces(n=1)
     def grid(rates, keys):
         def one(rate, key):
-            config = without.replace(critic_learning_rate=rate, actor_learning_rate=rate)
+            config = WITHOUT_EVOLUTION.replace(critic_learning_rate=rate, actor_learning_rate=rate)
             return train_jittable(env, params, config, num_envs=ENVS, total_decisions=6 * ENVS, key=key)
 
-        return jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))(rates, keys)
+        return jax.vmap(one)(jnp.repeat(rates, keys.size), jnp.tile(keys, rates.size))
 
     keys = jax.random.split(KEY, 4)
     for rates in (jnp.array([1e-4, 1e-3, 1e-2]), jnp.array([2e-4, 2e-3, 2e-2])):
-        losses = np.asarray(grid(rates, keys)[1]["critic_loss"])
-    assert losses.shape[:2] == (3, 4)
+        losses = np.asarray(grid(rates, keys)[1]["critic_loss"]).reshape(3, 4, -1)
     assert np.isfinite(losses).all() and len(np.unique(losses.mean(axis=-1))) == 12
-    config = without.replace(critic_learning_rate=2e-3, actor_learning_rate=2e-3)
-    rows = []
-    run(lambda report: rows.append(report.metrics), config=config, decisions=6 * ENVS, key=keys[2])
-    alone = [row["critic_loss"] for row in rows if "critic_loss" in row]
+    alone = [row["critic_loss"] for row in metrics_of(2e-3, keys[2])]
     # Within 1 %: the two programs round differently, and training amplifies it from update to update.
     np.testing.assert_allclose(losses[1, 2], alone, rtol=1e-2)
+
+
+def test_two_devices_learn_what_one_does():
+    one, two = metrics_of(1e-3, KEY), metrics_of(1e-3, KEY, mesh=env_mesh(jax.devices()[:2]))
+    for name in ("reward", "critic_loss", "actor_loss", "twin_error"):
+        values = [[row[name] for row in rows] for rows in (two, one)]
+        np.testing.assert_allclose(*values, rtol=2e-3, atol=1e-5, err_msg=name)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import yaml
-from helpers.runs import SCENARIO, TINY
+from helpers.runs import EPISODES, SCENARIO, TINY
 
 from jaxcec.agents import run_folder
 from jaxcec.commands import evaluate, train
@@ -70,11 +70,11 @@ def test_curves_are_drawn_while_training_goes_on(tiny, tmp_path, monkeypatch):
 
 
 def test_eval_plays_policies_on_the_same_episodes(run, tiny, tmp_path, capsys):
-    arguments = ["--config", str(tiny), "--dataset", "alibaba", "--episodes", "6", "--checkpoint", str(run)]
+    arguments = ["--config", str(tiny), "--dataset", "alibaba", "--episodes", EPISODES, "--checkpoint", str(run)]
     arguments += ["--policies", "le", "eft", "dtdrlmo", "twin-eft"]
-    evaluate.main([*arguments, "--clairvoyant", "2", "--out", str(tmp_path / "eval")])
+    evaluate.main([*arguments, "--clairvoyant", "1", "--out", str(tmp_path / "eval")])
     results = json.loads((tmp_path / "eval" / "results.json").read_text())
-    assert results["dataset"] == "alibaba" and results["scenario"] == "tiny" and results["episodes"] == 6
+    assert results["dataset"] == "alibaba" and results["scenario"] == "tiny" and results["episodes"] == int(EPISODES)
     assert {name: policy["information"] for name, policy in results["policies"].items()} == {
         "le": "state",
         "eft": "lookahead",
@@ -125,7 +125,7 @@ def check_measures(results, folder):
 
 
 def test_the_table_has_the_metrics_that_are_asked_for(tiny, tmp_path, capsys):
-    asked = ["--config", str(tiny), "--episodes", "2", "--policies", "eft", "--out", str(tmp_path / "eval")]
+    asked = ["--config", str(tiny), "--episodes", EPISODES, "--policies", "eft", "--out", str(tmp_path / "eval")]
     evaluate.main([*asked, "--metrics", "p95", "energy", "--deadline", "2.5"])
     printed = capsys.readouterr().out
     assert "p95 (s)" in printed and "energy (J)" in printed and "merges" not in printed

@@ -73,6 +73,7 @@ def assert_same_learning(folder, other):
                 np.testing.assert_allclose(float(row[name]), float(like[name]), rtol=2e-3, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_two_devices_learn_what_one_does(one_device, two_devices):
     assert_same_learning(two_devices, one_device)
 

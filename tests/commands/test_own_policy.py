@@ -6,7 +6,7 @@ import shlex
 import numpy as np
 import pytest
 import yaml
-from helpers.runs import TINY
+from helpers.runs import EPISODES, TINY
 
 from jaxcec.commands import evaluate
 
@@ -41,7 +41,7 @@ def acts(folder):
 
 
 def test_an_own_policy_is_evaluated_like_any_other(home, capsys):
-    asked = ["--policies", "local", "--policy", "own_policies:stay", "--episodes", "3", "--out", "out"]
+    asked = ["--policies", "local", "--policy", "own_policies:stay", "--episodes", EPISODES, "--out", "out"]
     evaluate.main(["--config", "tiny.yaml", *asked])
     act = acts(home / "out")
     assert list(act) == ["local", "own_policies:stay"]
@@ -50,7 +50,7 @@ def test_an_own_policy_is_evaluated_like_any_other(home, capsys):
 
 
 def test_the_saved_command_line_repeats_an_evaluation(home):
-    asked = ["--policies", "le", "eft", "--policy", "own_policies:stay", "--episodes", "3", "--seed", "4"]
+    asked = ["--policies", "le", "eft", "--policy", "own_policies:stay", "--episodes", EPISODES, "--seed", "4"]
     evaluate.main(["--config", "tiny.yaml", "--scenario.bandwidth", "3", *asked, "--out", "one"])
     words = shlex.split(json.loads((home / "one" / "results.json").read_text())["repeat"])
     assert words[:2] == ["python", "eval.py"]
@@ -78,7 +78,7 @@ def test_invalid_policies_are_refused(home, policy, message, capsys):
 
 
 def test_a_policy_whose_numbers_are_not_finite_is_refused_and_nothing_is_written(home, capsys):
-    asked = ["--policies", "local", "--policy", "own_policies:without_a_number", "--episodes", "3", "--out", "out"]
+    asked = ["--policies", "local", "--policy", "own_policies:without_a_number", "--episodes", EPISODES, "--out", "out"]
     with pytest.raises(SystemExit) as stopped:
         evaluate.main(["--config", "tiny.yaml", *asked])
     message = " ".join(capsys.readouterr().err.split())

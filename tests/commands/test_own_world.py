@@ -1,13 +1,12 @@
 """Networks and services of the user on the command line, environments of the user, and the suite."""
 
-import dataclasses
 import json
 
 import networkx as nx
 import numpy as np
 import pytest
 import yaml
-from helpers.runs import SCENARIO, TINY
+from helpers.runs import EPISODES, SCENARIO, TINY
 
 from jaxcec.commands import evaluate, train
 from jaxcec.commands.contenders import PolicyChoice
@@ -72,12 +71,12 @@ def test_two_files_become_a_policy_a_table_and_a_schedule(home, capsys):
     assert "training and test have the same workflows: there are fewer than five" in printed
     assert "speeds of nodes: 8 of 8 are drawn" in printed and "bandwidths" not in printed
     asked = ["--config", "runs/mine/config.yaml", "--policies", "eft", "dtdrlmo"]
-    evaluate.main([*asked, "--episodes", "4", "--out", "table"])
+    evaluate.main([*asked, "--episodes", EPISODES, "--out", "table"])
     results = json.loads((home / "table" / "results.json").read_text())
     assert results["dataset"] == "*.json" and "chain: tasks: 4" in results["sources"]
     assert "runs/mine/policy.msgpack" in results["checkpoint"]["dtdrlmo"], "the newest run is played"
     services = (home / "table" / "services.csv").read_text().splitlines()
-    assert len(services) == 1 + 4 * 2 * 2 and all(",chain," in row for row in services[1:])
+    assert len(services) == 1 + int(EPISODES) * 2 * 2 and all(",chain," in row for row in services[1:])
     evaluate.main([*asked, "--schedule", "schedule.json"])
     decisions = json.loads((home / "schedule.json").read_text())["policies"]["eft"]["decisions"]
     assert len(decisions) == 2 * 4 and {row["data"] for row in decisions} == {0.0, 8.0}
@@ -86,7 +85,7 @@ def test_two_files_become_a_policy_a_table_and_a_schedule(home, capsys):
 
 def test_bandwidths_of_a_file_are_swept(home):
     asked = ["--config", "tiny.yaml", "--scenario.network", "mine.graphml", "--dataset", "chain.json"]
-    asked += ["--policies", "random", "--episodes", "4", "--clairvoyant", "0"]
+    asked += ["--policies", "random", "--episodes", EPISODES, "--clairvoyant", "0"]
     evaluate.main([*asked, "--scenario.rescale", "--sweep", "bandwidth", "--out", "sweep"])
     files = {"settings.json", "sweep.csv", "results.json"}
     figures = {f"sweep-chain.json-tiny.{kind}" for kind in ("png", "svg")}
@@ -99,7 +98,7 @@ def test_bandwidths_of_a_file_are_swept(home):
 
 
 def test_an_environment_of_the_user_is_played(home):
-    asked = ["--config", "tiny.yaml", "--policies", "eft", "--episodes", "4"]
+    asked = ["--config", "tiny.yaml", "--policies", "eft", "--episodes", EPISODES]
     evaluate.main([*asked, "--world", "own_worlds:named", "--out", "own"])
     evaluate.main([*asked, "--out", "scenario"])
     acts = [json.loads((home / name / "results.json").read_text())["policies"]["eft"] for name in ("own", "scenario")]
@@ -116,7 +115,7 @@ def test_an_environment_of_the_user_is_played(home):
         (["--world", "own_worlds:a_number"], "--world: got own_worlds:a_number, which returns int; must return"),
         (["--world", "own_worlds:too_few_names"], "names.workflows: got 1 tasks of 'detect'; must be "),
         (["--world", "own_worlds:tiny", "--sweep", "all"], "--sweep, --world: got both"),
-        (["--suite", "all", "--episodes", "4"], "--suite, --episodes: got both"),
+        (["--suite", "all", "--episodes", EPISODES], "--suite, --episodes: got both"),
         (["--scenario.network", "none.graphml"], "none.graphml: no network; expected a .graphml or"),
         (["--dataset", "none/*.json"], "none/*.json: no such file; expected a JSON file, a folder of some, or a glob"),
         (["--dataset", "chain.json", "--sweep", "all"], "--sweep: got all; must be services or bandwidth, for"),
@@ -133,7 +132,7 @@ def test_impossible_worlds_are_refused_before_anything_is_written(arguments, mes
 
 def test_the_suite_writes_a_scoreboard(home, monkeypatch):
     def worlds(split):
-        env, params = make_env(dataclasses.replace(SCENARIO, ties="rank"), split)
+        env, params = make_env(SCENARIO, split)
         return env, [params, params.replace(arrival_rate=4.0 * params.arrival_rate)]
 
     def without_package(split):
@@ -143,13 +142,14 @@ def test_the_suite_writes_a_scoreboard(home, monkeypatch):
     members = {"tiny": Member("tests", worlds, published), "absent": Member("tests", without_package, "")}
     monkeypatch.setattr(suite, "SUITE", members)
     monkeypatch.setattr("jaxcec.commands.play_suite.SUITE", members)
+    monkeypatch.setattr("jaxcec.commands.play_suite.EPISODES", 2 * int(EPISODES))
     run_suite(["all"], home / "out", choice=PolicyChoice(names=("le",)), generations=1)
     results = json.loads((home / "out" / "results.json").read_text())
     assert list(results["members"]) == ["tiny"] and set(results["members"]["tiny"]) == {*ROWS}
     lines = (home / "out" / "scoreboard.md").read_text().splitlines()
     assert "| policy | sees | tiny |" in lines and any(line.startswith("* `tiny`: tests; episodes") for line in lines)
     assert [line.split(" | ")[0] for line in lines[-4:]] == [f"| {name}" for name in ROWS]
-    acts = np.loadtxt(home / "out" / "episodes.csv", delimiter=",", skiprows=1, usecols=3).reshape(len(ROWS), 64)
-    act = dict(zip(ROWS, acts, strict=True))  # of 64 episodes, 32 from each bank
+    acts = np.loadtxt(home / "out" / "episodes.csv", delimiter=",", skiprows=1, usecols=3).reshape(len(ROWS), -1)
+    act = dict(zip(ROWS, acts, strict=True))
     assert np.all(act["lower bound"] <= act["clairvoyant"] * (1 + 1e-5)) and act["lower bound"].min() > 0.0
     assert np.all(act["clairvoyant"] <= np.minimum(act["eft"], act["le"]) * (1 + 1e-5))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from helpers.runs import TINY
+from helpers.runs import EPISODES, TINY
 
 from jaxcec.commands import evaluate, paper_grids
 
@@ -19,7 +19,7 @@ def sweep(tmp_path_factory):
     config.write_text(yaml.safe_dump(TINY))
 
     def run(folder, *more):
-        asked = ["--sweep", "bandwidth", "--episodes", "2", "--policies", "greedy", "eft", "--clairvoyant", "1"]
+        asked = ["--sweep", "bandwidth", "--episodes", EPISODES, "--policies", "greedy", "eft", "--clairvoyant", "1"]
         evaluate.main(["--config", str(config), *asked, "--out", str(folder), *more])
 
     return run
@@ -48,7 +48,7 @@ def interrupt(monkeypatch, after):
 def test_a_sweep_leaves_table_figures_and_margins(swept):
     assert {path.name for path in swept.iterdir()} == FILES | FIGURES
     lines = (swept / "sweep.csv").read_text().splitlines()
-    assert len(lines) == 1 + 4 * 3 * 2  # bandwidths x (policies and the clairvoyant) x episodes
+    assert len(lines) == 1 + 4 * 3 * int(EPISODES)  # bandwidths x (policies and the clairvoyant) x episodes
     acts = json.loads((swept / "results.json").read_text())["acts"]
     best = {row["bandwidth"]: row["act"] for row in acts if row["policy"] == "clairvoyant"}
     assert all(best[row["bandwidth"]] <= row["act"] * (1 + 1e-6) for row in acts)
@@ -62,7 +62,7 @@ def test_a_stopped_sweep_continues_and_gives_the_same_results(swept, sweep, tmp_
         with pytest.raises(SystemExit):
             sweep(folder)
     assert "with --out" in capsys.readouterr().out
-    assert len((folder / "sweep.csv").read_text().splitlines()) == 1 + 2 * 3 * 2
+    assert len((folder / "sweep.csv").read_text().splitlines()) == 1 + 2 * 3 * int(EPISODES)
     with monkeypatch.context() as patch:
         interrupt(patch, after=2)
         sweep(folder)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import yaml
-from helpers.runs import TINY
+from helpers.runs import EPISODES, TINY
 
 from jaxcec.commands import evaluate
 
@@ -43,7 +43,7 @@ def test_a_schedule_is_drawn_and_summarised(config, tmp_path, capsys):
 
 def test_a_report_contains_all_results(config, tmp_path, capsys):
     folder = tmp_path / "report"
-    asked = ["--config", config, "--policies", "le", "eft", "ddpg", "--episodes", "2", "--report", str(folder)]
+    asked = ["--config", config, "--policies", "le", "eft", "ddpg", "--episodes", EPISODES, "--report", str(folder)]
     evaluate.main(asked)
     page = (folder / "report.html").read_text()
     for words in (

@@ -32,6 +32,7 @@ CONFIG = AgentConfig(
     evolution=EvolutionConfig(generations=2, pairs=2),
 )
 ENVS = 8
+EPISODES = "64"  # of evaluations: as many as validations play, so that they share programs
 STEPS = 24  # decisions in each environment, each of them a chunk
 TINY: dict[str, Any] = {
     "scenario": dataclasses.asdict(SCENARIO),
