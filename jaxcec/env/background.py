@@ -5,6 +5,7 @@ from __future__ import annotations
 import chex
 import jax.numpy as jnp
 
+from jaxcec.env.indexing import take
 from jaxcec.env.types import Background
 
 
@@ -18,7 +19,7 @@ def load_at(background: Background, offset: chex.Array, time: chex.Array) -> che
     """
     frames = background.load.shape[-1]
     elapsed = jnp.floor(time / background.frame).astype(jnp.int32)
-    return background.load[offset // frames, (offset % frames + elapsed) % frames]
+    return take(background.load, offset // frames, (offset % frames + elapsed) % frames)
 
 
 def history_at(background: Background, offset: chex.Array, *, time: chex.Array, frames: int) -> chex.Array:

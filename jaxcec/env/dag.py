@@ -6,6 +6,7 @@ import chex
 import jax.numpy as jnp
 from flax import struct
 
+from jaxcec.env.indexing import put, take
 from jaxcec.env.types import Dags, EnvParams, EnvState, Episode
 
 LEAST_POSTPONED = 1e-3  # s, least time by which a decision is postponed
@@ -46,29 +47,29 @@ def current_decision(state: EnvState, params: EnvParams) -> Decision:
     """
     episode, dags = state.episode, params.dags
     service = jnp.argmin(episode.next_ready).astype(jnp.int32)
-    active = jnp.isfinite(episode.next_ready[service])
-    microservice = episode.next_microservice[service].astype(jnp.int32)
-    row = params.arrivals.dag[episode.arrivals, service]
-    release = params.arrivals.release[episode.arrivals, service] / params.arrival_rate
+    active = jnp.isfinite(take(episode.next_ready, service))
+    microservice = take(episode.next_microservice, service).astype(jnp.int32)
+    row = take(params.arrivals.dag, episode.arrivals, service)
+    release = take(params.arrivals.release, episode.arrivals, service) / params.arrival_rate
     # A service's rows of the state are stale until its first decision writes them; the bank has their initial values.
-    fresh = ~episode.begun[service]
+    fresh = ~take(episode.begun, service)
     return Decision(
         active=active,
-        time=jnp.where(active, episode.next_ready[service], episode.makespan),
+        time=jnp.where(active, take(episode.next_ready, service), episode.makespan),
         service=service,
         microservice=microservice,
         dag=row,
-        source=params.arrivals.source[episode.arrivals, service],
+        source=take(params.arrivals.source, episode.arrivals, service),
         release=release,
-        pending=jnp.where(fresh, dags.in_degree[row], state.pending[service]),
-        ready=jnp.where(fresh, release, state.ready[service]),
-        host=state.host[service],
-        work=jnp.where(fresh, dags.work[row], state.work[service]),
-        preds=dags.preds[row, microservice],
-        sent=dags.sent[row, microservice],
-        load=dags.load[row, microservice],
-        data=dags.data[row, microservice],
-        demand=dags.demand[row, microservice],
+        pending=jnp.where(fresh, take(dags.in_degree, row), take(state.pending, service)),
+        ready=jnp.where(fresh, release, take(state.ready, service)),
+        host=take(state.host, service),
+        work=jnp.where(fresh, take(dags.work, row), take(state.work, service)),
+        preds=take(dags.preds, row, microservice),
+        sent=take(dags.sent, row, microservice),
+        load=take(dags.load, row, microservice),
+        data=take(dags.data, row, microservice),
+        demand=take(dags.demand, row, microservice),
     )
 
 
@@ -133,13 +134,13 @@ class Progress(struct.PyTreeNode):
 def booked(state: EnvState, decision: Decision, *, host: chex.Array, finish: chex.Array, dags: Dags) -> Progress:
     """The service once its microservice is to finish on a host: its successors wait for one predecessor less."""
     episode, i = state.episode, decision.service
-    successors = dags.preds[decision.dag, :, decision.microservice]
+    successors = take(dags.preds, decision.dag, slice(None), decision.microservice)
     chosen = decision.chosen
     return Progress(
         pending=jnp.where(chosen, jnp.int16(-1), decision.pending - successors.astype(jnp.int16)),
         ready=jnp.where(successors, jnp.maximum(decision.ready, finish), decision.ready),
         host=jnp.where(chosen, host.astype(jnp.int16), decision.host),
-        completion=jnp.maximum(episode.completion[i], finish - decision.release),
+        completion=jnp.maximum(take(episode.completion, i), finish - decision.release),
         makespan=jnp.maximum(episode.makespan, finish),
         work=decision.work - decision.load,
     )
@@ -159,7 +160,7 @@ def postponed(state: EnvState, decision: Decision, until: chex.Array) -> Progres
         pending=decision.pending,
         ready=jnp.where(decision.chosen, until, decision.ready),
         host=decision.host,
-        completion=episode.completion[i],
+        completion=take(episode.completion, i),
         makespan=episode.makespan,
         work=decision.work,
     )
@@ -176,23 +177,23 @@ def commit(state: EnvState, decision: Decision, progress: Progress, dags: Dags) 
     Nothing changes unless the decision is active, and the timelines do not change here.
     """
     i, active = decision.service, decision.active
-    due, next_microservice = first_due(progress.pending, progress.ready, dags.turn[decision.dag])
+    due, next_microservice = first_due(progress.pending, progress.ready, take(dags.turn, decision.dag))
 
-    def put(table: chex.Array, value: chex.Array) -> chex.Array:
-        return table.at[i].set(jnp.where(active, value.astype(table.dtype), table[i]))
+    def written(table: chex.Array, value: chex.Array) -> chex.Array:
+        return put(table, i, jnp.where(active, value.astype(table.dtype), take(table, i)))
 
     episode: Episode = state.episode.replace(
         step=state.episode.step + active.astype(jnp.int32),
-        begun=put(state.episode.begun, active),
-        next_ready=put(state.episode.next_ready, due),
-        next_microservice=put(state.episode.next_microservice, next_microservice),
-        completion=put(state.episode.completion, progress.completion),
+        begun=written(state.episode.begun, active),
+        next_ready=written(state.episode.next_ready, due),
+        next_microservice=written(state.episode.next_microservice, next_microservice),
+        completion=written(state.episode.completion, progress.completion),
         makespan=jnp.where(active, progress.makespan, state.episode.makespan),
     )
     return state.replace(
         episode=episode,
-        pending=put(state.pending, progress.pending),
-        ready=put(state.ready, progress.ready),
-        host=put(state.host, progress.host),
-        work=put(state.work, progress.work),
+        pending=written(state.pending, progress.pending),
+        ready=written(state.ready, progress.ready),
+        host=written(state.host, progress.host),
+        work=written(state.work, progress.work),
     )

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxcec.env import routing, timeline
 from jaxcec.env.check import check_params, is_concrete
 from jaxcec.env.dag import any_undecided, booked, commit, current_decision, postponed, postponed_until
+from jaxcec.env.indexing import put, take
 from jaxcec.env.observe import observation_space, observe
 from jaxcec.env.placement import Placed, Situation, current_situation, place
 from jaxcec.env.reward import decision_reward
@@ -239,7 +240,7 @@ class CECEnv:
 
         topology = rows(bits[0], params.network.bandwidth.shape[0])
         arrivals = rows(bits[1], params.arrivals.dag.shape[0])
-        dag = params.arrivals.dag[arrivals]
+        dag = take(params.arrivals.dag, arrivals)
         return Episode(
             topology=topology,
             arrivals=arrivals,
@@ -247,8 +248,8 @@ class CECEnv:
             step=jnp.int32(0),
             merges=jnp.int32(0),
             begun=jnp.zeros(c.num_services, bool),
-            next_ready=params.arrivals.release[arrivals] / params.arrival_rate,
-            next_microservice=params.dags.entry[dag],
+            next_ready=take(params.arrivals.release, arrivals) / params.arrival_rate,
+            next_microservice=take(params.dags.entry, dag),
             completion=jnp.zeros(c.num_services, jnp.float32),
             makespan=jnp.float32(0.0),
             touched=jnp.zeros(c.num_hosts, bool),
@@ -270,7 +271,7 @@ class CECEnv:
             situation,
             host[None],
             route=routing.words(params.network.route, topology, node),
-            latency=params.network.latency[topology, :, node].T,
+            latency=take(params.network.latency, topology, slice(None), node).T,
             eta=chosen.bandwidth[None],
             eps=chosen.hold[None],
         )
@@ -351,7 +352,7 @@ def _reserve(state: EnvState, now: chex.Array, books: chex.Array, *, host: chex.
     row, host_merges = timeline.reserve(host_timeline, execution.usage, start=execution.start, end=finish, now=now)
     merges = state.episode.merges + link_merges + host_merges
     episode = state.episode.replace(merges=merges, touched=state.episode.touched.at[host].max(books))
-    hosts = jax.tree.map(lambda table, new: table.at[host].set(new), state.hosts, row)
+    hosts = jax.tree.map(lambda table, new: put(table, host, new), state.hosts, row)
     return state.replace(episode=episode, links=links, hosts=hosts)
 
 

@@ -12,6 +12,7 @@ from jaxcec.env import routing, timeline
 from jaxcec.env.coflow import crossing, link_times, path_delay
 from jaxcec.env.dag import Decision, expected_completion, released
 from jaxcec.env.execution import execution_time, feasible_hosts
+from jaxcec.env.indexing import take
 from jaxcec.env.placement import Situation, current_situation, place
 from jaxcec.env.spaces import Box, Tree
 from jaxcec.env.types import (
@@ -51,7 +52,7 @@ def _observe_nodes(situation: Situation, params: EnvParams) -> NodeObservation:
     now, num_nodes = decision.time, situation.inputs.shape[0]
     nodes = slice(0, num_nodes)
     route = routing.words(params.network.route, topology)
-    latency, nominal = params.network.latency[topology], params.network.bottleneck[topology].swapaxes(0, 1)
+    latency, nominal = take(params.network.latency, topology), take(params.network.bottleneck, topology).swapaxes(0, 1)
     eta, eps = jnp.ones(num_nodes, jnp.float32), jnp.zeros(num_nodes, jnp.float32)
     flow, execution, timelines = place(situation, nodes, route=route, latency=latency, eta=eta, eps=eps)
     duration = execution_time(decision.load, situation.speed[nodes])
@@ -122,27 +123,27 @@ def path_ahead(decision: Decision, params: EnvParams, topology: chex.Array) -> c
     () i32 `topology`.
     """
     dags, network, num_nodes = params.dags, params.network, params.network.bottleneck.shape[-1]
-    rank = jnp.where(dags.preds[decision.dag, :, decision.microservice], dags.rank[decision.dag], 0.0)
+    rank = jnp.where(_successors(decision, params), take(dags.rank, decision.dag), 0.0)
     successor = jnp.argmax(rank).astype(jnp.int32)
-    has_successor = decision.active & (rank[successor] > 0.0)
+    has_successor = decision.active & (take(rank, successor) > 0.0)
     what = decision.dag, successor
-    sent = dags.sent[what]
-    external, total = sent[successor], jnp.sum(sent)
-    unit = dags.data[what] / jnp.where(total > 0.0, total, 1.0)
+    sent = take(dags.sent, *what)
+    external, total = take(sent, successor), jnp.sum(sent)
+    unit = take(dags.data, *what) / jnp.where(total > 0.0, total, 1.0)
     nodes = jnp.arange(num_nodes, dtype=jnp.int32)
     siblings = jnp.where(decision.pending < 0, sent, 0.0)
     at_node = decision.host.astype(jnp.int32)[None] % num_nodes == nodes[:, None]
     others = jnp.sum(jnp.where(at_node, siblings[None], 0.0), axis=1)
     others += jnp.where(nodes == decision.source, external, 0.0)
-    moving = unit / network.bottleneck[topology]  # (V, V) s, from node to node
-    latency = network.latency[topology]
-    own = sent[decision.microservice]
+    moving = unit / take(network.bottleneck, topology)  # (V, V) s, from node to node
+    latency = take(network.latency, topology)
+    own = take(sent, decision.microservice)
     arrival = jnp.where(own * unit > 0.0, own * moving + latency, 0.0)
     gathering = jnp.max(jnp.where(others[:, None] * unit > 0.0, others[:, None] * moving + latency, 0.0), axis=0)
-    speed = network.speed[topology]
-    feasible = feasible_hosts(dags.load[what], dags.demand[what], speed=speed, capacity=network.capacity[topology])
+    speed, capacity = take(network.speed, topology), take(network.capacity, topology)
+    feasible = feasible_hosts(take(dags.load, *what), take(dags.demand, *what), speed=speed, capacity=capacity)
     feasible = feasible[:num_nodes]
-    run = jnp.where(feasible, execution_time(rank[successor], speed[:num_nodes]), INFEASIBLE)
+    run = jnp.where(feasible, execution_time(take(rank, successor), speed[:num_nodes]), INFEASIBLE)
     ahead = jnp.min(jnp.maximum(arrival, gathering[None]) + run[None], axis=1)
     return jnp.where(has_successor & jnp.any(feasible), ahead, 0.0)
 
@@ -162,37 +163,41 @@ def _observe_links(situation: Situation) -> LinkObservation:
 
 
 def _observe_microservice(decision: Decision, params: EnvParams) -> MicroserviceObservation:
-    successors = params.dags.preds[decision.dag, :, decision.microservice]
     return MicroserviceObservation(
         load=decision.load,
         data=decision.data,
         demand=decision.demand,
         in_degree=jnp.sum(decision.preds, dtype=jnp.int32),
-        out_degree=jnp.sum(successors, dtype=jnp.int32),
-        rank=params.dags.rank[decision.dag, decision.microservice],
+        out_degree=jnp.sum(_successors(decision, params), dtype=jnp.int32),
+        rank=take(params.dags.rank, decision.dag, decision.microservice),
     )
+
+
+def _successors(decision: Decision, params: EnvParams) -> chex.Array:
+    """(N,) bool: the microservices that wait for the current one."""
+    return take(params.dags.preds, decision.dag, slice(None), decision.microservice)
 
 
 def _observe_service(decision: Decision, state: EnvState, params: EnvParams) -> ServiceObservation:
     undecided = decision.pending >= 0
     episode = state.episode
-    completion = episode.completion[decision.service]
+    completion = take(episode.completion, decision.service)
     expected = expected_completion(
         decision.pending,
         decision.ready,
-        rank=params.dags.rank[decision.dag],
-        speed=params.network.speed[episode.topology],
+        rank=take(params.dags.rank, decision.dag),
+        speed=take(params.network.speed, episode.topology),
         release=decision.release,
         completion=completion,
     )
     # This service is excluded by its index, not by subtracting one: its release may be rounded to after now.
     services = jnp.arange(episode.next_ready.size, dtype=jnp.int32)
     present = (services != decision.service) & released(episode, decision.time) & jnp.isfinite(episode.next_ready)
-    work = jnp.where(episode.begun, state.work, params.dags.work[params.arrivals.dag[episode.arrivals]])
+    work = jnp.where(episode.begun, state.work, take(params.dags.work, take(params.arrivals.dag, episode.arrivals)))
     shorter = (work < decision.work) | ((work == decision.work) & (services < decision.service))
     age = jnp.maximum(decision.time - decision.release, 0.0)  # both may be roundings of one release time
     return ServiceObservation(
-        remaining_load=jnp.sum(jnp.where(undecided, params.dags.load[decision.dag], 0.0)),
+        remaining_load=jnp.sum(jnp.where(undecided, take(params.dags.load, decision.dag), 0.0)),
         remaining=jnp.sum(undecided, dtype=jnp.int32),
         age=age,
         slack=jnp.maximum(completion - age, 0.0),

@@ -14,6 +14,7 @@ from jaxcec.env import background, timeline
 from jaxcec.env.coflow import Flow, crossing, inputs_at_nodes, path_delay, place_flow
 from jaxcec.env.dag import Decision, current_decision
 from jaxcec.env.execution import Execution, feasible_hosts, place_execution
+from jaxcec.env.indexing import take
 from jaxcec.env.types import EnvParams, EnvState, Timeline
 
 
@@ -41,12 +42,12 @@ def current_situation(state: EnvState, params: EnvParams) -> Situation:
     decision, episode, network = current_decision(state, params), state.episode, params.network
     num_links, num_hosts = network.bandwidth.shape[-1], network.speed.shape[-1]
     loads = background.load_at(params.background, episode.offset, decision.time)
-    nominal, capacity = network.speed[episode.topology], network.capacity[episode.topology]
+    nominal, capacity = take(network.speed, episode.topology), take(network.capacity, episode.topology)
     return Situation(
         state=state,
         decision=decision,
         inputs=jnp.where(decision.active, inputs_at_nodes(decision, num_hosts // 2), 0.0),
-        bandwidth=network.bandwidth[episode.topology],
+        bandwidth=take(network.bandwidth, episode.topology),
         link_load=loads[:num_links],
         host_load=loads[num_links:],
         speed=nominal * (1.0 - loads[num_links:]),

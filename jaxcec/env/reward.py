@@ -6,6 +6,7 @@ import chex
 import jax.numpy as jnp
 
 from jaxcec.env.dag import Decision, expected_completion
+from jaxcec.env.indexing import take
 from jaxcec.env.types import EnvParams, EnvState, RewardKind
 
 
@@ -28,9 +29,9 @@ def decision_reward(
     """
     i = decision.service
     if kind == "act":
-        reward = before.episode.completion[i] - after.episode.completion[i]
+        reward = take(before.episode.completion, i) - take(after.episode.completion, i)
     elif kind == "expected-act":
-        rank, speed = params.dags.rank[decision.dag], params.network.speed[before.episode.topology]
+        rank, speed = take(params.dags.rank, decision.dag), take(params.network.speed, before.episode.topology)
 
         def expected(state: EnvState, pending: chex.Array, ready: chex.Array) -> chex.Array:
             return expected_completion(

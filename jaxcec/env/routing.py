@@ -9,6 +9,8 @@ import chex
 import networkx as nx
 import numpy as np
 
+from jaxcec.env.indexing import take
+
 WORD = 32  # bits
 Hops = dict[int, dict[int, int]]  # length of the shortest path from one node to another
 
@@ -100,7 +102,7 @@ def words(route: chex.Array, topology: chex.Array, target: chex.Array | slice = 
         topology: () i32, row of `Network`.
         target: (T,) i32; all V nodes by default.
     """
-    return [route[topology, word, target] for word in range(route.shape[1])]
+    return [take(route, topology, word, target) for word in range(route.shape[1])]
 
 
 def _widest(graph: nx.DiGraph, hops: Hops, target: int) -> dict[int, float]:

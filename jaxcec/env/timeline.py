@@ -21,6 +21,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from jaxcec.env.indexing import put, take
 from jaxcec.env.types import Timeline
 
 TOLERANCE = 1e-5
@@ -72,7 +73,7 @@ def earliest_start(
     conflict = _conflict(timeline, usage)
     begins = timeline.times
     if timeline.order is not None:
-        conflict, begins = _take_bits(conflict, timeline.order), begins[timeline.order]
+        conflict, begins = _take_bits(conflict, timeline.order), take(begins, timeline.order)
     # When the first conflict at or after each segment begins: a request that starts in the segment must end by then.
     next_conflict = jax.lax.cummin(jnp.where(conflict, begins[None], jnp.inf), axis=1, reverse=True)
     start = jnp.maximum(begins[None], not_before[:, None])
@@ -147,40 +148,40 @@ class _Split(NamedTuple):
 def _split_and_gather(timeline: Timeline, split: _Split, column: chex.Array) -> tuple[chex.Array, chex.Array]:
     """Begin (C,) and free share (R, C) of the segments in C columns of an order, moved into that order."""
     at_start, at_end = column == split.start_column, column == split.end_column
-    begins = jnp.where(at_start, split.start, jnp.where(at_end, split.end, timeline.times[column]))
+    begins = jnp.where(at_start, split.start, jnp.where(at_end, split.end, take(timeline.times, column)))
     origin = jnp.where(at_start, split.parents[0], jnp.where(at_end, split.parents[1], column))
-    return begins, timeline.free[:, origin]
+    return begins, take(timeline.free, slice(None), origin)
 
 
 def _split_in_place(timeline: Timeline, split: _Split, column: chex.Array) -> tuple[chex.Array, chex.Array]:
     """Begin (Q,) and free share (R, Q) of all segments; only the two new columns change, and none moves."""
     at_start, at_end = column == split.start_column, column == split.end_column
     begins = jnp.where(at_start, split.start, jnp.where(at_end, split.end, timeline.times))
-    parents = timeline.free[:, split.parents]
+    parents = take(timeline.free, slice(None), split.parents)
     return begins, jnp.where(at_start, parents[:, :1], jnp.where(at_end, parents[:, 1:], timeline.free))
 
 
 def free_at(timeline: Timeline, now: chex.Array) -> chex.Array:
     """(R,) free share in the segment that contains an instant, at least 0."""
     segment = jnp.maximum(jnp.sum(timeline.times <= now, dtype=jnp.int32) - 1, 0)
-    column = segment if timeline.order is None else timeline.order[segment]
-    return jnp.maximum(timeline.free[:, column], 0.0)
+    column = segment if timeline.order is None else take(timeline.order, segment)
+    return jnp.maximum(take(timeline.free, slice(None), column), 0.0)
 
 
 def reserved_ahead(timeline: Timeline, now: chex.Array) -> chex.Array:
     """(R,) s, how long each resource would be busy from now on if its reservations were packed without gaps."""
     order = _order(timeline)
-    begins = jnp.maximum(timeline.times[order], now)
+    begins = jnp.maximum(take(timeline.times, order), now)
     lasts = jnp.where(jnp.isfinite(_ends(begins)), jnp.maximum(_ends(begins) - begins, 0.0), 0.0)
-    lasts = lasts if timeline.order is None else jnp.zeros_like(lasts).at[order].set(lasts)
+    lasts = lasts if timeline.order is None else put(jnp.zeros_like(lasts), order, lasts)
     return jnp.sum((1.0 - timeline.free) * lasts[None], axis=1)
 
 
 def busy_until(timeline: Timeline) -> chex.Array:
     """(R,) s, when the last reservation of each resource ends; 0 if it has none."""
     order = _order(timeline)
-    ends = _ends(timeline.times[order])
-    ends = ends if timeline.order is None else jnp.zeros_like(ends).at[order].set(ends)
+    ends = _ends(take(timeline.times, order))
+    ends = ends if timeline.order is None else put(jnp.zeros_like(ends), order, ends)
     reserved = (timeline.free < 1.0 - TOLERANCE) & jnp.isfinite(ends)[None]
     return jnp.max(jnp.where(reserved, ends[None], 0.0), axis=1)
 
@@ -241,7 +242,7 @@ def _take_bits(rows: chex.Array, order: chex.Array) -> chex.Array:
         if len(bits) == 1:
             # A second reader of the row at another index keeps XLA from computing the row inside the gather.
             bits.append(jnp.roll(bits[0], 1) << 1)
-        words = reduce(or_, bits)[order]
+        words = take(reduce(or_, bits), order)
         parts.append((words[None] >> jnp.arange(part.shape[0], dtype=jnp.uint32)[:, None]) & 1 > 0)
     return jnp.concatenate(parts)
 
@@ -251,7 +252,7 @@ def _drop_past(times: chex.Array, order: chex.Array, now: chex.Array) -> tuple[c
 
     A segment that began before `now` begins at `now` instead; further segments that have ended get length 0.
     """
-    begins = jnp.maximum(times[order], now)
+    begins = jnp.maximum(take(times, order), now)
     dropped = jnp.minimum(jnp.sum(_ends(begins) <= now, dtype=jnp.int32), _SPARE)
     column = jnp.arange(order.size, dtype=order.dtype)
     gone = ((dropped >= 1) & (column == order[0])) | ((dropped >= 2) & (column == order[1]))

@@ -41,10 +41,11 @@ def acts(folder):
 
 
 def test_an_own_policy_is_evaluated_like_any_other(home, capsys):
-    asked = ["--policies", "local", "--policy", "own_policies:stay", "--episodes", EPISODES, "--out", "out"]
+    own = ["own_policies:stay", "examples.own_policy:least_backlog", "examples.own_policy:patient"]
+    asked = ["--policies", "local", "--policy", *own, "--episodes", EPISODES, "--out", "out"]
     evaluate.main(["--config", "tiny.yaml", *asked])
     act = acts(home / "out")
-    assert list(act) == ["local", "own_policies:stay"]
+    assert list(act) == ["local", *own]
     assert act["own_policies:stay"] == act["local"], "both are the same rule"
     assert "own_policies:stay" in capsys.readouterr().out
 

@@ -326,7 +326,7 @@ KINDS = pytest.mark.parametrize(
     ids=["exact", "rough", "wide-exact", "wide-rough"],
 )
 BACKGROUND = pytest.mark.parametrize("background", [False, True], ids=["alone", "background"])
-EXAMPLES = pytest.mark.parametrize("examples", [120, pytest.param(1000, marks=pytest.mark.slow)])
+EXAMPLES = pytest.mark.parametrize("examples", [60, pytest.param(1000, marks=pytest.mark.slow)])
 
 
 @KINDS

@@ -30,11 +30,11 @@ from jaxcec.policies import at_full_rate
 from jaxcec.scenarios import make_env
 
 EARLIEST, ANYWHERE, LATER = range(3)
-KEYS = episode_keys(0, 60)
+KEYS = episode_keys(0, 40)
 WIDE = EnvConfig(
     num_nodes=4, max_links=6, num_services=3, max_microservices=5, link_breakpoints=64, host_breakpoints=48
 )
-INSTANCES = 40
+INSTANCES = 30
 MEASURING = MeasureConfig(deadline=4.0, power=Power(device_busy=20.0, link=3.0))  # so that no part of energy is small
 
 

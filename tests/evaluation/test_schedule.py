@@ -9,12 +9,24 @@ import numpy as np
 import pytest
 from helpers.episodes import SMALL
 
-from jaxcec.evaluation import Contender, episode_keys, record, rollout, save_page, schedule_figure
+from jaxcec.evaluation import Contender, episode_keys, record, save_page, schedule_figure
 from jaxcec.evaluation.schedule import bars, resources
 from jaxcec.policies import BASELINES
 from jaxcec.scenarios import make_env
 
 NAMES = ("eft", "random", "srpt")
+
+
+def decide(index, observation, _world, key):
+    """As a rule of NAMES, or without a number for the hold; one function, so that one program plays them all."""
+    *rules, srpt = (BASELINES[name](observation, key) for name in NAMES)
+    rules = [action.replace(postpone=jnp.float32(0.0)) for action in rules]
+    broken = rules[0].replace(hold=jnp.float32(jnp.nan))
+    return jax.tree.map(lambda *each: jnp.stack(each)[index], *rules, srpt, broken)
+
+
+def contender(name) -> Contender:
+    return Contender(name, decide, jnp.int32((*NAMES, "broken").index(name)))
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +37,13 @@ def small():
 @pytest.fixture(scope="module")
 def schedules(small):
     env, params, keys = small
-    return [record(env, params, Contender.of_rule(name, BASELINES[name]), keys[0]) for name in NAMES]
+    return [record(env, params, contender(name), keys[0]) for name in NAMES]
 
 
 def test_a_schedule_is_the_episode_that_a_rollout_plays(small, schedules):
     env, params, keys = small
     for name, schedule in zip(NAMES, schedules, strict=True):
-        played = rollout(env, params, apply=Contender.of_rule(name, BASELINES[name]).apply, params=None, keys=keys)
+        played = contender(name).play(env, params, keys)
         assert schedule.act == pytest.approx(float(played.act[0]), rel=1e-5)
         assert len(schedule.placed) == int(played.decisions[0])
         hosts = {
@@ -45,13 +57,9 @@ def test_a_schedule_is_the_episode_that_a_rollout_plays(small, schedules):
 
 
 def test_a_policy_without_numbers_is_not_recorded(small):
-    def broken(observation, key):
-        action = BASELINES["eft"](observation, key)
-        return action.replace(hold=jnp.float32(jnp.nan))
-
     env, params, keys = small
     with pytest.raises(ValueError, match=r"policy broken: (\d+) of its \1 actions have a number that is not finite"):
-        record(env, params, Contender.of_rule("broken", broken), keys[0])
+        record(env, params, contender("broken"), keys[0])
 
 
 def test_every_microservice_runs_once_and_after_its_input_has_arrived(schedules):
