@@ -19,6 +19,8 @@ from jaxcec.env.routing import WORD
 from jaxcec.env.timeline import earliest_start
 from jaxcec.env.types import Timeline
 
+_LONGEST = 32  # terms in one sum
+
 
 class Flow(struct.PyTreeNode):
     """T alternative coflows, each placed on the links' timeline without the others."""
@@ -35,8 +37,11 @@ def inputs_at_nodes(decision: Decision, num_nodes: int) -> chex.Array:
     An end device counts as its edge node.
     """
     nodes = jnp.arange(num_nodes, dtype=jnp.int32)
-    at = jnp.where(decision.chosen, decision.source, decision.host.astype(jnp.int32) % num_nodes)
-    part = jnp.sum(jnp.where(at[:, None] == nodes[None, :], decision.sent[:, None], 0.0), axis=0)
+    place = jnp.where(decision.chosen, decision.source, decision.host.astype(jnp.int32) % num_nodes)
+    located = jnp.where(place[None, :] == nodes[:, None], decision.sent[None, :], 0.0)
+    # In blocks: of a longer sum, XLA's CPU compiler would write the terms, (V, N), to memory.
+    blocks = [jnp.sum(located[:, at : at + _LONGEST], axis=1) for at in range(0, located.shape[1], _LONGEST)]
+    part = reduce(add, blocks)
     total = jnp.sum(part)
     return decision.data * (part / jnp.where(total > 0.0, total, 1.0))
 
