@@ -65,11 +65,16 @@ def small():
     keys = jax.random.split(KEY, EPISODES)
     states = jax.vmap(env.reset_env, in_axes=(0, None))(keys, params)[1]
 
-    def decide(rule, key, state):
-        return rule(env.observe(key, state, None, params), jax.random.fold_in(key, state.episode.step))
+    def decide(given, state):
+        index, key = given
+        observation, key = env.observe(key, state, None, params), jax.random.fold_in(key, state.episode.step)
+        *actions, later = (rule(observation, key) for rule in RULES)
+        actions = [action.replace(postpone=jnp.float32(0.0)) for action in actions]
+        return jax.tree.map(lambda *each: jnp.stack(each)[index], *actions, later)
 
-    played = [play(env, params, partial(decide, rule), states, keys) for rule in RULES]
-    act, host, decided = (jnp.stack(parts, axis=1) for parts in zip(*played, strict=True))
+    episode, rule = (x.ravel() for x in jnp.mgrid[:EPISODES, : len(RULES)])  # one program plays every rule
+    played = play(env, params, decide, jax.tree.map(lambda x: x[episode], states), (rule, keys[episode]))
+    act, host, decided = (x.reshape(EPISODES, len(RULES), *x.shape[1:]) for x in played)
     return env, params, states, act, Timetable(host, due=decided, hold=jnp.zeros_like(decided))
 
 
