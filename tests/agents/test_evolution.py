@@ -85,28 +85,32 @@ def test_patience_is_that_of_srpt_until_it_is_found():
     np.testing.assert_allclose(patience_of(prices_of(new)), SRPT, rtol=1e-6)
 
 
-@pytest.mark.parametrize("postpone", [False, True])
-def test_an_agent_gives_way_only_if_it_may(postpone):
+def test_an_agent_gives_way_only_if_it_may():
     """Of six services that arrive together, all but the shortest give way to the others."""
     env, params = make_env(dataclasses.replace(SMALL, num_services=8, arrival_rate=50.0, background="none"), "train")
-    config = CONFIG.replace(information="lookahead", postpone=postpone)
-    learner = learner_for(config)
     observation, _ = env.reset_env(KEY, params)
-    policy = TrainedPolicy(config, learner.init_params(KEY, encode(observation)))
-    episodes = policy.contender(env).play(env, params, jax.random.split(KEY, 4))
-    assert (episodes.postponed.sum() > 0) == postpone
+    policies = []
+    for postpone in (False, True):
+        config = CONFIG.replace(information="lookahead", postpone=postpone)
+        policies.append(TrainedPolicy(config, learner_for(config).init_params(KEY, encode(observation))))
+    hasty, patient = (policy.contender(env) for policy in policies)
+    assert jax.eval_shape(hasty.apply, hasty.params, observation, None, KEY).postpone is None
+    episodes = patient.play(env, params, jax.random.split(KEY, 4))
+    assert episodes.postponed.sum() > 0
     assert np.all(episodes.act > 0)
 
 
-def test_patience_is_perturbed_only_where_it_counts():
+def test_patience_is_perturbed_only_where_it_counts(found):
+    agent, _, hasty, _ = found
     env, params = make_env(dataclasses.replace(SMALL, num_services=8, arrival_rate=0.5), "train")
     observation, _ = env.reset_env(KEY, params)
-    for postpone in (False, True):
-        config = CONFIG.replace(information="lookahead", postpone=postpone)
-        learner = learner_for(config)
-        agent = learner.init(learner.init_params(KEY, encode(observation)))
-        start = evolution.init_evolution(agent)
-        with jax.numpy_dtype_promotion("standard"):
-            agent, after, _ = evolution.evolve(env, params, config, agent=agent, evolution=start, key=KEY)
-        found = evolution.with_found_prices(agent, after).params.actor["params"][PRICES][PATIENCE]
-        assert np.all(found != 0.0) == postpone
+    config = CONFIG.replace(information="lookahead", postpone=True)
+    learner = learner_for(config)
+    new = learner.init(learner.init_params(KEY, encode(observation)))
+    with jax.numpy_dtype_promotion("standard"):
+        _, patient, _ = evolution.evolve(
+            env, params, config, agent=new, evolution=evolution.init_evolution(new), key=KEY
+        )
+    for before, after, perturbed in ((agent, hasty, False), (new, patient, True)):
+        patience = evolution.with_found_prices(before, after).params.actor["params"][PRICES][PATIENCE]
+        assert np.all(patience != 0.0) == perturbed
