@@ -34,7 +34,7 @@ CSV = "sweep.csv"
 SEARCH = SearchConfig(population=16, generations=10)
 # Slower than all others together; played only if they are named.
 SLOW = ("best-of-random", "eft-rollout", "peft-rollout", "twin-plan")
-COMPARED = ("dtdrlmo", "dtdrlmo-plan")
+COMPARED = ("dtdrlmo", "dtdrlmo-plan", "clairvoyant")  # with the baselines, in the margins; if they were played
 
 
 def run_sweep(
@@ -157,6 +157,7 @@ def _reporter(progress: Progress, task: TaskID, point: Scenario, *, parts: int) 
 def _write_results(folder: Path, acts: Acts, bases: Sequence[Scenario]) -> None:
     """Write the mean ACT of every policy at every point, the figures, and the margins if the worlds are the paper's."""
     of_paper = [Point.of(base) for base in bases if base.dataset in DATASETS and base.network in NETWORKS]
+    compared = [name for name in COMPARED if any(name in played for played in acts.values())]
     means = []
     for point, played in sorted(acts.items()):
         for name, values in played.items():
@@ -166,12 +167,12 @@ def _write_results(folder: Path, acts: Acts, bases: Sequence[Scenario]) -> None:
         dataclasses.asdict(margin) | {"setting": base.setting, "policy": policy, "measured": interval._asdict()}
         for base in of_paper
         for margin in MARGINS
-        for policy in COMPARED
+        for policy in compared
         if (interval := measured_margin(acts, base, margin, policy=policy)) is not None
     ]
     write_json(folder / "results.json", {"acts": means, "margins": measured})
     if of_paper:
-        write_aside(folder / "margins.md", margin_table(acts, of_paper, COMPARED))
+        write_aside(folder / "margins.md", margin_table(acts, of_paper, compared))
     try:
         for base in map(Point.of, bases):
             draw_grid(acts, base, folder / f"sweep-{in_file_name(base.dataset)}-{base.setting}")
