@@ -60,6 +60,12 @@ def test_every_block_names_its_language(page):
     assert set(fences[1::2]) <= {""}
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_prose_is_wrapped_at_100_columns(page):
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    assert [line for line in prose.splitlines() if len(line) > 100 and not line.startswith(("|", "!["))] == []
+
+
 @pytest.mark.parametrize("block", blocks("python"))
 def test_python_blocks_run(block, tmp_path, monkeypatch):
     for node in ast.walk(ast.parse(block)):

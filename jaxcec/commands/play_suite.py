@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import jax
@@ -114,7 +115,8 @@ def _play_member(
 def scoreboard(scores: Scores, repeat: str) -> str:
     """ACT of every policy and bound on every member over that of EFT, with its 95 % interval, as a page of Markdown."""
     policies = {name: score.information for played in scores.values() for name, score in played.items()}
-    members = [f"* `{name}`: {SUITE[name].about}; episodes `{SUITE[name].published}`" for name in scores]
+    listed = [f"* `{name}`: {SUITE[name].about}; episodes `{SUITE[name].published}`" for name in scores]
+    members = [fill(line, 100, subsequent_indent="  ", break_on_hyphens=False) for line in listed]
     lines = [_HEAD.format(episodes=EPISODES, reference=REFERENCE, bound=BOUND, repeat=repeat), *members, ""]
     lines += [f"| policy | sees | {' | '.join(scores)} |", "|---" * (2 + len(scores)) + "|"]
     for policy, information in policies.items():
