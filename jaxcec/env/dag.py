@@ -73,6 +73,11 @@ def current_decision(state: EnvState, params: EnvParams) -> Decision:
     )
 
 
+def successors_of(decision: Decision, dags: Dags) -> chex.Array:
+    """(N,) bool: the microservices that wait for the current one."""
+    return take(dags.preds, decision.dag, slice(None), decision.microservice)
+
+
 def any_undecided(state: EnvState) -> chex.Array:
     """() bool: some environment of a state with any batch axes has an undecided microservice.
 
@@ -134,7 +139,7 @@ class Progress(struct.PyTreeNode):
 def booked(state: EnvState, decision: Decision, *, host: chex.Array, finish: chex.Array, dags: Dags) -> Progress:
     """The service once its microservice is to finish on a host: its successors wait for one predecessor less."""
     episode, i = state.episode, decision.service
-    successors = take(dags.preds, decision.dag, slice(None), decision.microservice)
+    successors = successors_of(decision, dags)
     chosen = decision.chosen
     return Progress(
         pending=jnp.where(chosen, jnp.int16(-1), decision.pending - successors.astype(jnp.int16)),

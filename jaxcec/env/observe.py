@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxcec.env import routing, timeline
 from jaxcec.env.coflow import crossing, link_times, path_delay
-from jaxcec.env.dag import Decision, expected_completion, released
+from jaxcec.env.dag import Decision, expected_completion, released, successors_of
 from jaxcec.env.execution import execution_time, feasible_hosts
 from jaxcec.env.indexing import take
 from jaxcec.env.placement import Situation, current_situation, place
@@ -123,7 +123,7 @@ def path_ahead(decision: Decision, params: EnvParams, topology: chex.Array) -> c
     () i32 `topology`.
     """
     dags, network, num_nodes = params.dags, params.network, params.network.bottleneck.shape[-1]
-    rank = jnp.where(_successors(decision, params), take(dags.rank, decision.dag), 0.0)
+    rank = jnp.where(successors_of(decision, dags), take(dags.rank, decision.dag), 0.0)
     successor = jnp.argmax(rank).astype(jnp.int32)
     has_successor = decision.active & (take(rank, successor) > 0.0)
     what = decision.dag, successor
@@ -168,14 +168,9 @@ def _observe_microservice(decision: Decision, params: EnvParams) -> Microservice
         data=decision.data,
         demand=decision.demand,
         in_degree=jnp.sum(decision.preds, dtype=jnp.int32),
-        out_degree=jnp.sum(_successors(decision, params), dtype=jnp.int32),
+        out_degree=jnp.sum(successors_of(decision, params.dags), dtype=jnp.int32),
         rank=take(params.dags.rank, decision.dag, decision.microservice),
     )
-
-
-def _successors(decision: Decision, params: EnvParams) -> chex.Array:
-    """(N,) bool: the microservices that wait for the current one."""
-    return take(params.dags.preds, decision.dag, slice(None), decision.microservice)
 
 
 def _observe_service(decision: Decision, state: EnvState, params: EnvParams) -> ServiceObservation:
