@@ -33,6 +33,8 @@ def instance_of(workflow_path: str, network_path: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     env, params = build_instance(**instance_of(*sys.argv[1:]))
     played = Contender.of_rule("eft", BASELINES["eft"]).play(env, params, episode_keys(seed=0, count=1))
     print(f"ACT {played.act[0]:.1f} s, nodes of the tasks: {played.host[0, 0].tolist()}")

@@ -263,7 +263,9 @@ def test_seeds_and_learning_rates_share_one_compiled_program():
 
 
 def test_two_devices_learn_what_one_does():
-    one, two = metrics_of(1e-3, KEY), metrics_of(1e-3, KEY, mesh=env_mesh(jax.devices()[:2]))
+    mesh = env_mesh(jax.devices()[:2])
+    one, two = metrics_of(1e-3, KEY), metrics_of(1e-3, KEY, mesh=mesh)
+    assert mesh.size == 2 and len(one) > 2
     for name in ("reward", "critic_loss", "actor_loss", "twin_error"):
         values = [[row[name] for row in rows] for rows in (two, one)]
         np.testing.assert_allclose(*values, rtol=2e-3, atol=1e-5, err_msg=name)

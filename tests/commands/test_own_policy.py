@@ -42,11 +42,12 @@ def acts(folder):
 
 def test_an_own_policy_is_evaluated_like_any_other(home):
     own = ["own_policies:stay", "examples.own_policy:least_backlog", "examples.own_policy:patient"]
-    asked = ["--policies", "local", "--policy", *own, "--episodes", EPISODES, "--out", "out"]
+    asked = ["--policies", "local", "eft", "--policy", *own, "--episodes", EPISODES, "--out", "out"]
     evaluate.main(["--config", "tiny.yaml", *asked])
     act = acts(home / "out")
-    assert list(act) == ["local", *own]
+    assert list(act) == ["local", "eft", *own]
     assert act["own_policies:stay"] == act["local"], "both are the same rule"
+    assert act["eft"] < act["examples.own_policy:least_backlog"], "the location of the input matters too"
 
 
 def test_the_saved_command_line_repeats_an_evaluation(home):

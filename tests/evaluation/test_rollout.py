@@ -85,15 +85,17 @@ class Frozen:
 
 def test_a_policy_may_be_a_pytree_or_a_dataclass_with_arrays(tiny):
     env, params = tiny
-    observation, _ = env.reset(KEY, params)
+    observations, _ = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(KEY, 64), params)
 
     @partial(jax.jit, static_argnums=0)  # as a rollout calls it
-    def host(apply, params):
-        return apply(params, observation, None, KEY).host
+    def hosts(apply, params):
+        return jax.vmap(lambda seen: apply(params, seen, None, KEY).host)(observations)
 
+    expected, other = (hosts(Contender.of_rule(name, BASELINES[name]).apply, None) for name in ("eft-priced", "eft"))
+    assert (expected != other).any(), "the price matters"
     for kind in (Cheapest, Unhashable, Frozen):
         contender = Contender.of_rule("own", kind(jnp.float32(1.0)))
-        assert host(contender.apply, contender.params) == BASELINES["eft-priced"](observation, KEY).host
+        assert (hosts(contender.apply, contender.params) == expected).all()
     one, other = (Contender.of_rule("own", Cheapest(jnp.float32(price))) for price in (1.0, 2.0))
     assert one.apply == other.apply and hash(one.apply) == hash(other.apply), "they share one compilation"
     assert (one.params.price, other.params.price) == (1.0, 2.0)
