@@ -13,7 +13,8 @@ Tolerance: a usage fits if it exceeds the free share by at most `TOLERANCE` of t
 
 from __future__ import annotations
 
-from functools import reduce
+import math
+from functools import partial, reduce
 from operator import or_
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ from jaxcec.env.types import Timeline
 TOLERANCE = 1e-5
 _SPARE = 2  # columns unused between reservations: as many as one reservation can add
 _WORD = 32  # bits
+_UNROLLED = 4  # most segments in one iteration of `first_fit_in_turn`
 _LONGEST, _BLOCK = 32, 8  # most resources in one reduction, and the size of its parts if there are more
 
 
@@ -74,12 +76,52 @@ def earliest_start(
     begins = timeline.times
     if timeline.order is not None:
         conflict, begins = _take_bits(conflict, timeline.order), take(begins, timeline.order)
+    find = partial(jax.lax.platform_dependent, cpu=first_fit_in_turn, default=first_fit_at_once)
+    earliest = find(conflict, begins, not_before, duration)
+    return jnp.where(duration > 0.0, earliest, not_before)
+
+
+def first_fit_at_once(
+    conflict: chex.Array, begins: chex.Array, not_before: chex.Array, duration: chex.Array
+) -> chex.Array:
+    """The search of `earliest_start` over all segments at once, with few operations, each of them on (T, Q) numbers.
+
+    Args:
+        conflict: (T, Q) bool, whether a segment has less free than each request uses.
+        begins: (Q,) s, in time order.
+        not_before: (T,) s.
+        duration: (T,) s, positive.
+
+    Returns:
+        (T,) s, the earliest start of each request, in [start, start + duration) of which there is no conflict.
+    """
     # When the first conflict at or after each segment begins: a request that starts in the segment must end by then.
     next_conflict = jax.lax.cummin(jnp.where(conflict, begins[None], jnp.inf), axis=1, reverse=True)
     start = jnp.maximum(begins[None], not_before[:, None])
     fits = (_ends(begins)[None] > not_before[:, None]) & (start + duration[:, None] <= next_conflict)
-    earliest = jnp.min(jnp.where(fits, start, jnp.inf), axis=1)
-    return jnp.where(duration > 0.0, earliest, not_before)
+    return jnp.min(jnp.where(fits, start, jnp.inf), axis=1)
+
+
+def first_fit_in_turn(
+    conflict: chex.Array, begins: chex.Array, not_before: chex.Array, duration: chex.Array
+) -> chex.Array:
+    """The same result one segment after the other: what meets a conflict starts at its end, or later.
+
+    This is many operations on (T,) numbers. A CPU is faster with them than with a running minimum.
+    """
+    block = math.gcd(begins.size, _UNROLLED)
+    ends = _ends(begins)
+
+    def past_conflicts(i: chex.Array, start: chex.Array) -> chex.Array:
+        columns = (jax.lax.dynamic_slice_in_dim(x, block * i, block, axis=-1) for x in (conflict, begins, ends))
+        blocked, begin, end = columns
+        for at in range(block):
+            meets = blocked[:, at] & (end[at] > start) & (begin[at] < start + duration)
+            start = jnp.where(meets, end[at], start)
+        return start
+
+    # A loop, if only of a few columns at a time, also keeps XLA from searching again wherever the result is used.
+    return jax.lax.fori_loop(0, begins.size // block, past_conflicts, not_before)
 
 
 def reserve(
