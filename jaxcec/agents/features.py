@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import chex
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from jaxcec.env import INFEASIBLE, Observation
@@ -37,39 +40,39 @@ def encode(observation: Observation) -> Features:
     nodes, links = observation.nodes, observation.links
     microservice, service = observation.microservice, observation.service
     columns = {
-        "speed": _log(nodes.speed, RATE),
-        "load": nodes.load,
-        "backlog": _log(nodes.backlog, TIME),
-        "inputs": _log(nodes.inputs, SIZE),
-        "transfer": _log(nodes.transfer, TIME),
-        "data_ready": _log(nodes.data_ready, TIME),
-        "finish": _log(nodes.finish, TIME),
-        "source": service.source,
-        "execution": _log(nodes.execution, TIME),
-        "wait": _log(nodes.wait, TIME),
-        "behind": _log(nodes.finish - jnp.min(nodes.finish), TIME),
-        "ahead": _log(nodes.ahead - jnp.min(nodes.ahead), TIME),
-        "traffic": _log(nodes.traffic, TIME),
-        "increase": _log(jnp.maximum(nodes.finish + nodes.ahead - service.expected, 0.0), TIME),
+        "speed": (nodes.speed, RATE),
+        "load": (nodes.load, None),
+        "backlog": (nodes.backlog, TIME),
+        "inputs": (nodes.inputs, SIZE),
+        "transfer": (nodes.transfer, TIME),
+        "data_ready": (nodes.data_ready, TIME),
+        "finish": (nodes.finish, TIME),
+        "source": (service.source, None),
+        "execution": (nodes.execution, TIME),
+        "wait": (nodes.wait, TIME),
+        "behind": (nodes.finish - jnp.min(nodes.finish), TIME),
+        "ahead": (nodes.ahead - jnp.min(nodes.ahead), TIME),
+        "traffic": (nodes.traffic, TIME),
+        "increase": (jnp.maximum(nodes.finish + nodes.ahead - service.expected, 0.0), TIME),
     }
-    per_link = [_log(links.free, RATE), links.load, _log(links.bandwidth, RATE), _log(links.backlog, TIME)]
+    per_link = [(links.free, RATE), (links.load, None), (links.bandwidth, RATE), (links.backlog, TIME)]
     scalars = [
-        _log(microservice.load, SIZE),
-        _log(microservice.data, SIZE),
-        _log(microservice.in_degree, 1.0),
-        _log(microservice.out_degree, 1.0),
-        _log(microservice.rank, SIZE),
-        _log(service.remaining_load, SIZE),
-        _log(service.remaining, 1.0),
-        _log(service.age, TIME),
-        _log(service.slack, TIME),
-        _log(service.expected, TIME),
-        _log(service.others, 1.0),
+        (microservice.load, SIZE),
+        (microservice.data, SIZE),
+        (microservice.in_degree, 1.0),
+        (microservice.out_degree, 1.0),
+        (microservice.rank, SIZE),
+        (service.remaining_load, SIZE),
+        (service.remaining, 1.0),
+        (service.age, TIME),
+        (service.slack, TIME),
+        (service.expected, TIME),
+        (service.others, 1.0),
     ]
     return Features(
-        nodes=jnp.concatenate([nodes.free, jnp.stack([columns[name] for name in NODE_COLUMNS], axis=-1)], axis=-1),
-        links=jnp.stack(per_link, axis=-1),
-        context=jnp.concatenate([microservice.demand, jnp.stack(scalars)]),
+        nodes=jnp.concatenate([nodes.free, _encoded([columns[name] for name in NODE_COLUMNS])], axis=-1),
+        links=_encoded(per_link),
+        context=jnp.concatenate([microservice.demand, _encoded(scalars)]),
     )
 
 
@@ -110,5 +113,11 @@ def mean_link(features: Features) -> chex.Array:
     return features.links.sum(-2) / jnp.maximum(there.sum(-2), 1).astype(jnp.float32)
 
 
-def _log(x: chex.Array, unit: float) -> chex.Array:
-    return jnp.log1p(x / unit)
+def _encoded(columns: Sequence[tuple[chex.Array, float | None]]) -> chex.Array:
+    """(..., C): C arrays side by side; those with a unit as the logarithm of one plus their number of units.
+
+    The logarithms are one operation on all columns: one on each takes four times as long on a CPU.
+    """
+    numbers = jnp.stack([x for x, _ in columns], axis=-1)
+    units = np.array([unit or 1.0 for _, unit in columns], np.float32)
+    return jnp.where(np.array([unit is not None for _, unit in columns]), jnp.log1p(numbers / units), numbers)
