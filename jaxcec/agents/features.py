@@ -119,5 +119,7 @@ def _encoded(columns: Sequence[tuple[chex.Array, float | None]]) -> chex.Array:
     The logarithms are one operation on all columns: one on each takes four times as long on a CPU.
     """
     numbers = jnp.stack([x for x, _ in columns], axis=-1)
-    units = np.array([unit or 1.0 for _, unit in columns], np.float32)
-    return jnp.where(np.array([unit is not None for _, unit in columns]), jnp.log1p(numbers / units), numbers)
+    row = (1,) * (numbers.ndim - 1) + (len(columns),)
+    units = np.array([unit or 1.0 for _, unit in columns], np.float32).reshape(row)
+    has_unit = np.array([unit is not None for _, unit in columns]).reshape(row)
+    return jnp.where(has_unit, jnp.log1p(numbers / units), numbers)

@@ -15,11 +15,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxcec.env.dag import Decision
+from jaxcec.env.reductions import total
 from jaxcec.env.routing import WORD
 from jaxcec.env.timeline import earliest_start
 from jaxcec.env.types import Timeline
-
-_LONGEST = 32  # terms in one sum
 
 
 class Flow(struct.PyTreeNode):
@@ -39,11 +38,9 @@ def inputs_at_nodes(decision: Decision, num_nodes: int) -> chex.Array:
     nodes = jnp.arange(num_nodes, dtype=jnp.int32)
     place = jnp.where(decision.chosen, decision.source, decision.host.astype(jnp.int32) % num_nodes)
     located = jnp.where(place[None, :] == nodes[:, None], decision.sent[None, :], 0.0)
-    # In blocks: of a longer sum, XLA's CPU compiler would write the terms, (V, N), to memory.
-    blocks = [jnp.sum(located[:, at : at + _LONGEST], axis=1) for at in range(0, located.shape[1], _LONGEST)]
-    part = reduce(add, blocks)
-    total = jnp.sum(part)
-    return decision.data * (part / jnp.where(total > 0.0, total, 1.0))
+    part = total(located)
+    whole = jnp.sum(part)
+    return decision.data * (part / jnp.where(whole > 0.0, whole, 1.0))
 
 
 def crossing(inputs: chex.Array, route: Sequence[chex.Array]) -> chex.Array:

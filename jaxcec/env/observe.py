@@ -14,6 +14,7 @@ from jaxcec.env.dag import Decision, expected_completion, released, successors_o
 from jaxcec.env.execution import execution_time, feasible_hosts
 from jaxcec.env.indexing import take
 from jaxcec.env.placement import Situation, current_situation, place
+from jaxcec.env.reductions import largest
 from jaxcec.env.spaces import Box, Tree
 from jaxcec.env.types import (
     INFEASIBLE,
@@ -66,7 +67,7 @@ def _observe_nodes(situation: Situation, params: EnvParams) -> NodeObservation:
     def if_feasible(time: chex.Array) -> chex.Array:
         return jnp.where(feasible, time, INFEASIBLE)
 
-    last = jnp.max(jnp.where(jnp.isfinite(timelines.times), timelines.times, 0.0), axis=1)
+    last = largest(jnp.where(jnp.isfinite(timelines.times), timelines.times, 0.0))
     links, delay = _observe_links(situation), path_delay(situation.inputs, latency)
     traffic = crossing(situation.inputs, route)
     link_time = link_times(traffic, offered)
@@ -98,16 +99,16 @@ def _observe_paths(links: LinkObservation, link_time: chex.Array) -> dict[str, c
     """The leaves about the links that the input crosses to each node, from (V, E) s that each link needs for it."""
     crossed = link_time > 0.0
 
-    def largest(of_link: chex.Array) -> chex.Array:
+    def worst(of_link: chex.Array) -> chex.Array:
         return jnp.max(jnp.where(crossed, of_link, 0.0), axis=-1)
 
     return {
         "path_links": jnp.sum(crossed, axis=-1, dtype=jnp.int32).astype(jnp.float32),
-        "path_load": largest(links.load[None]),
-        "path_busy": largest(links.busy[None]),
-        "path_committed": largest(links.backlog[None]),
+        "path_load": worst(links.load[None]),
+        "path_busy": worst(links.busy[None]),
+        "path_committed": worst(links.backlog[None]),
         "path_committed_total": jnp.sum(jnp.where(crossed, links.backlog[None], 0.0), axis=-1),
-        "path_contended": largest(links.backlog[None] + link_time),
+        "path_contended": worst(links.backlog[None] + link_time),
     }
 
 

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcec.env.indexing import put, take
+from jaxcec.env.reductions import largest, total
 from jaxcec.env.types import Timeline
 
 TOLERANCE = 1e-5
@@ -212,20 +213,16 @@ def free_at(timeline: Timeline, now: chex.Array) -> chex.Array:
 
 def reserved_ahead(timeline: Timeline, now: chex.Array) -> chex.Array:
     """(R,) s, how long each resource would be busy from now on if its reservations were packed without gaps."""
-    order = _order(timeline)
-    begins = jnp.maximum(take(timeline.times, order), now)
-    lasts = jnp.where(jnp.isfinite(_ends(begins)), jnp.maximum(_ends(begins) - begins, 0.0), 0.0)
-    lasts = lasts if timeline.order is None else put(jnp.zeros_like(lasts), order, lasts)
-    return jnp.sum((1.0 - timeline.free) * lasts[None], axis=1)
+    begins = jnp.maximum(_in_time_order(timeline), now)
+    lasts = jnp.where(jnp.isfinite(begins[1:]), begins[1:] - begins[:-1], 0.0)  # the last segment lasts for ever
+    return total((1.0 - timeline.free) * _at_columns(timeline, lasts)[None])
 
 
 def busy_until(timeline: Timeline) -> chex.Array:
     """(R,) s, when the last reservation of each resource ends; 0 if it has none."""
-    order = _order(timeline)
-    ends = _ends(take(timeline.times, order))
-    ends = ends if timeline.order is None else put(jnp.zeros_like(ends), order, ends)
-    reserved = (timeline.free < 1.0 - TOLERANCE) & jnp.isfinite(ends)[None]
-    return jnp.max(jnp.where(reserved, ends[None], 0.0), axis=1)
+    ends = _in_time_order(timeline)[1:]
+    ends = _at_columns(timeline, jnp.where(jnp.isfinite(ends), ends, 0.0))
+    return largest(jnp.where(timeline.free < 1.0 - TOLERANCE, ends[None], 0.0))
 
 
 def compacted(timeline: Timeline, num_breakpoints: int) -> Timeline:
@@ -268,6 +265,18 @@ def _conflict(timeline: Timeline, usage: chex.Array) -> chex.Array:
 def _order(timeline: Timeline) -> chex.Array:
     """(Q,) i16, the columns in time order, unused ones last."""
     return jnp.arange(timeline.times.shape[0], dtype=jnp.int16) if timeline.order is None else timeline.order
+
+
+def _in_time_order(timeline: Timeline) -> chex.Array:
+    """(Q,) s, when the segments begin, in time order."""
+    return timeline.times if timeline.order is None else take(timeline.times, timeline.order)
+
+
+def _at_columns(timeline: Timeline, of_segments: chex.Array) -> chex.Array:
+    """(Q,) numbers of the segments in time order but the last, (Q - 1,), at their columns; 0 for the last one."""
+    if timeline.order is None:
+        return jnp.concatenate([of_segments, jnp.zeros(1, of_segments.dtype)])
+    return put(jnp.zeros_like(timeline.times), timeline.order[:-1], of_segments)
 
 
 def _ends(begins: chex.Array) -> chex.Array:
