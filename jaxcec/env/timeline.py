@@ -215,14 +215,15 @@ def reserved_ahead(timeline: Timeline, now: chex.Array) -> chex.Array:
     """(R,) s, how long each resource would be busy from now on if its reservations were packed without gaps."""
     begins = jnp.maximum(_in_time_order(timeline), now)
     lasts = jnp.where(jnp.isfinite(begins[1:]), begins[1:] - begins[:-1], 0.0)  # the last segment lasts for ever
-    return total((1.0 - timeline.free) * _at_columns(timeline, lasts)[None])
+    lasts = _at_columns(timeline, lasts)
+    return total((1.0 - timeline.free[:, : lasts.size]) * lasts[None])
 
 
 def busy_until(timeline: Timeline) -> chex.Array:
     """(R,) s, when the last reservation of each resource ends; 0 if it has none."""
     ends = _in_time_order(timeline)[1:]
     ends = _at_columns(timeline, jnp.where(jnp.isfinite(ends), ends, 0.0))
-    return largest(jnp.where(timeline.free < 1.0 - TOLERANCE, ends[None], 0.0))
+    return largest(jnp.where(timeline.free[:, : ends.size] < 1.0 - TOLERANCE, ends[None], 0.0))
 
 
 def compacted(timeline: Timeline, num_breakpoints: int) -> Timeline:
@@ -273,9 +274,12 @@ def _in_time_order(timeline: Timeline) -> chex.Array:
 
 
 def _at_columns(timeline: Timeline, of_segments: chex.Array) -> chex.Array:
-    """(Q,) numbers of the segments in time order but the last, (Q - 1,), at their columns; 0 for the last one."""
+    """Numbers of the segments in time order but the last, (Q - 1,), at their columns.
+
+    The last one has 0, or is left out where it is in the last column.
+    """
     if timeline.order is None:
-        return jnp.concatenate([of_segments, jnp.zeros(1, of_segments.dtype)])
+        return of_segments
     return put(jnp.zeros_like(timeline.times), timeline.order[:-1], of_segments)
 
 
