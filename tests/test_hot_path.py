@@ -12,7 +12,9 @@ from jaxcec.scenarios import Scenario, make_env
 ENVS = 64
 # Bytes that one decision in the default scenario reads and writes by XLA's count on CPU (jax 0.10.1). Lower them with
 # what you save; do not raise them without a reason in docs/performance.md.
-BYTES_PER_DECISION = {"random": 196_000, "eft": 277_000}
+BYTES_PER_DECISION = {"random": 191_900, "eft": 229_200}
+# With the code that users run: the tests' own flag (conftest.py) makes XLA count fewer bytes.
+USUAL_FUSION = {"xla_cpu_use_fusion_emitters": True} if jax.__version_info__ < (0, 11) else {}
 SLACK = 1.03  # between versions of XLA
 
 
@@ -32,9 +34,9 @@ def test_bytes_per_decision_do_not_grow(rule, default):
 
     keys = jax.random.split(jax.random.key(0), ENVS)
     state = jax.vmap(env.reset_env, in_axes=(0, None))(keys, params)[1]
-    compiled = jax.jit(step, donate_argnums=0).lower(state, keys).compile()
+    compiled = jax.jit(step, donate_argnums=0).lower(state, keys).compile(USUAL_FUSION)
     accessed = compiled.cost_analysis()["bytes accessed"] / ENVS
-    assert 0.5 * BYTES_PER_DECISION[rule] < accessed <= SLACK * BYTES_PER_DECISION[rule]
+    assert 0.9 * BYTES_PER_DECISION[rule] < accessed <= SLACK * BYTES_PER_DECISION[rule]
 
 
 def test_training_stays_on_the_device_and_writes_in_place(default):
