@@ -106,9 +106,9 @@ def first_fit_at_once(
 def first_fit_in_turn(
     conflict: chex.Array, begins: chex.Array, not_before: chex.Array, duration: chex.Array
 ) -> chex.Array:
-    """The same result one segment after the other: what meets a conflict starts at its end, or later.
+    """The same search, segment after segment: a start that meets a conflict moves to the end of the segment.
 
-    This is many operations on (T,) numbers. A CPU is faster with them than with a running minimum.
+    These are many operations on (T,) numbers, and a CPU is faster with them than with a running minimum.
     """
     block = math.gcd(begins.size, _UNROLLED)
     ends = _ends(begins)
@@ -121,7 +121,7 @@ def first_fit_in_turn(
             start = jnp.where(meets, end[at], start)
         return start
 
-    # A loop, if only of a few columns at a time, also keeps XLA from searching again wherever the result is used.
+    # Without a loop, XLA would search again for every element of what is computed from the result.
     return jax.lax.fori_loop(0, begins.size // block, past_conflicts, not_before)
 
 
