@@ -113,7 +113,7 @@ def _checksum(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def save_policy(path: Path, policy: TrainedPolicy, sizes: EnvConfig) -> None:
+def save_policy(path: str | Path, policy: TrainedPolicy, sizes: EnvConfig) -> None:
     """Write a policy, whose settings are plain numbers, to one file: first under another name, then renamed.
 
     `sizes` are those of the environment it was trained in.
@@ -121,15 +121,16 @@ def save_policy(path: Path, policy: TrainedPolicy, sizes: EnvConfig) -> None:
     header = {"format": _FORMAT, "origin": policy.origin, "config": dataclasses.asdict(policy.config)}
     header |= {name: getattr(sizes, name) for name in ("num_nodes", "max_links", "num_resources")}
     content = {"header": json.dumps(header), "params": serialization.to_state_dict(jax.device_get(policy.params))}
-    write_aside(path, serialization.msgpack_serialize(content))
+    write_aside(Path(path), serialization.msgpack_serialize(content))
 
 
-def load_policy(path: Path, observation: Observation) -> TrainedPolicy:
+def load_policy(path: str | Path, observation: Observation) -> TrainedPolicy:
     """Read what `save_policy` wrote, for an environment with observations of these shapes.
 
     Raises:
         ValueError: no such file, not a policy, or a flat one for another size of network.
     """
+    path = Path(path)
     header, state = _read(path)
     config = _config(path, header)
     sizes = {

@@ -52,8 +52,8 @@ def test_a_policy_read_back_acts_the_same(algorithm, tmp_path):
     config = AgentConfig(algorithm=algorithm, hidden=(8,), entropy=1.0)
     learner = learner_for(config)
     policy = TrainedPolicy(config, learner.init_params(KEY, encode(observation)), "a test")
-    save_policy(tmp_path / "policy.msgpack", policy, env.config)
-    read = load_policy(tmp_path / "policy.msgpack", observation)
+    save_policy(f"{tmp_path}/policy.msgpack", policy, env.config)
+    read = load_policy(f"{tmp_path}/policy.msgpack", observation)
     assert (read.config, read.origin) == (config, "a test")
     choices = [learner.act(p.params, observation, KEY, explore=False) for p in (policy, read)]
     action, again = (choice.action for choice in choices)
