@@ -73,10 +73,9 @@ def earliest_start(
         not_before: (T,) s.
         duration: (T,) s. If it is 0, the answer is `not_before`.
     """
-    conflict = _conflict(timeline, usage)
-    begins = timeline.times
+    conflict, begins = _conflict(timeline, usage), _in_time_order(timeline)
     if timeline.order is not None:
-        conflict, begins = _take_bits(conflict, timeline.order), take(begins, timeline.order)
+        conflict = _take_bits(conflict, timeline.order)
     find = partial(jax.lax.platform_dependent, cpu=first_fit_in_turn, default=first_fit_at_once)
     earliest = find(conflict, begins, not_before, duration)
     return jnp.where(duration > 0.0, earliest, not_before)
@@ -145,7 +144,7 @@ def reserve(
     Returns:
         The new timeline and the () int32 number of merges.
     """
-    times, order = _drop_past(timeline.times, _order(timeline), now)
+    times, order = _drop_past(timeline, now)
     timeline = timeline.replace(times=times)
     nonempty = end > start
     add_start, add_end = nonempty & ~jnp.any(times == start), nonempty & ~jnp.any(times == end)
@@ -302,17 +301,17 @@ def _take_bits(rows: chex.Array, order: chex.Array) -> chex.Array:
     return jnp.concatenate(parts)
 
 
-def _drop_past(times: chex.Array, order: chex.Array, now: chex.Array) -> tuple[chex.Array, chex.Array]:
-    """(Q,) times and (Q,) order without up to two segments that have ended; unused columns are last in `order`.
+def _drop_past(timeline: Timeline, now: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """(Q,) times and (Q,) order without up to two segments that have ended; unused columns are last in the order.
 
     A segment that began before `now` begins at `now` instead; further segments that have ended get length 0.
     """
-    begins = jnp.maximum(take(times, order), now)
+    order, begins = _order(timeline), jnp.maximum(_in_time_order(timeline), now)
     dropped = jnp.minimum(jnp.sum(_ends(begins) <= now, dtype=jnp.int32), _SPARE)
     column = jnp.arange(order.size, dtype=order.dtype)
     gone = ((dropped >= 1) & (column == order[0])) | ((dropped >= 2) & (column == order[1]))
     order = jnp.where(dropped == 0, order, jnp.where(dropped == 1, jnp.roll(order, -1), jnp.roll(order, -2)))
-    return jnp.where(gone, jnp.inf, jnp.maximum(times, now)), order
+    return jnp.where(gone, jnp.inf, jnp.maximum(timeline.times, now)), order
 
 
 def _insert(order: chex.Array, position: chex.Array, add: chex.Array) -> tuple[chex.Array, chex.Array]:

@@ -12,7 +12,7 @@ from jaxcec.scenarios.alibaba import LAYOUTS, load_batch_tasks
 from jaxcec.scenarios.job_table import alibaba_hour
 
 
-def row(task, job="j_1", start=100, end=110, cpu=100.0, mem=0.5, instances=1, status="Terminated"):
+def row(task, job="j_1", *, start=100, end=110, cpu=100.0, mem=0.5, instances=1, status="Terminated"):
     return f"{task},{instances},{job},1,{status},{start},{end},{cpu},{mem}"
 
 
