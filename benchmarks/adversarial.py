@@ -33,7 +33,7 @@ from rich.progress import Progress
 
 from jaxcec.agents import PRETRAINED, load_policy
 from jaxcec.commands.runtime import use_compilation_cache
-from jaxcec.env import Arrivals, Background, CECEnv, Dags, EnvParams, Network, build_instance
+from jaxcec.env import USUAL_TIME, Arrivals, Background, CECEnv, Dags, EnvParams, Network, build_instance, time_unit
 from jaxcec.env.routing import Link, packed, routes
 from jaxcec.evaluation import Apply, Contender, rollout
 from jaxcec.files import write_aside
@@ -92,7 +92,7 @@ def instance_params(genes: Genes, crosses: chex.Array, route: chex.Array) -> Env
     for j in reversed(range(N)):
         rank = rank.at[:, j].add(jnp.max(jnp.where(preds[:, :, j], rank, 0.0), axis=1))
     bandwidth = jnp.where(jnp.any(crosses, axis=(0, 1)), value["bandwidth"], 0.0)
-    return EnvParams(
+    params = EnvParams(
         network=Network(
             bandwidth=bandwidth[None],
             route=route[None],
@@ -124,7 +124,9 @@ def instance_params(genes: Genes, crosses: chex.Array, route: chex.Array) -> Env
         background=Background(load=jnp.zeros((1, 1)), frame=jnp.float32(1.0)),
         arrival_rate=jnp.float32(1.0),
         max_steps_in_episode=jnp.int32(np.iinfo(np.int32).max),
+        time_unit=jnp.float32(USUAL_TIME),
     )
+    return params.replace(time_unit=time_unit(params.network, params.dags))
 
 
 def changed(key: chex.PRNGKey, genes: Genes) -> Genes:

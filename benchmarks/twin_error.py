@@ -35,6 +35,7 @@ from harness import Row, print_table, processor, versions
 
 from jaxcec.agents import PRETRAINED, AgentConfig, AgentParams, Choice, load_policy
 from jaxcec.agents.dtdrlmo import DTDRLMO
+from jaxcec.agents.features import pace_of
 from jaxcec.agents.forecast import FRAMES, LoadForecast, predict_load
 from jaxcec.agents.information import restricted
 from jaxcec.agents.twin import outcome_of, timing_loss
@@ -98,7 +99,7 @@ def trajectories(player: Player, keys: chex.PRNGKey) -> tuple[dict[str, chex.Arr
             measured[f"{name} late"] = exact[jnp.argmin(finish)] - jnp.min(exact)
         active = ~player.env.is_terminated(state)
         after, info = player.after(state, choice)
-        outcome = outcome_of(choice.candidate, choice.action, info)
+        outcome = outcome_of(choice.candidate, choice.action, info, pace_of(observation))
         assert outcome is not None  # dtdrlmo has a twin
         measured["twin within"] = timing_loss(learner.model, player.params.twin, outcome)[1]["twin_within"]
         return after, (measured, active)

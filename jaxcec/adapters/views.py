@@ -26,7 +26,7 @@ HIGHEST = float(np.log1p(np.finfo(np.float32).max))  # least upper bound of the 
 class FlatView:
     """CECEnv with a flat observation, a scaled reward and, in the subclasses, a simpler action.
 
-    - observation: (V (2 K + 22) + 5 E + K + 12,) float32, `log1p(flatten(observation))`, because the raw values range
+    - observation: (V (2 K + 22) + 5 E + K + 13,) float32, `log1p(flatten(observation))`, because the raw values range
       from 0 to 1e4.
     - reward: CECEnv's, s, times `reward_scale`. The times in `info` remain in s.
 

@@ -28,7 +28,7 @@ from jaxcec.env import EnvConfig, Observation
 from jaxcec.files import write_aside
 from jaxcec.mapping import from_mapping
 
-_FORMAT = "jaxcec-policy-3"
+_FORMAT = "jaxcec-policy-4"
 _CHECKSUM = ".sha256"  # ending of the file next to a checkpoint
 _WIDEST = 2**16  # units of a hidden layer
 _KEPT = 3  # checkpoints of a run

@@ -6,7 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxcec.agents.features import Features, encode
+from jaxcec.agents.features import Features, encode, pace_of
 from jaxcec.agents.learner import ReplayLearner
 from jaxcec.agents.networks import patience_of, prices_of, traffic_price
 from jaxcec.agents.types import AgentParams, AgentState, Choice, Learned, Metrics, Transition
@@ -69,5 +69,5 @@ class DDPG(ReplayLearner):
         output = self.networks.actor(params.actor, features)
         action = self.networks.relaxed(output)
         toll = traffic_price(params.actor, features) * observation.nodes.traffic
-        postpone = giving_way(seen, patience_of(prices_of(params))) if self.config.postpone else None
+        postpone = giving_way(seen, patience_of(prices_of(params), pace_of(seen))) if self.config.postpone else None
         return Preference(output.nodes, action.bandwidth, action.hold * self.config.max_hold, toll, postpone)

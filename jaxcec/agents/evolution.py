@@ -21,7 +21,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 
 from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.features import encode, only_feasible
+from jaxcec.agents.features import encode, only_feasible, pace_of
 from jaxcec.agents.learner import Learner
 from jaxcec.agents.learners import learner_for
 from jaxcec.agents.networks import PATIENCE, PRICES, Prices, has_prices, patience_of, priced, prices_of
@@ -151,9 +151,9 @@ def _play(
         cost = priced(config, Prices().apply({"params": found}, features), features)
         action = at_full_rate(jnp.argmax(only_feasible(-cost, features)))
         if config.postpone:
-            action = never_postponed_late(env, give_way(action, seen, patience_of(found)), index)
+            action = never_postponed_late(env, give_way(action, seen, patience_of(found, pace_of(seen))), index)
         _, state, _, _, info = env.step_env(keys[0], state, action, params)
-        return state, outcome_of(None if candidates is None else candidates[action.host], action, info)
+        return state, outcome_of(None if candidates is None else candidates[action.host], action, info, pace_of(seen))
 
     both = jax.vmap(jax.vmap(step, in_axes=(0, 0, None, None)), in_axes=(0, 0, paired, None))
     most = env.config.num_services * env.config.max_microservices

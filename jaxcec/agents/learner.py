@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxcec.agents.config import AgentConfig
-from jaxcec.agents.features import Features, encode
+from jaxcec.agents.features import Features, encode, pace_of
 from jaxcec.agents.information import Information, restricted
 from jaxcec.agents.networks import Networks, full_flow, patience_of, prices_of
 from jaxcec.agents.replay import Replay, sample
@@ -93,7 +93,8 @@ class Learner(abc.ABC):
         seen, candidates = self.foresee(params, observation, key_foresee if explore else None)
         choice = self.choose(params, encode(seen), key_choose, explore=explore)
         if self.config.postpone:
-            choice = choice._replace(action=give_way(choice.action, seen, patience_of(prices_of(params))))
+            patience = patience_of(prices_of(params), pace_of(seen))
+            choice = choice._replace(action=give_way(choice.action, seen, patience))
         likely = self.foresee(params, observation)[0] if explore else seen
         return choice._replace(
             foreseen_reward=completion_reward(likely, choice.node, choice.action),

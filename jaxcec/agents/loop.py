@@ -19,7 +19,7 @@ from jaxcec.agents.replay import Replay
 from jaxcec.agents.sharding import ENV_AXIS, sharding_of
 from jaxcec.agents.twin import outcome_of
 from jaxcec.agents.types import AgentParams, AgentState, Choice, Metrics, Step
-from jaxcec.env import CECEnv, EnvParams, EnvState
+from jaxcec.env import USUAL_TIME, CECEnv, EnvParams, EnvState
 
 
 class RunnerState(struct.PyTreeNode):
@@ -118,19 +118,19 @@ def _decide(
         choice.action,
         params.replace(max_steps_in_episode=jnp.minimum(params.max_steps_in_episode, horizon)),
     )
-    share = learner.reward_share
+    share, pace = learner.reward_share, params.time_unit / USUAL_TIME
     step = Step(
         features=choice.features,
         node=choice.node,
         bandwidth=choice.bandwidth,
         hold=choice.hold,
         postpone=jnp.zeros_like(choice.hold) if choice.action.postpone is None else choice.action.postpone,
-        reward=config.reward_scale * ((1.0 - share) * reward + share * choice.foreseen_reward),
+        reward=config.reward_scale / pace * ((1.0 - share) * reward + share * choice.foreseen_reward),
         # Where an episode ended, the next state stored is that of the next episode. After a termination it is not
         # bootstrapped from, and a truncated step has no weight, which spares computing all final observations.
         discount=jnp.where(terminated, 0.0, config.discount),
         weight=jnp.where(truncated, 0.0, 1.0),
-        outcome=outcome_of(choice.candidate, choice.action, info),
+        outcome=outcome_of(choice.candidate, choice.action, info, pace),
     )
     finished, ended = terminated.astype(jnp.float32), terminated | truncated
     metrics = {

@@ -210,9 +210,13 @@ def has_prices(x: Any) -> bool:
     return isinstance(x, dict) and PRICES in x
 
 
-def patience_of(prices: Any) -> Patience:
-    """The patience in the parameters of `Prices`, at first that of the rule `srpt`; also that if there are none."""
-    return SRPT if prices is None else Patience(*jnp.exp(prices[PATIENCE]))
+def patience_of(prices: Any, pace: chex.Numeric = 1.0) -> Patience:
+    """The patience in the parameters of `Prices`, at first that of the rule `srpt`; also that if there are none.
+
+    Its times are those at a pace, `features.pace_of`.
+    """
+    found = SRPT if prices is None else Patience(*jnp.exp(prices[PATIENCE]))
+    return found._replace(delay=pace * found.delay, again=pace * found.again)
 
 
 def inverse_entropy(config: AgentConfig) -> chex.Array:

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax import struct
 
+from jaxcec.agents.features import pace_of
 from jaxcec.agents.information import MIRRORED_AT_NODES, timed
 from jaxcec.agents.networks import MLP
 from jaxcec.agents.types import Metrics
@@ -28,11 +29,15 @@ class Outcome(struct.PyTreeNode):
 
     inputs: chex.Array  # (F,)
     waits: chex.Array  # (2,) s, for links and then for the node
+    pace: chex.Array  # () `features.pace_of`
     weight: chex.Array  # () 1, or 0 if the microservice did not run on that node
 
 
 class TimingModel(nn.Module):
-    """(..., F) inputs to mean and deviation of the logarithms of the two waits, log(1 + wait / 1 s), (..., 2) each."""
+    """(..., F) inputs to mean and deviation of the logarithms of the two waits, (..., 2) each.
+
+    They are log(1 + wait / 1 s) at the usual pace, and at any other with the second that is as long there.
+    """
 
     hidden: tuple[int, ...]
 
@@ -49,10 +54,10 @@ def input_size(num_resources: int) -> int:
 
 def candidates(observation: Observation) -> chex.Array:
     """(V, F) inputs of `TimingModel`, a candidate for each edge node, from one observation that is `restricted`."""
-    nodes, links = observation.nodes, observation.links
+    nodes, links, unit = observation.nodes, observation.links, pace_of(observation)
     times = jnp.stack([getattr(nodes, name) for name in _TIMES], axis=-1)
     per_node = [
-        _log(jnp.minimum(times, _LONGEST)),
+        _log(jnp.minimum(times / unit, _LONGEST)),
         jnp.stack([nodes.load, nodes.path_load, nodes.path_links / 4.0, observation.service.source], axis=-1),
         nodes.free,
         nodes.share,
@@ -62,8 +67,8 @@ def candidates(observation: Observation) -> chex.Array:
     system = jnp.stack(
         [
             _log(observation.service.others),
-            jnp.mean(_log(nodes.committed)),
-            jnp.sum(_log(links.backlog)) / existing,
+            jnp.mean(_log(nodes.committed / unit)),
+            jnp.sum(_log(links.backlog / unit)) / existing,
             jnp.sum(links.load) / existing,
         ]
     )
@@ -77,18 +82,18 @@ def foreseen(observation: Observation, prediction: tuple[chex.Array, chex.Array]
     deviations it is off: 0 for the most likely waits, standard normal to sample from what the twin deems possible.
     """
     mean, deviation = prediction
-    waits = waits_of(mean + noise * deviation)
+    waits = pace_of(observation) * waits_of(mean + noise * deviation)
     nodes = observation.nodes
     data_ready = nodes.at_offered + jnp.where(nodes.path_links > 0.0, waits[..., 0], 0.0)
     return observation.replace(nodes=timed(nodes, data_ready, waits[..., 1]))
 
 
 def waits_of(logarithms: chex.Array) -> chex.Array:
-    """s, the waits of these logarithms, as they are predicted."""
+    """s at the usual pace, the waits of these logarithms, as they are predicted."""
     return jnp.clip(jnp.expm1(logarithms), 0.0, _LONGEST)
 
 
-def outcome_of(inputs: chex.Array | None, action: Action, info: Info) -> Outcome | None:
+def outcome_of(inputs: chex.Array | None, action: Action, info: Info, pace: chex.Array) -> Outcome | None:
     """What was measured after an action, (...), from the record of the step that executed it, (...).
 
     The inputs are of the candidate that was executed, (..., F). None without a twin, which has no candidates.
@@ -99,6 +104,7 @@ def outcome_of(inputs: chex.Array | None, action: Action, info: Info) -> Outcome
     return Outcome(
         inputs=inputs,
         waits=jnp.maximum(jnp.stack([links, info["start"] - info["data_ready"]], axis=-1), 0.0),
+        pace=jnp.broadcast_to(pace, links.shape),
         weight=(info["decided"] & (info["host"] == action.host)).astype(jnp.float32),
     )
 
@@ -111,10 +117,11 @@ def timing_loss(model: TimingModel, params: chex.ArrayTree, outcomes: Outcome) -
         the share of the waits within one predicted deviation.
     """
     mean, deviation = model.apply(params, outcomes.inputs)
-    z = (jnp.log1p(outcomes.waits) - mean) / deviation
+    pace = jnp.where(outcomes.weight > 0.0, outcomes.pace, 1.0)[..., None]  # rows not yet written have pace 0
+    z = (jnp.log1p(outcomes.waits / pace) - mean) / deviation
     weight = jnp.broadcast_to(outcomes.weight[..., None], z.shape)
     weight = weight / jnp.maximum(jnp.sum(weight), 1.0)
-    error = jnp.abs(waits_of(mean) - outcomes.waits)
+    error = jnp.abs(pace * waits_of(mean) - outcomes.waits)
     within = (jnp.abs(z) <= 1.0).astype(jnp.float32)
     metrics = {"twin_error": jnp.sum(weight * error), "twin_within": jnp.sum(weight * within)}
     return jnp.sum(weight * (jnp.log(deviation) + 0.5 * jnp.square(z))), metrics

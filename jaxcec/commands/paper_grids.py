@@ -27,7 +27,7 @@ from jaxcec.experiments.grids import Acts, Point, grid, load_acts, play_point, s
 from jaxcec.files import check_empty_folder, write_aside, write_json
 from jaxcec.policies import SearchConfig
 from jaxcec.scenarios import Scenario, Sources, make_env
-from jaxcec.scenarios.scenario import DATASETS, NETWORKS
+from jaxcec.scenarios.scenario import DATASETS
 from jaxcec.scenarios.sources import rescaled
 
 CSV = "sweep.csv"
@@ -156,7 +156,7 @@ def _reporter(progress: Progress, task: TaskID, point: Scenario, *, parts: int) 
 
 def _write_results(folder: Path, acts: Acts, bases: Sequence[Scenario]) -> None:
     """Write the mean ACT of every policy at every point, the figures, and the margins if the worlds are the paper's."""
-    of_paper = [Point.of(base) for base in bases if base.dataset in DATASETS and base.network in NETWORKS]
+    of_paper = [Point.of(base) for base in bases if base.dataset in DATASETS and base.network == "generated"]
     compared = [name for name in COMPARED if any(name in played for played in acts.values())]
     means = []
     for point, played in sorted(acts.items()):

@@ -37,6 +37,7 @@ class TrainConfig:
     agent: AgentConfig = dataclasses.field(default_factory=AgentConfig)
     # Your own environment in place of the scenario: MODULE:FUNCTION, from a split (train, test) to (env, params).
     world: str | None = None
+    varied_networks: bool = False  # whether training draws `varied` networks where the scenario has generated ones
     num_envs: int = 4096  # environments that are stepped together
     total_decisions: int = 400_000  # over all environments, rounded up to whole compiled chunks
     seed: int = 0  # of networks, exploration and episodes; `scenario.seed` is that of the banks
@@ -44,6 +45,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_numbers(self, "", least={"num_envs": 1, "total_decisions": 1, "seed": 0})
         learner_for(self.agent)  # checks that the settings suit the algorithm
+
+    @property
+    def trained_on(self) -> Scenario:
+        """The scenario of the training banks."""
+        varied = self.varied_networks and self.scenario.network == "generated"
+        return dataclasses.replace(self.scenario, network="varied") if varied else self.scenario
 
 
 class _Loader(yaml.SafeLoader):

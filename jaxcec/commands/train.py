@@ -90,7 +90,7 @@ def run(
     Raises:
         ValueError: a checkpoint is damaged or does not fit; or training diverged.
     """
-    env, params, *_ = open_world(config.scenario, "train", config.world)
+    env, params, *_ = open_world(config.trained_on, "train", config.world)
     key = jax.random.key(config.seed)
     if mesh is not None:
         params, key = replicated(mesh, (params, key))

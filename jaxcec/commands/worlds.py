@@ -14,7 +14,6 @@ import numpy as np
 from jaxcec.commands.console import console
 from jaxcec.env import CECEnv, EnvParams, Names, check_params
 from jaxcec.scenarios import Scenario, Sources, make_env, read_sources
-from jaxcec.scenarios.scenario import NETWORKS
 
 _SHOWN = 20  # most remarks about sources that are shown
 
@@ -68,7 +67,7 @@ def shortened(remarks: Sequence[str]) -> list[str]:
 
 def title_of(scenario: Scenario, world: str | None) -> str:
     """What a command plays, in the titles of tables, figures and pages."""
-    network = "" if scenario.network in NETWORKS else f" on {scenario.network}"
+    network = "" if scenario.network == "generated" else f" on {scenario.network}"
     return world or f"{scenario.dataset}{network}, {scenario.name}"
 
 

@@ -1,9 +1,11 @@
 """The simulator: pure functions on arrays, and `CECEnv`, which composes them. It imports nothing else of jaxcec."""
 
+from jaxcec.env.banks import USUAL_TIME as USUAL_TIME
 from jaxcec.env.banks import Dag as Dag
 from jaxcec.env.banks import Topology as Topology
 from jaxcec.env.banks import make_dags as make_dags
 from jaxcec.env.banks import make_network as make_network
+from jaxcec.env.banks import time_unit as time_unit
 from jaxcec.env.check import check_params as check_params
 from jaxcec.env.dag import any_undecided as any_undecided
 from jaxcec.env.env import CECEnv as CECEnv

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import chex
+import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 
@@ -13,6 +15,8 @@ from jaxcec.env.routing import Link, packed, resources, routes
 from jaxcec.env.types import Dags, Network
 
 Ties = Literal["index", "rank"]
+USUAL_TIME = 64.0  # s, `time_unit` of the scenario `calibrated`
+_TIMES = (2.0**-30, 2.0**30)  # s, least and largest `time_unit`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +128,32 @@ def _dag_row(dag: Dag, n: int, *, where: str, ties: Ties) -> dict[str, Any]:
         "rank": rank,
         "work": np.sum(dag.load, dtype=np.float32),
     }
+
+
+def time_unit(network: Network, dags: Dags) -> chex.Array:
+    """() f32, s, the power of two nearest to the time that a mean microservice takes at mean rates, input and run.
+
+    Agents measure times in it, so that what they learn holds where everything takes longer or less long. As a power of
+    two it is the same for similar banks, and measuring in it rounds nothing. It is USUAL_TIME if nothing takes time.
+    """
+    num_nodes = network.bottleneck.shape[-1]
+    takes_time = (dags.load > 0.0) | (dags.data > 0.0)
+    run = jnp.sum(dags.load) * _inverse_mean(network.speed[:, :num_nodes])
+    time = (run + jnp.sum(dags.data) * _inverse_mean(network.bandwidth)) / jnp.maximum(_count(takes_time), 1.0)
+    exponent = jnp.round(jnp.log2(jnp.clip(time, *_TIMES)))
+    return jnp.where(time > 0.0, jnp.exp2(exponent), USUAL_TIME)
+
+
+def _inverse_mean(rates: chex.Array) -> chex.Array:
+    """() one over the mean of the positive rates; 0 if there are none."""
+    positive = rates > 0.0
+    total = jnp.sum(jnp.where(positive, rates, 0.0))
+    return jnp.where(total > 0.0, _count(positive) / jnp.where(total > 0.0, total, 1.0), 0.0)
+
+
+def _count(where: chex.Array) -> chex.Array:
+    """() f32, how many are true."""
+    return jnp.sum(where).astype(jnp.float32)
 
 
 def _padded(values: np.ndarray, n: int) -> np.ndarray:

@@ -87,7 +87,7 @@ def _shapes(config: EnvConfig) -> _Sizes:
     arrivals: _Sizes = dict.fromkeys(("dag", "source", "release"), (m,))
     banks: dict[str, _Sizes] = {"network": network, "dags": dags, "arrivals": arrivals, "background": {"load": (None,)}}
     rows: _Sizes = {f"{bank}.{name}": (None, *shape) for bank, names in banks.items() for name, shape in names.items()}
-    return rows | dict.fromkeys(("background.frame", "arrival_rate", "max_steps_in_episode"), ())
+    return rows | dict.fromkeys(("background.frame", "arrival_rate", "max_steps_in_episode", "time_unit"), ())
 
 
 def _ranges(config: EnvConfig, num_dags: int) -> dict[str, tuple[float, float]]:
@@ -103,6 +103,7 @@ def _ranges(config: EnvConfig, num_dags: int) -> dict[str, tuple[float, float]]:
         "background.load": (0, MOST_LOAD),
         "background.frame": (1e-9, np.inf),
         "arrival_rate": (1e-9, np.inf),
+        "time_unit": (1e-9, np.inf),
         "max_steps_in_episode": (1, np.inf),
     }
 

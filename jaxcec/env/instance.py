@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcec.env.banks import Dag, Ties, Topology, make_dags, make_network
+from jaxcec.env.banks import Dag, Ties, Topology, make_dags, make_network, time_unit
 from jaxcec.env.check import run_by_no_node
 from jaxcec.env.env import CECEnv
 from jaxcec.env.routing import Link, resources
@@ -70,9 +70,10 @@ def build_instance(
     if not dags:
         raise ValueError("services: got none; at least one is needed")
     config = _check_config(config, topology, dags)
+    network, bank = make_network([topology], config.max_links), make_dags(dags, config.max_microservices, ties)
     params = EnvParams(
-        network=make_network([topology], config.max_links),
-        dags=make_dags(dags, config.max_microservices, ties),
+        network=network,
+        dags=bank,
         arrivals=Arrivals(
             dag=np.arange(len(dags), dtype=np.int32)[None],
             source=np.array([[service["source"] for service in services]], np.int32),
@@ -81,6 +82,7 @@ def build_instance(
         background=Background(load=np.zeros((1, 1), np.float32), frame=np.float32(1.0)),
         arrival_rate=np.float32(1.0),
         max_steps_in_episode=np.int32(np.iinfo(np.int32).max),
+        time_unit=time_unit(network, bank),
     )
     params = jax.tree.map(jnp.asarray, params)
     return CECEnv(config, params), params

@@ -45,6 +45,7 @@ def observe(state: EnvState, params: EnvParams) -> Observation:
         links=_observe_links(situation),
         microservice=if_active(_observe_microservice(decision, params)),
         service=if_active(_observe_service(decision, state, params)),
+        time_unit=jnp.asarray(params.time_unit, jnp.float32),
     )
 
 
@@ -213,8 +214,8 @@ def flatten(observation: Observation) -> chex.Array:
 
 
 def observation_size(num_nodes: int, max_links: int, num_resources: int) -> int:
-    """Length of the flattened observation: V (2 K + 22) + 5 E + K + 12."""
-    return num_nodes * (2 * num_resources + 22) + 5 * max_links + num_resources + 12
+    """Length of the flattened observation: V (2 K + 22) + 5 E + K + 13."""
+    return num_nodes * (2 * num_resources + 22) + 5 * max_links + num_resources + 13
 
 
 def observation_space(config: EnvConfig) -> Tree:
@@ -231,5 +232,6 @@ def observation_space(config: EnvConfig) -> Tree:
             links=boxes(LinkObservation, e),
             microservice=boxes(MicroserviceObservation, (), demand=k),
             service=boxes(ServiceObservation, (), source=v),
+            time_unit=Box(0.0, float("inf"), ()),
         )
     )

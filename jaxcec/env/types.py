@@ -115,6 +115,7 @@ class EnvParams(struct.PyTreeNode):
     background: Background
     arrival_rate: chex.Array  # () f32, services/s
     max_steps_in_episode: chex.Array  # () i32; reaching it truncates
+    time_unit: chex.Array  # () f32, s, near what a microservice takes: agents measure times in it (`banks.time_unit`)
 
 
 class Timeline(struct.PyTreeNode):
@@ -240,6 +241,7 @@ class Observation(struct.PyTreeNode):
     links: LinkObservation
     microservice: MicroserviceObservation
     service: ServiceObservation
+    time_unit: chex.Array  # () s, `EnvParams.time_unit`
 
 
 Info = dict[str, Any]

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxcec.agents import AgentConfig, TrainedPolicy, learner_for
+from jaxcec.agents.features import pace_of
 from jaxcec.agents.twin import Outcome
 from jaxcec.env import CECEnv, Network
 from jaxcec.live import events
@@ -28,6 +29,7 @@ class Executed(NamedTuple):
 
     decided: chex.Array  # () f64, s of the controller's clock
     inputs: chex.Array  # (F,) `twin.candidates` of the host that was chosen
+    pace: chex.Array  # () `features.pace_of`, in which the inputs are measured
     unhindered: chex.Array  # () when it would have finished if nothing waited, at the rates that were offered
     crosses: chex.Array  # () bool: its input crosses links
     waits: chex.Array  # (2,) measured, for links and then for the node
@@ -37,13 +39,14 @@ class Executed(NamedTuple):
     @property
     def outcome(self) -> Outcome:
         """What the twin learns from it."""
-        return Outcome(self.inputs, self.waits, np.ones_like(self.finish))
+        return Outcome(self.inputs, self.waits, self.pace, np.ones_like(self.finish))
 
 
 class _Seen(NamedTuple):
     """What the twin saw of the host that was chosen, at the decision; times in s from then."""
 
     inputs: chex.Array  # (F,)
+    pace: chex.Array  # ()
     moved: chex.Array  # () s, to bring the input there at the rates that are offered
     execution: chex.Array  # () s
     crosses: chex.Array  # () bool
@@ -89,7 +92,7 @@ def _see(env: CECEnv, config: AgentConfig, facts: Facts, network: Network, *, pa
     observation, inputs = learner_for(config).foresee(params, observation)
     nodes = observation.nodes
     crosses, feasible = nodes.path_links[host] > 0.0, nodes.feasible[host] > 0.0
-    return _Seen(inputs[host], nodes.at_offered[host], nodes.execution[host], crosses, feasible)
+    return _Seen(inputs[host], pace_of(observation), nodes.at_offered[host], nodes.execution[host], crosses, feasible)
 
 
 def _executed(seen: _Seen, booking: Booking, end: float) -> Executed:
@@ -108,6 +111,7 @@ def _executed(seen: _Seen, booking: Booking, end: float) -> Executed:
     return Executed(
         decided=np.float64(decided.time),
         inputs=np.asarray(seen.inputs),
+        pace=np.asarray(seen.pace),
         unhindered=np.float32(moved + execution),
         crosses=np.asarray(seen.crosses),
         waits=np.array([ready - moved, max(finish - ready - execution, 0.0)], np.float32),

@@ -166,6 +166,6 @@ def _judged(old: TrainedPolicy, new: TrainedPolicy, held_out: Executed, *, fitte
 def _predicted(policy: TrainedPolicy, executed: Executed) -> tuple[np.ndarray, float]:
     """(n,) s, the finishes that a twin deems most likely, and its likelihood: see `Score`."""
     model, twin = TimingModel(policy.config.twin.hidden), policy.params.twin
-    waits = np.asarray(waits_of(model.apply(twin, executed.inputs)[0]))
+    waits = executed.pace[:, None] * np.asarray(waits_of(model.apply(twin, executed.inputs)[0]))
     finishes = executed.unhindered + np.where(executed.crosses, waits[:, 0], 0.0) + waits[:, 1]
     return finishes, -float(timing_loss(model, twin, executed.outcome)[0])

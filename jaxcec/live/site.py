@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from jaxcec.env import Dag, Dags, EnvConfig, EnvParams, Network, Topology, make_dags, make_network
+from jaxcec.env import Dag, Dags, EnvConfig, EnvParams, Network, Topology, make_dags, make_network, time_unit
 from jaxcec.env.banks import Ties
 from jaxcec.env.instance import check_service, check_topology
 from jaxcec.env.routing import resources, routes
@@ -103,6 +103,7 @@ class Site(BaseModel):
             background=Background(load=jnp.zeros((1, 1), jnp.float32), frame=jnp.float32(self.frame)),
             arrival_rate=jnp.float32(1.0),
             max_steps_in_episode=jnp.int32(np.iinfo(np.int32).max),
+            time_unit=time_unit(self.network, dags),
         )
 
     def dag(self, service: Service) -> Dag:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcec.env import CECEnv, EnvConfig, EnvParams, make_dags, make_network
+from jaxcec.env import CECEnv, EnvConfig, EnvParams, make_dags, make_network, time_unit
 from jaxcec.env.banks import Dag, Topology
 from jaxcec.env.types import Arrivals, Background
 from jaxcec.scenarios.arrivals import draw_arrivals, unit_instants
@@ -21,7 +22,7 @@ from jaxcec.scenarios.scenario import Scenario
 from jaxcec.scenarios.seeds import split_rng
 from jaxcec.scenarios.sources import Sources, of_split, read_sources
 from jaxcec.scenarios.synthetic_dags import synthetic_dag
-from jaxcec.scenarios.topology import synthetic_topology
+from jaxcec.scenarios.topology import synthetic_topology, varied_topology
 
 _MOST_ROUTES = 2**31  # bytes that the routes of a bank of networks take
 
@@ -75,13 +76,16 @@ def _draw_params(scenario: Scenario, split: str, sources: Sources, *, sizes: Env
     _check_routes(len(topologies), sizes)
     dags = _draw_dags(scenario, split, sources)
     arrivals, rate = _draw_arrivals(scenario, split, sources, num_dags=len(dags), num_nodes=sizes.num_nodes)
+    network = make_network(topologies, sizes.max_links, sizes.num_nodes)
+    bank = make_dags(dags, sizes.max_microservices, scenario.ties)
     params = EnvParams(
-        network=make_network(topologies, sizes.max_links, sizes.num_nodes),
-        dags=make_dags(dags, sizes.max_microservices, scenario.ties),
+        network=network,
+        dags=bank,
         arrivals=arrivals,
         background=_draw_background(scenario, split, sources),
         arrival_rate=np.float32(rate),
         max_steps_in_episode=np.int32(np.iinfo(np.int32).max),
+        time_unit=time_unit(network, bank),
     )
     return jax.tree.map(jnp.asarray, params)
 
@@ -105,8 +109,11 @@ def _draw_topologies(scenario: Scenario, split: str, sources: Sources) -> list[T
         kinds = all_kinds(sources.networks, sources.workflows)
         most = scenario.num_topologies
         return file_topologies(networks, rng, most=most, kinds=kinds, duplex=scenario.duplex, **means)
+    draw = synthetic_topology
+    if scenario.network == "varied":
+        draw = partial(varied_topology, crossing=scenario.data / scenario.bandwidth)
     return [
-        synthetic_topology(rng, scenario.num_nodes, neighbours=scenario.neighbours, duplex=scenario.duplex, **means)
+        draw(rng, scenario.num_nodes, neighbours=scenario.neighbours, duplex=scenario.duplex, **means)
         for _ in range(scenario.num_topologies)
     ]
 

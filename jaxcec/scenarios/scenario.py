@@ -17,7 +17,7 @@ from jaxcec.scenarios.topology import Duplex, check_neighbours, most_links
 
 # Sources that are no files.
 DATASETS = ("synthetic", "alibaba", "both")
-NETWORKS = ("generated",)
+NETWORKS = ("generated", "varied")
 ARRIVALS = ("poisson", "bursty", "trace")
 _PACKAGES = {"dataset": "wfcommons:RECIPE", "network": "topohub:NAME"}
 # Where the scenario `paper`, section V as printed, departs from the defaults of `Scenario`.
@@ -34,7 +34,9 @@ class Scenario:
     dataset: str = "synthetic"
     trace: str | None = None  # path of your own batch_task.csv; None is the hour of jobs that ships with the package
     runtime: Runtime = "registered"  # run time of a trace's task: end - start, or corrected for the wait before it
-    network: str = "generated"  # or a file, folder or glob of networks, or topohub:NAME
+    # Source of the networks: generated as in the paper, varied (they differ by more: `topology.varied_topology`), a
+    # file, folder or glob of networks, or topohub:NAME.
+    network: str = "generated"
     largest_part: bool = False  # of a network in several parts, keep the largest
     rescale: bool = False  # scale bandwidths, speeds, loads, data and arrivals of files to the means below
     num_services: int = 20  # M, services per episode, at least 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import networkx as nx
 import numpy as np
@@ -14,6 +15,11 @@ from jaxcec.scenarios.sampling import truncated_normal
 
 Duplex = Literal["half", "full"]
 _TRIES = 1000  # draws of a topology before giving up
+# Of varied topologies:
+_CHANGED = (0.75, 0.5, 0.25, 0.25)  # shares with another ratio, with latency, with fewer nodes, with unlike nodes
+_RATIO = 10.0  # bandwidths are to speeds up to so many times, and down to this part of, what they are elsewhere
+_LATENCY = (0.002, 0.5)  # least and largest, in times in which an input crosses a link
+_CAPACITY = 0.5  # least of a small node
 
 
 def check_neighbours(field: str, neighbours: tuple[int, int]) -> None:
@@ -115,3 +121,47 @@ def synthetic_topology(
         device_speed=truncated_normal(rng, device_speed, relative_sd=0.2, size=num_nodes),
         capacity=np.ones((num_nodes, 2)),  # cpu and memory
     )
+
+
+def varied_topology(
+    rng: np.random.Generator, num_nodes: int, *, crossing: float, latency: float, **means: Any
+) -> Topology:
+    """Draw a topology of those that differ by more than the paper's do, so that what is trained on them holds widely.
+
+    Independently of each other, three of four have another ratio of bandwidths to speeds, a tenth of to ten times the
+    usual one; every second has latency, from a five-hundredth to half of the time in which an input crosses a link; one
+    of four has fewer nodes, down to two; and one of four has routers and small nodes. Ratios and latencies are
+    log-uniform.
+
+    Args:
+        rng: source of randomness.
+        num_nodes: V, the largest number of edge nodes.
+        crossing: s, in which the mean input crosses the mean link.
+        latency: of every link that is not drawn, s.
+        means: see `synthetic_topology`.
+
+    Raises:
+        ValueError: see `synthetic_topology`.
+    """
+    ratio, late, fewer, unlike = rng.random(len(_CHANGED)) < _CHANGED
+    factor = _RATIO ** rng.uniform(-0.5, 0.5) if ratio else 1.0
+    for name, power in {"bandwidth": factor, "node_speed": 1.0 / factor, "device_speed": 1.0 / factor}.items():
+        means[name] *= power
+    if late:
+        latency = crossing * float(np.exp(rng.uniform(*np.log(_LATENCY))))
+    if fewer:
+        num_nodes = int(rng.integers(min(2, num_nodes), num_nodes, endpoint=True))
+    drawn = synthetic_topology(rng, num_nodes, latency=latency, **means)
+    return _with_unlike_nodes(rng, drawn) if unlike else drawn
+
+
+def _with_unlike_nodes(rng: np.random.Generator, topology: Topology) -> Topology:
+    """The topology in which up to half of the nodes are routers and up to half are small; one at least is neither."""
+    count = len(topology.node_speed)
+    order, half = rng.permutation(count)[1:], count // 2
+    routers = int(rng.integers(half, endpoint=True))
+    small = order[routers : routers + int(rng.integers(half, endpoint=True))]
+    speed, capacity = np.array(topology.node_speed), np.array(topology.capacity)
+    speed[order[:routers]] = 0.0
+    capacity[small] = rng.uniform(_CAPACITY, 1.0, (len(small), 1))
+    return dataclasses.replace(topology, node_speed=speed, capacity=capacity)

@@ -9,6 +9,7 @@ import pytest
 from helpers.episodes import SMALL, random_actions, rollout
 
 from jaxcec.agents import AgentConfig, TwinConfig, encode, learner_for
+from jaxcec.agents.features import pace_of
 from jaxcec.agents.information import restricted
 from jaxcec.agents.learner import completion_reward
 from jaxcec.agents.twin import Outcome, candidates, foreseen, input_size, outcome_of, timing_loss
@@ -59,29 +60,31 @@ def test_the_waits_of_an_executed_decision_are_those_measured():
     candidate = candidates(seen)[1]
     assert candidate.shape == (input_size(1),)
     info = env.step_env(KEY, state, at(1), params)[4]
-    outcome = outcome_of(candidate, at(1), info)
+    outcome = outcome_of(candidate, at(1), info, pace_of(seen))
     np.testing.assert_allclose(outcome.waits, [9.0, 0.0], atol=1e-4)
     assert outcome.weight == 1.0
     held = at(1, bandwidth=0.5, hold=30.0)
     info = env.step_env(KEY, state, held, params)[4]
-    np.testing.assert_allclose(outcome_of(candidate, held, info).waits, 0.0, atol=1e-4, err_msg="its own choice")
-    elsewhere = outcome_of(candidate, at(0), info)
+    np.testing.assert_allclose(outcome_of(candidate, held, info, pace_of(seen)).waits, 0.0, atol=1e-4, err_msg="its own choice")
+    elsewhere = outcome_of(candidate, at(0), info, pace_of(seen))
     assert elsewhere.weight == 0.0
 
 
 def test_the_loss_is_that_computed_by_hand():
+    """Of two outcomes the second has no weight; the first is in a world with a quarter of the usual unit of time."""
     def model(inputs):
         return inputs[:, :2], inputs[:, 2:]
 
     class Fixed:
         apply = staticmethod(lambda _, inputs: model(inputs))
 
-    waits = jnp.expm1(jnp.array([[1.0, 2.0], [9.0, 9.0]], jnp.float32))
+    waits = 0.25 * jnp.expm1(jnp.array([[1.0, 2.0], [9.0, 9.0]], jnp.float32))
     inputs = jnp.array([[1.0, 1.0, 2.0, 0.5], [0.0, 0.0, 1.0, 1.0]], jnp.float32)
-    outcomes = Outcome(inputs=inputs, waits=waits, weight=jnp.array([1.0, 0.0], jnp.float32))
+    pace, weight = jnp.array([0.25, 0.0], jnp.float32), jnp.array([1.0, 0.0], jnp.float32)
+    outcomes = Outcome(inputs=inputs, waits=waits, pace=pace, weight=weight)
     loss, metrics = timing_loss(Fixed(), None, outcomes)
     np.testing.assert_allclose(loss, np.mean([np.log(2.0), np.log(0.5) + 0.5 * 2.0**2]), rtol=1e-5)
-    np.testing.assert_allclose(metrics["twin_error"], np.mean([0.0, np.expm1(2.0) - np.expm1(1.0)]), rtol=1e-5)
+    np.testing.assert_allclose(metrics["twin_error"], 0.25 * np.mean([0.0, np.expm1(2.0) - np.expm1(1.0)]), rtol=1e-5)
     np.testing.assert_allclose(metrics["twin_within"], 0.5)
 
 
@@ -106,7 +109,7 @@ def test_the_twin_learns_waits_from_executed_decisions(played):
     """On decisions that it was not trained on, and for nodes that were not chosen in them."""
     seen, actions, info = played
     rows = jax.vmap(lambda x, node: candidates(x)[node])(seen, actions.host)
-    outcomes = jax.vmap(outcome_of)(rows, actions, info)
+    outcomes = jax.vmap(outcome_of)(rows, actions, info, jax.vmap(pace_of)(seen))
     train, test = (jax.tree.map(lambda x, s=s: x[s], outcomes) for s in (slice(0, 1600), slice(1600, None)))
     agent = agent_for(jax.tree.map(lambda x: x[0], seen))
     learn = jax.jit(LEARNER.learn_outcomes)
@@ -153,7 +156,7 @@ def test_the_completion_reward_is_equation_17(action, until):
     """Foreseen at node 1: 9 s for the link, a transfer of 10 s, 3 s for the node, and 4 s to run."""
     env, params = two_services()
     seen, _ = env.reset_env(KEY, params)
-    prediction = jnp.log1p(jnp.array([[0.0, 5.0], [9.0, 3.0]])), jnp.ones((2, 2))
+    prediction = jnp.log1p(jnp.array([[0.0, 5.0], [9.0, 3.0]]) / pace_of(seen)), jnp.ones((2, 2))
     observation = foreseen(seen, prediction, jnp.zeros((2, 2)))
     action = {name: jnp.float32(value) for name, value in action.items()}
     reward = completion_reward(observation, jnp.int32(1), at(1).replace(**action))
