@@ -4,8 +4,8 @@
     python benchmarks/generalisation.py --only bandwidth nodes
 
 Episodes of the test split, paired, with 95 % intervals. The shipped policies were trained in the scenario
-`calibrated` with services of both datasets; their first prices also at arrivals between a quarter of and four times its
-rate. Everything else is new to them.
+`calibrated` with services of both datasets, on networks of up to 8 nodes that vary in speed, bandwidth, latency and
+kinds of node, at arrivals between a quarter of and sixteen times its rate. Everything else is new to them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ AXES: dict[str, list[dict[str, Any]]] = {
     "bandwidth": [{"bandwidth": b} for b in (2.0, 5.0)],
     "arrivals": [{"arrival_rate": r} for r in (0.005, 0.1)],
     "load": [{"load": c} for c in (50.0, 5000.0)],  # a tenth and ten times the compute/transfer ratio
-    "nodes": [{"num_nodes": v} for v in (4, 16, 32)],
+    "nodes": [{"num_nodes": v} for v in (2, 4, 16, 32, 64)],
     "background": [{"background": b} for b in ("none", "alibaba")],
 }
 

@@ -37,7 +37,7 @@ class TrainConfig:
     agent: AgentConfig = dataclasses.field(default_factory=AgentConfig)
     # Your own environment in place of the scenario: MODULE:FUNCTION, from a split (train, test) to (env, params).
     world: str | None = None
-    varied_networks: bool = False  # whether training draws `varied` networks where the scenario has generated ones
+    varied_networks: bool = True  # whether training draws `varied` networks where the scenario has generated ones
     num_envs: int = 4096  # environments that are stepped together
     total_decisions: int = 400_000  # over all environments, rounded up to whole compiled chunks
     seed: int = 0  # of networks, exploration and episodes; `scenario.seed` is that of the banks

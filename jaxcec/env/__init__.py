@@ -6,6 +6,7 @@ from jaxcec.env.banks import Topology as Topology
 from jaxcec.env.banks import make_dags as make_dags
 from jaxcec.env.banks import make_network as make_network
 from jaxcec.env.banks import time_unit as time_unit
+from jaxcec.env.banks import time_unit_of_sums as time_unit_of_sums
 from jaxcec.env.check import check_params as check_params
 from jaxcec.env.dag import any_undecided as any_undecided
 from jaxcec.env.env import CECEnv as CECEnv

@@ -136,10 +136,15 @@ def time_unit(network: Network, dags: Dags) -> chex.Array:
     Agents measure times in it, so that what they learn holds where everything takes longer or less long. As a power of
     two it is the same for similar banks, and measuring in it rounds nothing. It is USUAL_TIME if nothing takes time.
     """
-    num_nodes = network.bottleneck.shape[-1]
     takes_time = (dags.load > 0.0) | (dags.data > 0.0)
-    run = jnp.sum(dags.load) * _inverse_mean(network.speed[:, :num_nodes])
-    time = (run + jnp.sum(dags.data) * _inverse_mean(network.bandwidth)) / jnp.maximum(_count(takes_time), 1.0)
+    return time_unit_of_sums(network, load=jnp.sum(dags.load), data=jnp.sum(dags.data), count=_count(takes_time))
+
+
+def time_unit_of_sums(network: Network, *, load: chex.Numeric, data: chex.Numeric, count: chex.Numeric) -> chex.Array:
+    """`time_unit` of a number of microservices, which have so many Mcycles and Mbit together."""
+    num_nodes = network.bottleneck.shape[-1]
+    run, transfer = _inverse_mean(network.speed[:, :num_nodes]), _inverse_mean(network.bandwidth)
+    time = (load * run + data * transfer) / jnp.maximum(count, 1.0)
     exponent = jnp.round(jnp.log2(jnp.clip(time, *_TIMES)))
     return jnp.where(time > 0.0, jnp.exp2(exponent), USUAL_TIME)
 

@@ -14,7 +14,7 @@ from jaxcec.env.banks import Dag, Ties, Topology, make_dags, make_network, time_
 from jaxcec.env.check import run_by_no_node
 from jaxcec.env.env import CECEnv
 from jaxcec.env.routing import Link, resources
-from jaxcec.env.types import Arrivals, Background, EnvConfig, EnvParams
+from jaxcec.env.types import Arrivals, Background, Dags, EnvConfig, EnvParams, Network
 
 _SERVICE_FIELDS = ("release", "source", "load", "demand")
 _INPUT_FIELDS = (("preds", "data"), ("inputs", "external"))  # one of two forms; `external` may be missing
@@ -70,22 +70,28 @@ def build_instance(
     if not dags:
         raise ValueError("services: got none; at least one is needed")
     config = _check_config(config, topology, dags)
+    arrivals = Arrivals(
+        dag=np.arange(len(dags), dtype=np.int32)[None],
+        source=np.array([[service["source"] for service in services]], np.int32),
+        release=np.array([[service["release"] for service in services]], np.float32),
+    )
     network, bank = make_network([topology], config.max_links), make_dags(dags, config.max_microservices, ties)
+    params = _params(network, bank, arrivals)
+    return CECEnv(config, params), params
+
+
+def _params(network: Network, dags: Dags, arrivals: Arrivals) -> EnvParams:
+    """The params of one instance."""
     params = EnvParams(
         network=network,
-        dags=bank,
-        arrivals=Arrivals(
-            dag=np.arange(len(dags), dtype=np.int32)[None],
-            source=np.array([[service["source"] for service in services]], np.int32),
-            release=np.array([[service["release"] for service in services]], np.float32),
-        ),
+        dags=dags,
+        arrivals=arrivals,
         background=Background(load=np.zeros((1, 1), np.float32), frame=np.float32(1.0)),
         arrival_rate=np.float32(1.0),
         max_steps_in_episode=np.int32(np.iinfo(np.int32).max),
-        time_unit=time_unit(network, bank),
+        time_unit=time_unit(network, dags),
     )
-    params = jax.tree.map(jnp.asarray, params)
-    return CECEnv(config, params), params
+    return jax.tree.map(jnp.asarray, params)
 
 
 def check_topology(links: Sequence[Any], node_speed: Any, device_speed: Any, capacity: Any) -> Topology:
@@ -119,7 +125,7 @@ def _check_link(where: str, link: Any, count: int) -> Link:
         raise ValueError(f"{where}: got {_SHOWN.repr(link)}; must be (a, b, Mbit/s) or (a, b, Mbit/s, latency in s)")
     a, b = (_node(where, end, count) for end in parts[:2])
     latency = float(_numbers(f"{where} latency", parts[3], 0, least=0.0)) if len(parts) == 4 else 0.0
-    if np.ndim(parts[2]) == 0:
+    if not isinstance(parts[2], (list, tuple, np.ndarray)):
         return Link(a, b, float(_numbers(f"{where} bandwidth", parts[2], 0, above=0.0)), latency=latency)
     rate, back = _numbers(f"{where} bandwidth", parts[2], 1, above=0.0, length=2)
     return Link(a, b, float(rate), float(back), latency)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxcec.env import HISTORY, Dags
+from jaxcec.env import HISTORY, USUAL_TIME, Dags, time_unit_of_sums
 from jaxcec.env.types import MOST_LOAD
 from jaxcec.evaluation.rollout import MOST_POSTPONED
 from jaxcec.live import events
@@ -85,6 +85,8 @@ class Ledger:
         self.up = np.zeros(config.num_hosts, bool)
         self.down_since = np.full(config.num_hosts, np.inf)  # s; inf if it is up or never was
         self.load = LoadHistory(config.max_links + config.num_hosts, site.frame)
+        self.sums = np.zeros(3, np.float32)  # of all services so far: Mcycles, Mbit, and microservices that take time
+        self.time_unit = np.float32(USUAL_TIME)
 
     def apply(self, event: events.Event) -> None:
         """Take an event into account. What says nothing new, such as a report about an old attempt, changes nothing."""
@@ -214,6 +216,7 @@ class Ledger:
             up=self.up,
             history=self.load.until(now),
             frame=np.float32(self.site.frame),
+            time_unit=self.time_unit,
         )
         return jax.tree.map(np.array, facts)
 
@@ -225,9 +228,17 @@ class Ledger:
             row = self.site.row(self.site.dag(event.spec))
             for table, new in zip(jax.tree.leaves(self.dags), jax.tree.leaves(row), strict=True):
                 table[slot] = new[0]
+            self._measure(row)
             self.release[slot] = event.time + event.spec.release
             self.source[slot], self.work[slot] = event.spec.source, self.dags.work[slot]
             self._find_due(slot)
+
+    def _measure(self, row: Dags) -> None:
+        """The unit of time that follows from a service and all before it. It hardly changes after a few of them."""
+        takes_time = (row.load > 0.0) | (row.data > 0.0)
+        self.sums += (row.load.sum(), row.data.sum(), takes_time.sum())
+        load, data, count = self.sums
+        self.time_unit = np.float32(time_unit_of_sums(self.site.network, load=load, data=data, count=count))
 
     def _leave(self, slot: int) -> None:
         """Free the slot of a service that has ended, with everything that was known of it."""

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxcec.env import Arrivals, CECEnv, Dags, EnvConfig, EnvParams, EnvState, Info, Network, World, time_unit, timeline
+from jaxcec.env import Arrivals, CECEnv, Dags, EnvConfig, EnvParams, EnvState, Info, Network, World, timeline
 from jaxcec.env.dag import first_due
 from jaxcec.env.types import Background, Episode, Timeline
 from jaxcec.evaluation import Apply
@@ -60,6 +60,7 @@ class Facts(struct.PyTreeNode):
     up: chex.Array  # (H,) bool: the host takes microservices
     history: chex.Array  # (E + H, HISTORY) share of other tenants in the last frames; the last one is the current
     frame: chex.Array  # () f32, s
+    time_unit: chex.Array  # () f32, s, `EnvParams.time_unit` of all services so far
 
 
 @partial(jax.jit, static_argnums=0)
@@ -91,7 +92,7 @@ def mirror(config: EnvConfig, facts: Facts, network: Network) -> World:
         background=Background(load=facts.history[:, -1:], frame=facts.frame),
         arrival_rate=jnp.float32(1.0),
         max_steps_in_episode=jnp.int32(jnp.iinfo(jnp.int32).max),
-        time_unit=time_unit(network, facts.dags),
+        time_unit=facts.time_unit,
     )
     return World(params, state, facts.history)
 

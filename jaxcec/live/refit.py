@@ -135,7 +135,9 @@ def _fitted(policy: TrainedPolicy, first: Outcome, middle: Outcome, seed: int) -
 def _best_twin(
     config: AgentConfig, agent: AgentState, outcomes: Outcome, judging: Outcome, *, key: chex.PRNGKey
 ) -> chex.ArrayTree:
-    """The twin, of those on the way, that gives the (m, ...) judging outcomes the highest likelihood.
+    """The twin, of those on the way, that predicts the waits of the (m, ...) judging outcomes with the least error.
+
+    By their likelihood, twins were chosen that are off by more, but less sure of it.
 
     It learns from the (n, ...) outcomes, in steps of batches drawn from them.
     """
@@ -146,11 +148,11 @@ def _best_twin(
         return learner.learn_outcomes(agent, jax.tree.map(lambda x: x[drawn], outcomes))[0], None
 
     def some_steps(agent: AgentState, keys: chex.PRNGKey) -> tuple[AgentState, tuple[chex.ArrayTree, chex.Array]]:
-        loss, _ = timing_loss(model, agent.params.twin, judging)
-        return jax.lax.scan(one_step, agent, keys)[0], (agent.params.twin, loss)
+        error = timing_loss(model, agent.params.twin, judging)[1]["twin_error"]
+        return jax.lax.scan(one_step, agent, keys)[0], (agent.params.twin, error)
 
-    _, (twins, losses) = jax.lax.scan(some_steps, agent, jax.random.split(key, (_STOPS, _STEPS)))
-    return jax.tree.map(lambda x: x[jnp.nanargmin(losses)], twins)
+    _, (twins, errors) = jax.lax.scan(some_steps, agent, jax.random.split(key, (_STOPS, _STEPS)))
+    return jax.tree.map(lambda x: x[jnp.nanargmin(errors)], twins)
 
 
 def _judged(old: TrainedPolicy, new: TrainedPolicy, held_out: Executed, *, fitted: int) -> Refit:

@@ -76,7 +76,7 @@ def test_the_twin_is_fitted_to_the_episodes_played_and_postponing_ends():
 
 
 def test_patience_is_that_of_srpt_until_it_is_found():
-    assert patience_of(None) is SRPT
+    assert patience_of(None) == SRPT
     prices = {PATIENCE: jnp.log(jnp.array([2.0, 1.0, 0.5, 4.0], jnp.float32))}
     np.testing.assert_allclose(patience_of(prices), [2.0, 1.0, 0.5, 4.0], rtol=1e-6)
     env, params = make_env(SMALL, "train")

@@ -25,7 +25,7 @@ def world():
 
 
 def faster(params):
-    """The world in which everything takes FASTER times as long, at the same rates: there is less to compute and send."""
+    """The world in which everything takes FASTER times as long, at the same rates, as there is less to do and send."""
     scaled = {name: FASTER * getattr(params.dags, name) for name in ("load", "data", "rank", "work")}
     params = params.replace(
         dags=params.dags.replace(**scaled),
@@ -98,4 +98,3 @@ def test_the_unit_is_a_power_of_two_near_the_time_of_a_mean_microservice(world):
     assert params.time_unit == 2.0 ** np.round(np.log2(run + transfer))
     idle = params.dags.replace(load=jnp.zeros_like(params.dags.load), data=jnp.zeros_like(params.dags.data))
     assert time_unit(params.network, idle) == 64.0
-

@@ -65,13 +65,16 @@ def test_the_waits_of_an_executed_decision_are_those_measured():
     assert outcome.weight == 1.0
     held = at(1, bandwidth=0.5, hold=30.0)
     info = env.step_env(KEY, state, held, params)[4]
-    np.testing.assert_allclose(outcome_of(candidate, held, info, pace_of(seen)).waits, 0.0, atol=1e-4, err_msg="its own choice")
+    np.testing.assert_allclose(
+        outcome_of(candidate, held, info, pace_of(seen)).waits, 0.0, atol=1e-4, err_msg="its own choice"
+    )
     elsewhere = outcome_of(candidate, at(0), info, pace_of(seen))
     assert elsewhere.weight == 0.0
 
 
 def test_the_loss_is_that_computed_by_hand():
     """Of two outcomes the second has no weight; the first is in a world with a quarter of the usual unit of time."""
+
     def model(inputs):
         return inputs[:, :2], inputs[:, 2:]
 

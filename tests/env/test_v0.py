@@ -59,7 +59,8 @@ def play(env, params, hosts, etas):
     key = jax.random.key(0)
     seen, state = env.reset(key, params)
     _, (seen, reward, info) = jax.lax.scan(step, (seen, state, key), (jnp.arange(STEPS), hosts, etas))
-    leaves = {f"{part}.{name}": leaf for part, tree in vars(seen).items() for name, leaf in vars(tree).items()}
+    parts = {"nodes": seen.nodes, "links": seen.links, "microservice": seen.microservice, "service": seen.service}
+    leaves = {f"{part}.{name}": leaf for part, tree in parts.items() for name, leaf in vars(tree).items()}
     return leaves | info | {"reward": reward}
 
 

@@ -61,6 +61,7 @@ def both_worlds(seed, stop):
     due = ledger.next_due()
     assert due.time == SINCE + now
     facts = ledger.facts(SINCE + now, (due.slot, due.microservice))
+    params = params.replace(time_unit=facts.time_unit)  # a live system knows only what has arrived
     return env, known(state, params), mirror(env.config, facts, site.network)
 
 

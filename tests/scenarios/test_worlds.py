@@ -257,7 +257,7 @@ def test_a_network_is_written_as_it_is_read(tmp_path):
     [
         (
             {"network": "abilene"},
-            "scenario.network: got 'abilene'; must be one of generated, topohub:NAME, the path of a",
+            "scenario.network: got 'abilene'; must be one of generated, varied, topohub:NAME, the path of",
         ),
         (
             {"dataset": "alibab"},
