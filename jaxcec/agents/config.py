@@ -92,7 +92,7 @@ class AgentConfig(struct.PyTreeNode):
     max_hold: float = 30.0  # s, the largest eps that the actor can choose
     entropy: float = 0.03  # weight of the entropy of the relaxed node choice, in units of scaled reward
     flow_cost: float = 0.05  # with learn_flow: cost of a full hold or of no bandwidth in the actor's objective
-    reward_scale: float = 0.01  # 1/s, rewards are multiplied by it before learning
+    reward_scale: float = 0.01  # 1/s at the usual pace, rewards are multiplied by it before learning
     evolution: EvolutionConfig = struct.field(default_factory=EvolutionConfig)
     twin: TwinConfig = struct.field(default_factory=TwinConfig)
     plan: PlanConfig = struct.field(pytree_node=False, default_factory=PlanConfig)

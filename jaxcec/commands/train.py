@@ -95,7 +95,8 @@ def run(
     if mesh is not None:
         params, key = replicated(mesh, (params, key))
     with _locked(folder):
-        scenario = config.world or f"{config.scenario.dataset}/{config.scenario.name}"
+        networks = " on varied networks" if config.trained_on.network == "varied" else ""
+        scenario = config.world or f"{config.scenario.dataset}/{config.scenario.name}{networks}"
         origin = f"train.py, {scenario}, seed {config.seed}"
         keeper = RunFolder(folder, config.agent, env.config, origin=origin, save_every=save_every, exist_ok=True)
         state = None

@@ -125,7 +125,8 @@ def _check_link(where: str, link: Any, count: int) -> Link:
         raise ValueError(f"{where}: got {_SHOWN.repr(link)}; must be (a, b, Mbit/s) or (a, b, Mbit/s, latency in s)")
     a, b = (_node(where, end, count) for end in parts[:2])
     latency = float(_numbers(f"{where} latency", parts[3], 0, least=0.0)) if len(parts) == 4 else 0.0
-    if not isinstance(parts[2], (list, tuple, np.ndarray)):
+    both = isinstance(parts[2], (list, tuple)) or getattr(parts[2], "ndim", 0) > 0  # a nested list has no `np.ndim`
+    if not both:
         return Link(a, b, float(_numbers(f"{where} bandwidth", parts[2], 0, above=0.0)), latency=latency)
     rate, back = _numbers(f"{where} bandwidth", parts[2], 1, above=0.0, length=2)
     return Link(a, b, float(rate), float(back), latency)
