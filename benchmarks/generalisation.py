@@ -5,7 +5,8 @@
 
 Episodes of the test split, paired, with 95 % intervals. The shipped policies were trained in the scenario
 `calibrated` with services of both datasets, on networks of up to 8 nodes that vary in speed, bandwidth, latency and
-kinds of node, at arrivals between a quarter of and sixteen times its rate. Everything else is new to them.
+kinds of node, at arrivals between a quarter of and sixteen times its rate. More nodes, more services, larger services
+and other background loads are new to them.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxcec.env import EnvParams, EnvState, Observation
+from jaxcec.env import EnvParams, EnvState, Observation, time_unit
 from jaxcec.policies import earliest_finish
 from jaxcec.scenarios import Scenario, make_env
 
@@ -20,7 +20,8 @@ def draw(key: chex.PRNGKey) -> tuple[chex.Array, chex.Array, EnvParams]:
     network = params.network.replace(
         bandwidth=share * params.network.bandwidth, bottleneck=share * params.network.bottleneck
     )
-    return rate, share, params.replace(arrival_rate=rate, network=network)
+    unit = time_unit(network, params.dags)
+    return rate, share, params.replace(arrival_rate=rate, network=network, time_unit=unit)
 
 
 def play(key: chex.PRNGKey) -> tuple[chex.Array, ...]:

@@ -89,7 +89,7 @@ class AgentConfig(struct.PyTreeNode):
     learn_flow: bool = _static(False)  # whether the actor chooses eta and eps; if not, full bandwidth and no hold
     postpone: bool = _static(False)  # whether it gives way to shorter services, with a patience that evolution finds
     flow_exploration: float = 0.1  # with learn_flow: probability of drawing eta, and eps, uniformly from its range
-    max_hold: float = 30.0  # s, the largest eps that the actor can choose
+    max_hold: float = 30.0  # s at the usual pace, the largest eps that the actor can choose
     entropy: float = 0.03  # weight of the entropy of the relaxed node choice, in units of scaled reward
     flow_cost: float = 0.05  # with learn_flow: cost of a full hold or of no bandwidth in the actor's objective
     reward_scale: float = 0.01  # 1/s at the usual pace, rewards are multiplied by it before learning

@@ -69,5 +69,7 @@ class DDPG(ReplayLearner):
         output = self.networks.actor(params.actor, features)
         action = self.networks.relaxed(output)
         toll = traffic_price(params.actor, features) * observation.nodes.traffic
-        postpone = giving_way(seen, patience_of(prices_of(params), pace_of(seen))) if self.config.postpone else None
-        return Preference(output.nodes, action.bandwidth, action.hold * self.config.max_hold, toll, postpone)
+        pace = pace_of(seen)
+        hold = pace * action.hold * self.config.max_hold
+        postpone = giving_way(seen, patience_of(prices_of(params), pace)) if self.config.postpone else None
+        return Preference(output.nodes, action.bandwidth, hold, toll, postpone)

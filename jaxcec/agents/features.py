@@ -18,7 +18,7 @@ from flax import struct
 from jaxcec.env import INFEASIBLE, USUAL_TIME, Observation
 
 TIME = 10.0  # s, at the usual pace
-LARGEST_COST = 1000.0  # s; larger costs are clipped, as such nodes are never chosen
+LARGEST_COST = 1000.0  # s at the usual pace; larger costs are clipped, as such nodes are never chosen
 LONGEST = 0.1 * INFEASIBLE  # s; longer times are those of nodes that cannot run the microservice
 LEAST_SCORE = -1e9  # of a node that cannot run the microservice
 
@@ -150,5 +150,7 @@ def _encoded(columns: Sequence[tuple[chex.Array, _Unit | None]], pace: chex.Arra
     amounts = np.array([unit.amount if unit else 1.0 for _, unit in columns], np.float32).reshape(row)
     has_unit = np.array([unit is not None for _, unit in columns]).reshape(row)
     paced = np.array([unit is not None and unit.paced for _, unit in columns]).reshape(row)
-    numbers = jnp.where(paced & (numbers < LONGEST), numbers / pace, numbers)
+    # A feasible time stays one at every pace.
+    own = jnp.minimum(numbers / pace, 0.5 * LONGEST)
+    numbers = jnp.where(paced & (numbers < LONGEST), own, numbers)
     return jnp.where(has_unit, jnp.log1p(numbers / amounts), numbers)

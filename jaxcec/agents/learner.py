@@ -91,9 +91,10 @@ class Learner(abc.ABC):
         """Choose for one unbatched observation, with exploration noise or without."""
         key_foresee, key_choose = jax.random.split(key)
         seen, candidates = self.foresee(params, observation, key_foresee if explore else None)
-        choice = self.choose(params, encode(seen), key_choose, explore=explore)
+        choice, pace = self.choose(params, encode(seen), key_choose, explore=explore), pace_of(seen)
+        choice = choice._replace(action=choice.action.replace(hold=pace * choice.action.hold))
         if self.config.postpone:
-            patience = patience_of(prices_of(params), pace_of(seen))
+            patience = patience_of(prices_of(params), pace)
             choice = choice._replace(action=give_way(choice.action, seen, patience))
         likely = self.foresee(params, observation)[0] if explore else seen
         return choice._replace(

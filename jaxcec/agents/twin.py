@@ -20,7 +20,7 @@ from jaxcec.agents.types import Metrics
 from jaxcec.env import Action, Info, Observation
 
 _LEAST_DEVIATION = 0.05  # of the logarithm of a wait
-_LONGEST = 1e4  # s, of a predicted wait
+_LONGEST = 1e4  # s at the usual pace, of a predicted wait
 _TIMES = ("transfer", "at_offered", "at_free", "execution", "traffic", *MIRRORED_AT_NODES)  # of the nodes, in s
 
 

@@ -16,7 +16,7 @@ from jaxcec.env.types import Dags, Network
 
 Ties = Literal["index", "rank"]
 USUAL_TIME = 64.0  # s, `time_unit` of the scenario `calibrated`
-_TIMES = (2.0**-30, 2.0**30)  # s, least and largest `time_unit`
+_TIMES = (2.0**-29, 2.0**30)  # s, least and largest `time_unit`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,8 +145,8 @@ def time_unit_of_sums(network: Network, *, load: chex.Numeric, data: chex.Numeri
     num_nodes = network.bottleneck.shape[-1]
     run, transfer = _inverse_mean(network.speed[:, :num_nodes]), _inverse_mean(network.bandwidth)
     time = (load * run + data * transfer) / jnp.maximum(count, 1.0)
-    exponent = jnp.round(jnp.log2(jnp.clip(time, *_TIMES)))
-    return jnp.where(time > 0.0, jnp.exp2(exponent), USUAL_TIME)
+    exponent = jnp.round(jnp.log2(jnp.clip(time, *_TIMES))).astype(jnp.int32)
+    return jnp.where(time > 0.0, jnp.ldexp(jnp.float32(1.0), exponent), USUAL_TIME)  # exp2 is not exact
 
 
 def _inverse_mean(rates: chex.Array) -> chex.Array:

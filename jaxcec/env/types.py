@@ -115,7 +115,9 @@ class EnvParams(struct.PyTreeNode):
     background: Background
     arrival_rate: chex.Array  # () f32, services/s
     max_steps_in_episode: chex.Array  # () i32; reaching it truncates
-    time_unit: chex.Array  # () f32, s, near what a microservice takes: agents measure times in it (`banks.time_unit`)
+    # () f32, s, near what a microservice takes: agents measure times in it. It follows from network and DAGs by
+    # `banks.time_unit`, which is to be called again where they are replaced.
+    time_unit: chex.Array
 
 
 class Timeline(struct.PyTreeNode):

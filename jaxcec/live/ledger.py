@@ -85,7 +85,7 @@ class Ledger:
         self.up = np.zeros(config.num_hosts, bool)
         self.down_since = np.full(config.num_hosts, np.inf)  # s; inf if it is up or never was
         self.load = LoadHistory(config.max_links + config.num_hosts, site.frame)
-        self.sums = np.zeros(3, np.float32)  # of all services so far: Mcycles, Mbit, and microservices that take time
+        self.sums = np.zeros(3)  # of all services so far: Mcycles, Mbit, and microservices that take time
         self.time_unit = np.float32(USUAL_TIME)
 
     def apply(self, event: events.Event) -> None:
@@ -237,7 +237,7 @@ class Ledger:
         """The unit of time that follows from a service and all before it. It hardly changes after a few of them."""
         takes_time = (row.load > 0.0) | (row.data > 0.0)
         self.sums += (row.load.sum(), row.data.sum(), takes_time.sum())
-        load, data, count = self.sums
+        load, data, count = self.sums.astype(np.float32)
         self.time_unit = np.float32(time_unit_of_sums(self.site.network, load=load, data=data, count=count))
 
     def _leave(self, slot: int) -> None:

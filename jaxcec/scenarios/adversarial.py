@@ -22,10 +22,11 @@ ADVERSARIAL_CONFIG = EnvConfig(
 
 
 def adversarial_instances(pair: str) -> tuple[CECEnv, EnvParams]:
-    """Return the ten worst instances of a pair of policies, the worst first.
+    """Return ten instances on which one policy performs badly compared with another, the worst first when found.
 
     Args:
-        pair: one of `PAIRS`; for example, dtdrlmo performs worst compared with EFT on those of `dtdrlmo-eft`.
+        pair: one of `PAIRS`; for example, an earlier dtdrlmo performed worst compared with EFT on those of
+            `dtdrlmo-eft`.
 
     Returns:
         The environment, and the params of all instances, in which every leaf has one more leading axis to vmap over or
@@ -39,7 +40,7 @@ def adversarial_instances(pair: str) -> tuple[CECEnv, EnvParams]:
 
 
 def adversarial_records(pair: str) -> list[dict[str, Any]]:
-    """Return the stored records of the instances of a pair, one of `PAIRS`, the worst first.
+    """Return the stored records of the instances of a pair, one of `PAIRS`, the worst first when found.
 
     Returns:
         Records with the keys `instance`, the arguments of `build_instance`, and `acts`, the average completion times of

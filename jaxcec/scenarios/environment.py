@@ -196,4 +196,4 @@ def _joined(one: EnvParams, other: EnvParams) -> EnvParams:
     shifted = other.arrivals.replace(dag=other.arrivals.dag + one.dags.size.shape[0])
     banks = (one.dags, one.arrivals), (other.dags, shifted)
     dags, arrivals = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), *banks)
-    return one.replace(dags=dags, arrivals=arrivals)
+    return one.replace(dags=dags, arrivals=arrivals, time_unit=time_unit(one.network, dags))

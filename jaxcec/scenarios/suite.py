@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcec.env import CECEnv, EnvParams, make_network
+from jaxcec.env import CECEnv, EnvParams, make_network, time_unit
 from jaxcec.readers import read_networks, read_workflows
 from jaxcec.scenarios.adversarial import PAIRS, adversarial_instances
 from jaxcec.scenarios.environment import make_env
@@ -112,7 +112,7 @@ def _mixed_nodes(split: str) -> World:
         capacity[order[2:6]] = 0.6
         topologies.append(dataclasses.replace(drawn, node_speed=speed, capacity=capacity))
     network = jax.tree.map(jnp.asarray, make_network(topologies, env.config.max_links))
-    return env, [params.replace(network=network)]
+    return env, [params.replace(network=network, time_unit=time_unit(network, params.dags))]
 
 
 def _adversarial(split: str) -> World:

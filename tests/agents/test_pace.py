@@ -15,7 +15,11 @@ from jaxcec.scenarios import make_env
 
 KEY = jax.random.key(0)
 FASTER = 2.0**-7  # a power of two, so that nothing is rounded otherwise
-CHOICES = [("ddpg", "state"), ("dqn", "lookahead"), ("dtdrlmo", "mirror")]
+CHOICES = [
+    {"algorithm": "ddpg", "information": "state", "learn_flow": True},
+    {"algorithm": "dqn", "information": "lookahead"},
+    {"algorithm": "dtdrlmo"},
+]
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +48,11 @@ def perturbed(params):
     return jax.tree.unflatten(structure, moved)
 
 
-@pytest.mark.parametrize(("algorithm", "information"), CHOICES)
-def test_where_all_is_faster_the_decisions_are_the_same(world, algorithm, information):
+@pytest.mark.parametrize("settings", CHOICES)
+def test_where_all_is_faster_the_decisions_are_the_same(world, settings):
     """So is the ACT, in the unit of time, to the last bit."""
     env, params = world
-    learner = learner_for(AgentConfig(algorithm=algorithm, information=information, hidden=(8,)))
+    learner = learner_for(AgentConfig(hidden=(8,), **settings))
     agent = perturbed(learner.init_params(KEY, encode(env.reset_env(KEY, params)[0])))
     play = jax.jit(lambda params: rollout(env, params, apply=learner.policy(env), params=agent, keys=KEY[None]))
     usual, other = play(params), play(faster(params))
@@ -57,7 +61,7 @@ def test_where_all_is_faster_the_decisions_are_the_same(world, algorithm, inform
     assert len(np.unique(usual.host)) > 2
 
 
-def test_where_all_is_faster_services_give_way_for_less_long(world):
+def test_where_all_is_faster_services_give_way_for_less_long():
     """An agent that postpones does so for the same part of everything else."""
     env, params = make_env(dataclasses.replace(SMALL, num_services=12, arrival_rate=1.0, postpone=True), "train")
     learner = learner_for(AgentConfig(algorithm="ddpg", information="lookahead", hidden=(8,), postpone=True))

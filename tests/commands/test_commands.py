@@ -140,6 +140,12 @@ def test_settings_survive_writing_and_reading(tmp_path):
     assert load_config(str(tmp_path / "c.yaml")) == config
 
 
+def test_training_draws_varied_networks_where_the_scenario_has_generated_ones():
+    assert TrainConfig().trained_on.network == "varied"
+    assert TrainConfig(varied_networks=False).trained_on.network == "generated"
+    assert load_config("paper").trained_on.network == "generated"
+
+
 def test_the_default_file_says_what_the_dataclasses_say():
     assert load_config("default") == TrainConfig()
 

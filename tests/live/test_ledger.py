@@ -67,6 +67,11 @@ def finishes(ledger, now):
     return {name: pytest.approx(begin + time, abs=1e-4) for name, time in zip(names, finish, strict=False)}
 
 
+def test_the_unit_of_time_is_that_of_all_services_so_far():
+    assert Ledger(SITE).time_unit == 64.0
+    assert ledger_with().time_unit == 8.0  # 100 Mcycles at 10 Mcycles/s: 10 s
+
+
 def test_what_runs_late_moves_what_comes_after_in_order():
     """Three in a row on one node; the first is 2 s late, so the others follow it one after the other."""
     row = [decided("a", 0, 0, 10), decided("a", 1, 10, 20), decided("b", 0, 20, 30)]
