@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxcec.env import INFEASIBLE, USUAL_TIME, Observation
+from jaxcec.env import INFEASIBLE, USUAL_TIME, EnvParams, Observation
 
 TIME = 10.0  # s, at the usual pace
 LARGEST_COST = 1000.0  # s at the usual pace; larger costs are clipped, as such nodes are never chosen
@@ -46,9 +46,9 @@ class Features(struct.PyTreeNode):
     context: chex.Array  # (K + 11,): the microservice and its service
 
 
-def pace_of(observation: Observation) -> chex.Array:
+def pace_of(world: Observation | EnvParams) -> chex.Array:
     """() the world's unit of time in that of the scenario `calibrated`, in which it is 1."""
-    return observation.time_unit / USUAL_TIME
+    return world.time_unit / USUAL_TIME
 
 
 def encode(observation: Observation) -> Features:

@@ -13,13 +13,13 @@ from jax.sharding import Mesh
 from jaxcec.agents import replay
 from jaxcec.agents.config import AgentConfig
 from jaxcec.agents.evolution import Evolution, init_evolution
-from jaxcec.agents.features import encode
+from jaxcec.agents.features import encode, pace_of
 from jaxcec.agents.learners import learner_for
 from jaxcec.agents.replay import Replay
 from jaxcec.agents.sharding import ENV_AXIS, sharding_of
 from jaxcec.agents.twin import outcome_of
 from jaxcec.agents.types import AgentParams, AgentState, Choice, Metrics, Step
-from jaxcec.env import USUAL_TIME, CECEnv, EnvParams, EnvState
+from jaxcec.env import CECEnv, EnvParams, EnvState
 
 
 class RunnerState(struct.PyTreeNode):
@@ -118,7 +118,7 @@ def _decide(
         choice.action,
         params.replace(max_steps_in_episode=jnp.minimum(params.max_steps_in_episode, horizon)),
     )
-    share, pace = learner.reward_share, params.time_unit / USUAL_TIME
+    share, pace = learner.reward_share, pace_of(params)
     step = Step(
         features=choice.features,
         node=choice.node,

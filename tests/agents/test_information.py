@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.episodes import SMALL, random_actions, rollout
+from helpers.parameters import perturbed
 
 from jaxcec.agents import LEARNERS, AgentConfig, encode, learner_for
 from jaxcec.agents.features import COSTS, LEAST_SCORE, TIME
@@ -61,14 +62,6 @@ def scrambled(observation, level):
             **{part: leaves.replace(**{name: other(getattr(leaves, name)) for name in hidden})}
         )
     return observation
-
-
-def perturbed(params):
-    """Parameters in which every input of every network counts."""
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(KEY, len(leaves))
-    moved = [x + 0.3 * jax.random.normal(key, x.shape) for x, key in zip(leaves, keys, strict=True)]
-    return jax.tree.unflatten(structure, moved)
 
 
 @pytest.mark.parametrize(("algorithm", "level"), CHOICES)

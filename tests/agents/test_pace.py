@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.episodes import SMALL
+from helpers.parameters import perturbed
 
 from jaxcec.agents import AgentConfig, EvolutionConfig, encode, learner_for, train
 from jaxcec.env import time_unit
@@ -38,14 +39,6 @@ def faster(params):
         arrival_rate=params.arrival_rate / FASTER,
     )
     return params.replace(time_unit=time_unit(params.network, params.dags))
-
-
-def perturbed(params):
-    """Parameters in which every input of every network counts."""
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(KEY, len(leaves))
-    moved = [x + 0.3 * jax.random.normal(key, x.shape) for x, key in zip(leaves, keys, strict=True)]
-    return jax.tree.unflatten(structure, moved)
 
 
 @pytest.mark.parametrize("settings", CHOICES)
