@@ -116,4 +116,5 @@ def run_order(
         hold=max(event.start - now, 0.0),
         work=burn if commands is None else protocol.Command(argv=commands[event.microservice]),
         share=share * offered,  # what other tenants leave of it
+        usage=booking.usage.tolist(),
     )

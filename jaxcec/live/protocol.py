@@ -28,6 +28,7 @@ Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Seconds = Annotated[float, Field(ge=0.0, le=1e9)]
 Instant = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]  # s, the worker's monotonic clock
 Size = Annotated[int, Field(ge=0, le=1 << 50)]  # bytes
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1e12)]  # bytes/s
 Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_\[\]-]{1,255}:[0-9]{1,5}$")]  # host:port of a worker
 
@@ -84,7 +85,7 @@ class Command(Message):
 
 
 class Run(Message):
-    """Pull the inputs, then work, each no sooner than decided."""
+    """Pull the inputs, then work, each no sooner than decided, and not before there is room for it at the node."""
 
     kind: Literal["run"] = "run"
     id: Id
@@ -93,6 +94,7 @@ class Run(Message):
     hold: Seconds = 0.0  # s from the receipt until the work may start
     work: Annotated[Burn | Command, Field(discriminator="kind")]
     share: float = Field(default=1.0, gt=0.0, le=1.0)  # of the node's processor, at most, while it works
+    usage: list[Share] = Field(default=[], max_length=100)  # of each of the node's resources, reserved while it works
 
 
 class Cancel(Message):

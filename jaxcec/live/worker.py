@@ -29,11 +29,11 @@ from jaxcec.live import protocol
 from jaxcec.live.cgroups import Group
 from jaxcec.live.executor import OUTPUT, Executor, WorkFailed, work_folder
 from jaxcec.live.meters import Interface, Meter
+from jaxcec.live.room import Room
 from jaxcec.live.transfers import MissingInput, pull, send_paced
 
 TOKEN = "JAXCEC_LIVE_TOKEN"  # the environment variable
 _RECORD = "record.json"
-_SHUTDOWN = "shutdown"  # why a task is cancelled
 _PATIENCE = 10.0  # s for a connection's first frame
 _MOST_UNREAD = 1 << 24  # bytes of reports that a controller may leave unread; then it is disconnected
 _LAST = (protocol.ExecutionEnded, protocol.Failed, protocol.Cancelled)
@@ -106,7 +106,7 @@ class Worker:
         if runs is not None:
             runs.remove()  # what a worker that was killed has left
             runs.make()
-        self._executor = Executor(settings.cores, runs)
+        self._executor, self._room = Executor(settings.cores, runs), Room()
         interfaces = [Interface(name, link, True) for name, link in settings.links.items()]
         interfaces += [Interface(name, link, False) for name, link in settings.sent_links.items()]
         self._meter = Meter(settings.cores, interfaces, node, runs)
@@ -114,6 +114,7 @@ class Worker:
         self._controllers: set[asyncio.StreamWriter] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}  # of the runs that have not ended
         self._records: dict[str, Record] = {}
+        self._closing = False
         self.address = ""  # host:port, once it listens
         self._recall()
 
@@ -138,8 +139,9 @@ class Worker:
                 tasks.create_task(self._measure())
                 tasks.create_task(server.serve_forever())
         finally:
+            self._closing = True
             for task in self._tasks.values():
-                task.cancel(_SHUTDOWN)
+                task.cancel()
             for writer in self._connections.values():
                 writer.transport.abort()
             await asyncio.gather(*self._tasks.values(), *self._connections, return_exceptions=True)
@@ -203,23 +205,26 @@ class Worker:
     def _begin(self, run: protocol.Run) -> None:
         self._records[run.id] = Record(run=run)
         self._tasks[run.id] = asyncio.create_task(self._perform(run, time.monotonic()))
-        self._tasks[run.id].add_done_callback(lambda _: self._tasks.pop(run.id))
+        self._tasks[run.id].add_done_callback(lambda task: self._stopped(run.id, task))
+
+    def _stopped(self, name: str, task: asyncio.Task[None]) -> None:
+        """A run has ended, or was cancelled, perhaps before it began. A shutdown leaves it unended, as a kill would."""
+        del self._tasks[name]
+        if task.cancelled() and not self._closing:
+            self._report(protocol.Cancelled(id=name, at=time.monotonic()))
 
     async def _perform(self, run: protocol.Run, received: float) -> None:
-        """A run from its receipt to its last report. A shutdown leaves it unended, as a kill would."""
+        """A run from its receipt to its last report."""
         try:
             self._save(run.id)
             await _until(received + run.not_before)
             if run.inputs:
                 await self._pull_inputs(run)
             await _until(received + run.hold)
-            self._report(protocol.ExecutionStarted(id=run.id, at=time.monotonic()))
-            used = await self._executor.work(run, self._folder(run.id))
-            self._report(protocol.ExecutionEnded(id=run.id, at=time.monotonic(), cpu_seconds=used))
-        except asyncio.CancelledError as cancelled:
-            if _SHUTDOWN in cancelled.args:
-                raise
-            self._report(protocol.Cancelled(id=run.id, at=time.monotonic()))
+            async with self._room.taken(run.usage):
+                self._report(protocol.ExecutionStarted(id=run.id, at=time.monotonic()))
+                used = await self._executor.work(run, self._folder(run.id))
+                self._report(protocol.ExecutionEnded(id=run.id, at=time.monotonic(), cpu_seconds=used))
         except Exception as error:  # whatever it is, the controller must learn that the run has ended
             self._report(protocol.Failed(id=run.id, at=time.monotonic(), reason=_reason(error)))
 

@@ -14,7 +14,7 @@ pytest.importorskip("pydantic")
 pytest.importorskip("psutil")
 
 import psutil
-from helpers.workers import TOKEN, connected, running
+from helpers.workers import LAST, TOKEN, connected, running
 
 from jaxcec.live import protocol
 from jaxcec.live.protocol import Burn, Cancel, Command, Failed, Forget, Input, Refused, Run, Status
@@ -65,6 +65,28 @@ def test_nothing_begins_before_it_may(tmp_path):
     begin, reports = asyncio.run(scenario())
     assert 0.2 <= reports[0].at - begin < PATIENCE
     assert 0.4 <= reports[2].at - begin < PATIENCE
+
+
+def test_a_run_waits_for_room(tmp_path):
+    """The memory of `second` is held by `first`, which is late; `third` came after `second`, so it waits as well. What
+    is cancelled while it waits holds nothing."""
+
+    async def scenario():
+        async with running(tmp_path) as worker, connected(worker.address) as controller:
+            usages = {"first": [0.2, 0.6], "gone": [0.2, 0.6], "second": [0.2, 0.6], "third": [0.3, 0.1]}
+            for name, usage in usages.items():
+                await controller.send(Run(id=name, work=Burn(cpu_seconds=0.1), usage=usage))
+            await controller.send(Cancel(id="gone"))
+            reports = {name: [] for name in usages}
+            while not all(of and isinstance(of[-1], LAST) for of in reports.values()):
+                report = await controller.next()
+                reports.get(getattr(report, "id", None), []).append(report)
+            return reports
+
+    reports = asyncio.run(scenario())
+    assert kinds(reports.pop("gone")) == ["cancelled"]
+    times = {name: [report.at for report in of] for name, of in reports.items()}
+    assert times["first"][1] <= times["second"][0] <= times["third"][0] < times["second"][1]
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
