@@ -2,7 +2,7 @@
 
 `lab` plays test episodes of a world in the simulator and on this machine, with real processes, real flows and measured
 times. `clean` removes what a lab that was killed has left. `serve` controls a site and answers HTTP requests. `refit`
-fits the learned twin of a policy to what was measured.
+fits the learned twin of a policy to what was measured. `shorten` removes old services from an event log.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from rich.table import Table
 from jaxcec.checks import check_numbers
 from jaxcec.commands.console import console, format_seconds
 from jaxcec.commands.contenders import PolicyChoice, contenders_for
+from jaxcec.commands.event_logs import ShortenCommand, shorten_log
 from jaxcec.commands.refit_twin import RefitCommand, refit_twin
 from jaxcec.commands.runtime import use_compilation_cache
 from jaxcec.commands.serve_site import ServeCommand, serve_site
@@ -79,7 +80,10 @@ class CleanCommand:
     """Remove what a lab that was killed has left. It needs root."""
 
 
-def parse_live(arguments: Sequence[str] | None) -> LabCommand | CleanCommand | ServeCommand | RefitCommand:
+LiveCommand = LabCommand | CleanCommand | ServeCommand | RefitCommand | ShortenCommand
+
+
+def parse_live(arguments: Sequence[str] | None) -> LiveCommand:
     """The command of a command line, by default the process's."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -92,6 +96,7 @@ def parse_live(arguments: Sequence[str] | None) -> LabCommand | CleanCommand | S
         | Annotated[CleanCommand, tyro.conf.subcommand("clean")]
         | Annotated[ServeCommand, tyro.conf.subcommand("serve")]
         | Annotated[RefitCommand, tyro.conf.subcommand("refit")]
+        | Annotated[ShortenCommand, tyro.conf.subcommand("shorten")]
     )
     return tyro.cli(commands, args=arguments, prog="jaxcec-live", description=__doc__)
 
@@ -105,6 +110,9 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if isinstance(command, RefitCommand):
         refit_twin(command)
+        return
+    if isinstance(command, ShortenCommand):
+        shorten_log(command)
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that a lab is removed
     if isinstance(command, CleanCommand):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +16,9 @@ from rich.table import Table
 
 from jaxcec.agents import PRETRAINED, TrainedPolicy, load_policy
 from jaxcec.commands.console import console, format_interval
+from jaxcec.commands.event_logs import opened_log
 from jaxcec.commands.runtime import use_compilation_cache
 from jaxcec.env import CECEnv
-from jaxcec.live.event_log import EventLog
 from jaxcec.live.events import Event
 from jaxcec.live.policy_versions import current_policy, settle
 from jaxcec.live.refit import Refit, refit
@@ -52,16 +51,8 @@ def read_log(path: Path) -> tuple[Site, list[Event]]:
     Raises:
         ValueError: there is no such file, or it is no event log.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such event log")
-    try:
-        with EventLog(path) as log:
-            site = log.setting("site")
-            if site is None:
-                raise ValueError(f"{path}: not the log of a site")
-            return Site.model_validate_json(site), [event for _, event in log.read()]
-    except sqlite3.Error as error:
-        raise ValueError(f"{path}: not an event log ({error})") from None
+    with opened_log(path) as (site, log):
+        return site, [event for _, event in log.read()]
 
 
 def refit_twin(command: RefitCommand) -> Refit:

@@ -71,6 +71,21 @@ class EventLog:
         for number, body in self._database.execute(query, {"after": after, "service": service}):
             yield number, EVENTS.validate_json(body)
 
+    def replace(self, numbers: Sequence[int], by: Event) -> None:
+        """Remove events by their numbers, and give the first of these to another one, in one transaction.
+
+        The file is then written anew without them.
+
+        Raises:
+            sqlite3.OperationalError: it cannot be written, such as when the disk is full; nothing has changed, or only
+                the file is as large as before.
+        """
+        with _transaction(self._database):
+            self._database.executemany("DELETE FROM events WHERE number = ?", ((number,) for number in numbers))
+            row = numbers[0], by.id, by.model_dump_json(exclude_none=True)
+            self._database.execute("INSERT INTO events (number, id, body) VALUES (?, ?, ?)", row)
+        self._database.execute("VACUUM")
+
     def setting(self, name: str) -> str | None:
         """A setting that was settled; None if it was not."""
         row = self._database.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()

@@ -184,8 +184,21 @@ class LoadMeasured(_OfHost):
     links: dict[int, _Number] = {}  # share of each link resource
 
 
+class Carried(_Event):
+    """What was removed from the log adds up to: see `shorten`."""
+
+    kind: Literal["carried"] = "carried"
+    counters: dict[str, int | float]  # `ledger.Counters` by name
+    sums: list[_Number]  # of `Ledger.sums`
+
+    @property
+    def about(self) -> str:
+        """The time up to which it was removed."""
+        return repr(self.time)
+
+
 Report = FlowStarted | FlowEnded | ExecutionStarted | ExecutionEnded | Failed
-Event = Submitted | Decided | Postponed | Report | WorkerUp | WorkerDown | LoadMeasured
+Event = Submitted | Decided | Postponed | Report | WorkerUp | WorkerDown | LoadMeasured | Carried
 EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 
 

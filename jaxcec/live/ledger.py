@@ -181,6 +181,12 @@ class Ledger:
         num_links = self.site.config.max_links
         self.load.measure(event.time, {num_links + event.host: event.cpu, **event.links})
 
+    @_apply.register
+    def _(self, event: events.Carried) -> None:
+        for name, value in event.counters.items():
+            setattr(self.counters, name, getattr(self.counters, name) + value)
+        self._measure(np.array(event.sums))
+
     def next_due(self) -> Due | None:
         """The microservice that is due first, as `dag.current_decision` chooses it; None if all are decided."""
         time = self.due.min()
@@ -228,15 +234,15 @@ class Ledger:
             row = self.site.row(self.site.dag(event.spec))
             for table, new in zip(jax.tree.leaves(self.dags), jax.tree.leaves(row), strict=True):
                 table[slot] = new[0]
-            self._measure(row)
+            takes_time = (row.load > 0.0) | (row.data > 0.0)
+            self._measure(np.array([row.load.sum(), row.data.sum(), takes_time.sum()], np.float64))
             self.release[slot] = event.time + event.spec.release
             self.source[slot], self.work[slot] = event.spec.source, self.dags.work[slot]
             self._find_due(slot)
 
-    def _measure(self, row: Dags) -> None:
-        """The unit of time that follows from a service and all before it. It hardly changes after a few of them."""
-        takes_time = (row.load > 0.0) | (row.data > 0.0)
-        self.sums += (row.load.sum(), row.data.sum(), takes_time.sum())
+    def _measure(self, sums: np.ndarray) -> None:
+        """The unit of time that follows from further services and all before. It hardly changes after a few of them."""
+        self.sums += sums
         load, data, count = self.sums.astype(np.float32)
         self.time_unit = np.float32(time_unit_of_sums(self.site.network, load=load, data=data, count=count))
 

@@ -26,7 +26,7 @@ from jaxcec.live.event_log import EventLog
 from jaxcec.policies import earliest_finish
 
 TESTS = Path(__file__).parents[1]
-KILLS = 8
+KILLS = 20
 
 
 @contextlib.asynccontextmanager
