@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import dataclasses
 import os
+import re
 import shutil
 import signal
 import sys
@@ -58,6 +59,10 @@ class LabCommand:
     """Your own environment in place of the scenario: MODULE:FUNCTION, from a split (train, test) to (env, params)."""
     policies: tuple[str, ...] = ("eft", "greedy", "dtdrlmo", "dtdrlmo-plan")
     """Policies to play."""
+    policy: tuple[str, ...] = ()
+    """Policies of your own to play as well, MODULE:FUNCTION each, from an observation and a key to an action."""
+    checkpoint: Path | None = None
+    """File of a learned policy, or a run folder, in place of the newest run or the policy that ships."""
     episodes: int = 1
     """Test episodes to play under each policy."""
     seed: int = 0
@@ -73,6 +78,11 @@ class LabCommand:
 
     def __post_init__(self) -> None:
         check_numbers(self, "--", least={"episodes": 1, "seed": 0}, positive=("pace", "cores"))
+
+    @property
+    def choice(self) -> PolicyChoice:
+        """The policies to play."""
+        return PolicyChoice(names=self.policies, own=self.policy, checkpoint=self.checkpoint)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,8 +147,7 @@ def run_lab(command: LabCommand) -> list[Outcome]:
     check_empty_folder("--out", folder)
     env, params, *_ = open_world(command.scenario, "test", command.world)
     params = without_devices(params)
-    choice = PolicyChoice(names=command.policies)
-    contenders, _ = contenders_for(choice, env, params)
+    contenders, _ = contenders_for(command.choice, env, params)
     folder.mkdir(parents=True, exist_ok=True)
     outcomes = []
     for number, key in enumerate(episode_keys(command.seed, command.episodes)):
@@ -157,21 +166,15 @@ def _play(
 ) -> list[Outcome]:
     """One episode under each policy in the lab."""
     site, outcomes = world.site, []
-    choice = PolicyChoice(names=command.policies)
-    contenders, _ = contenders_for(choice, CECEnv(site.config), site.empty, report=lambda _: None)
+    contenders, _ = contenders_for(command.choice, CECEnv(site.config), site.empty, report=lambda _: None)
     load_every, count = site.frame / command.pace / 2.0, len(site.node_speed)
     cores = [command.cores or min(_SHARE * (os.cpu_count() or 1) / count, _MOST_CORES)] * count
     with Lab(site.topology.links, cores, folder=FILES, load_every=load_every) as lab:
         for contender in contenders:
-            log = FILES / f"{contender.name}-{number}.sqlite"
+            name = f"{re.sub('[^A-Za-z0-9]', '-', contender.name)}-{number}"
+            log = FILES / f"{name}.sqlite"
             played = play_episode(
-                lab,
-                world,
-                contender,
-                name=f"{contender.name}-{number}",
-                log=log,
-                pace=command.pace,
-                yields=not command.compete,
+                lab, world, contender, name=name, log=log, pace=command.pace, yields=not command.compete
             )
             happened = asyncio.run(played)
             shutil.copy(log, folder)

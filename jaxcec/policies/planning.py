@@ -29,8 +29,8 @@ class PlanConfig:
     steps: int = 10  # decisions simulated after each candidate, postponed ones included
     toll: float = 0.5  # weight of the cost to future services, `Preference.toll`
     samples: int = 1  # forecasts of load that each candidate is simulated under
-    link_breakpoints: int = 38  # capacity of the simulated links' timeline
-    host_breakpoints: int = 22  # capacity of each simulated host's timeline
+    link_breakpoints: int = 64  # capacity of the simulated links' timeline
+    host_breakpoints: int = 94  # capacity of each simulated host's timeline
 
     def __post_init__(self) -> None:
         least = {"candidates": 1, "steps": 0, "toll": 0.0, "samples": 1, "link_breakpoints": 3, "host_breakpoints": 3}

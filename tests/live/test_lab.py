@@ -99,17 +99,19 @@ THREE_NODES = {
 
 
 def test_a_small_network_does_what_the_simulator_predicts(lab_is_free, tmp_path):
-    """Half a minute in which the lab plays an episode of about a hundred seconds.
+    """Half a minute in which the lab plays an episode of about a hundred seconds, twice.
 
     The bounds are far from what a quiet machine reaches, as other tests use the machine too.
     """
-    command = LabCommand(Scenario(**THREE_NODES), policies=("eft",), pace=20.0, out=tmp_path / "out")
-    (outcome,) = run_lab(command)
+    own = ("jaxcec.policies:earliest_finish",)
+    command = LabCommand(Scenario(**THREE_NODES), policies=("eft",), policy=own, pace=20.0, out=tmp_path / "out")
+    outcome, other = run_lab(command)
+    assert other.policy == own[0] and other.simulated == outcome.simulated
     finishes, executions = (errors(outcome.intervals, what) for what in ("finish", "execution"))
     assert outcome.failed == 0 and finishes.number == executions.number > 0
     assert finishes.median < 0.25 and executions.median < 0.25
     rows = list(csv.DictReader((tmp_path / "out" / "intervals.csv").read_text().splitlines()))
-    assert len(rows) == len(outcome.intervals)
+    assert len(rows) == len(outcome.intervals) + len(other.intervals)
     assert "vega" in (tmp_path / "out" / "referee.html").read_text()
     assert lab_network.left_over() == []
 
