@@ -42,6 +42,7 @@ from jaxcec.scenarios import Scenario, make_env
 WARMING = 120.0  # s
 EVERY = 5.0  # s between two looks at the memory
 IN_FLIGHT = 10  # services
+LONGEST = 300.0  # s that a service may take
 COLUMNS = {
     "tenth": "",
     "controller_mib": ",.0f",
@@ -123,14 +124,17 @@ def tenths(rows: list[Row]) -> list[Row]:
     return found
 
 
-def check(log: EventLog) -> Row:
-    """Count services by what became of them, and refuse a log in which a microservice ended twice or is missing."""
+def check(log: EventLog, pace: float) -> Row:
+    """Count services by what became of them, and refuse one that hangs, and a microservice that ended twice."""
     sizes: dict[str, int] = {}
+    begun: dict[str, float] = {}
+    now = 0.0
     ends: Counter[tuple[str, int]] = Counter()
     given_up = set()
     for _, event in log.read():
+        now = event.time
         if isinstance(event, events.Submitted):
-            sizes[event.service] = len(event.spec.load)
+            sizes[event.service], begun[event.service] = len(event.spec.load), event.time
         elif isinstance(event, events.ExecutionEnded):
             ends[event.service, event.microservice] += 1
         elif isinstance(event, events.Failed) and event.gives_up:
@@ -138,10 +142,11 @@ def check(log: EventLog) -> Row:
     ended = Counter(service for service, _ in ends)
     if twice := [each for each, count in ends.items() if count > 1]:
         raise SystemExit(f"ended twice: {twice}")
-    whole = sum(ended[service] == size for service, size in sizes.items())
-    if len(sizes) - whole - len(given_up) > IN_FLIGHT:
-        raise SystemExit(f"{len(sizes)} services were submitted, {whole} ended, {len(given_up)} were given up")
-    return {"submitted": len(sizes), "ended": whole, "given_up": len(given_up), "microservices": len(ends)}
+    whole = {service for service, size in sizes.items() if ended[service] == size}
+    left = sizes.keys() - whole - given_up
+    if hangs := [service for service in left if now - begun[service] > LONGEST * pace]:
+        raise SystemExit(f"services that have not ended after {LONGEST:.0f} s: {hangs}")
+    return {"submitted": len(sizes), "ended": len(whole), "given_up": len(given_up), "microservices": len(ends)}
 
 
 async def run(
@@ -178,7 +183,7 @@ async def run(
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
             decider.close()
-        return soaking.result(), check(log) | {"log_mb": (folder / "log.sqlite").stat().st_size / 1e6}
+        return soaking.result(), check(log, pace) | {"log_mb": (folder / "log.sqlite").stat().st_size / 1e6}
 
 
 def main() -> None:
@@ -191,6 +196,8 @@ def main() -> None:
     parser.add_argument("--pace", type=float, default=20.0, help="seconds of the world in a second")
     parser.add_argument("--out", help="file for the figures")
     arguments = parser.parse_args()
+    if 60.0 * arguments.minutes <= WARMING + 10.0 * EVERY:
+        parser.error(f"--minutes: got {arguments.minutes}; must be more than {(WARMING + 10.0 * EVERY) / 60.0:.1f}")
     check_available()
     use_compilation_cache()
     scenario = Scenario(dataset="both", num_nodes=arguments.nodes)

@@ -22,7 +22,7 @@ _DAY = 86_400.0  # s
 
 @dataclasses.dataclass(frozen=True)
 class ShortenCommand:
-    """Remove services that ended long ago from an event log. A controller may use it meanwhile."""
+    """Remove services that ended long ago from an event log, which no controller may be using."""
 
     log: tyro.conf.Positional[Path]
     """Event log of a site."""

@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import dataclasses
 import os
-import re
 import shutil
 import signal
 import sys
@@ -78,6 +77,8 @@ class LabCommand:
 
     def __post_init__(self) -> None:
         check_numbers(self, "--", least={"episodes": 1, "seed": 0}, positive=("pace", "cores"))
+        if len(set(self.policy)) < len(self.policy):
+            raise ValueError(f"--policy: got {' '.join(self.policy)}; must name each policy once")
 
     @property
     def choice(self) -> PolicyChoice:
@@ -170,11 +171,10 @@ def _play(
     load_every, count = site.frame / command.pace / 2.0, len(site.node_speed)
     cores = [command.cores or min(_SHARE * (os.cpu_count() or 1) / count, _MOST_CORES)] * count
     with Lab(site.topology.links, cores, folder=FILES, load_every=load_every) as lab:
-        for contender in contenders:
-            name = f"{re.sub('[^A-Za-z0-9]', '-', contender.name)}-{number}"
-            log = FILES / f"{name}.sqlite"
+        for index, contender in enumerate(contenders):
+            log = FILES / f"{contender.name.replace(':', '-')}-{number}.sqlite"
             played = play_episode(
-                lab, world, contender, name=name, log=log, pace=command.pace, yields=not command.compete
+                lab, world, contender, name=f"{index}-{number}", log=log, pace=command.pace, yields=not command.compete
             )
             happened = asyncio.run(played)
             shutil.copy(log, folder)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from jaxcec.live import protocol
@@ -20,8 +20,8 @@ _PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # s before the first attempt to connect again
 class Listener(Protocol):
     """What is done with a worker's connection."""
 
-    def connected(self, host: int) -> None:
-        """The worker can be told what to do."""
+    def connected(self, host: int, runs: Sequence[str]) -> None:
+        """The worker can be told what to do; it has reports of these runs."""
 
     def disconnected(self, host: int) -> None:
         """The worker was connected and is not any more."""
@@ -84,7 +84,7 @@ class Connection:
                 raise protocol.ProtocolError(f"got {welcome}; must be a welcome")
             self.cores = welcome.cores
             self._writer = writer
-            self._listener.connected(self.host)
+            self._listener.connected(self.host, welcome.runs)
             while True:
                 self._listener.heard(self.host, await self._receive(reader, _SILENCE))
         finally:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxcec.live import events, protocol
@@ -46,7 +46,7 @@ class Controller:
 
     Args:
         site: the network. The log must have been begun with it.
-        log: of which this is the only writer.
+        log: which it owns from now on.
         decider: makes the decisions.
         workers: address, host:port, of the worker of each edge node, and of each end device that has a speed.
         token: that controller and workers share.
@@ -56,7 +56,7 @@ class Controller:
         pace: s that pass for the controller in a second; what is told to workers is scaled down to it.
 
     Raises:
-        ValueError: an edge node has no worker, or the log was begun with another site.
+        ValueError: an edge node has no worker, the log was begun with another site, or another process has it.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Controller:
         pace: float = 1.0,
     ) -> None:
         _check_workers(site, workers)
+        log.own()
         log.settle("site", site.model_dump_json())
         self.ledger = Ledger(site)
         self.listeners: list[Callable[[events.Event], None]] = []  # told of each new event
@@ -203,10 +204,14 @@ class Controller:
                 listener(event)
         self._changed.set()
 
-    def connected(self, host: int) -> None:
-        """See `connection.Listener`."""
+    def connected(self, host: int, runs: Sequence[str]) -> None:
+        """See `connection.Listener`. A worker may not have heard that a service has ended."""
         self._record(events.WorkerUp(time=self.now(), host=host))
         self._stop_stale(host)
+        for run in runs:
+            if events.service_of(run) not in self.ledger.slot_of:
+                self._connections[host].send(protocol.Cancel(id=run))
+                self._connections[host].send(protocol.Forget(ids=[run]))
         for run, booking in self.ledger.bookings.items():
             if booking.decided.host == host:
                 self._tell(run)

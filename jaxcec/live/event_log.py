@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from jaxcec.live.events import EVENTS, Event
 
 _TABLES = """
@@ -19,9 +21,9 @@ CREATE INDEX IF NOT EXISTS of_service ON events (service) WHERE service IS NOT N
 
 
 class EventLog:
-    """An append-only log. What is appended is on the disk when the call returns, also if the machine then stops.
+    """A log. What is appended is on the disk when the call returns, also if the machine then stops.
 
-    One process appends at a time; any number may read.
+    One process appends at a time, after `own`; any number may read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,10 +36,23 @@ class EventLog:
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.executescript(_TABLES)
+        self._path, self._lock = path, FileLock(f"{path}.lock")
+
+    def own(self) -> None:
+        """Be the only one that appends, until the log is closed or the process ends.
+
+        Raises:
+            ValueError: another one does.
+        """
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(f"{self._path}: another process appends to this event log; it must end first") from None
 
     def close(self) -> None:
         """Close the file; the log cannot be used afterwards."""
         self._database.close()
+        self._lock.release(force=True)
 
     def __enter__(self) -> EventLog:
         return self

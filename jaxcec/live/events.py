@@ -205,3 +205,8 @@ EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="k
 def run_id(service: str, microservice: int, attempt: int) -> str:
     """The identifier of one attempt to run a microservice."""
     return f"{service}.{microservice}.{attempt}"
+
+
+def service_of(run: str) -> str:
+    """The service of an attempt to run a microservice."""
+    return run.partition(".")[0]

@@ -59,13 +59,15 @@ def executed_decisions(
     """The `most` decisions that finished last, in the order in which they did. A policy with a twin sees them.
 
     Decisions are taken to be at full bandwidth and without a hold. Those for end devices, of which the twin has no
-    candidates, are left out, and so are attempts that failed.
+    candidates, are left out, and so are attempts that failed, and decisions of the time from which a shortened log
+    lacks services.
     """
     env, ledger, seen = CECEnv(site.config), Ledger(site), dict[str, _Seen]()
     ended = [event.run for event in happened if isinstance(event, events.ExecutionEnded)]
     wanted = set(ended[-most:])
+    whole = max((event.time for event in happened if isinstance(event, events.Carried)), default=0.0)
     for event in happened:
-        if isinstance(event, events.Decided) and event.run in wanted and event.host < site.config.num_nodes:
+        if isinstance(event, events.Decided) and event.run in wanted and _is_seen(event, site, whole):
             facts = _facts(ledger, event)
             if facts is not None:
                 how = {"params": policy.params, "host": np.int32(event.host)}
@@ -75,6 +77,11 @@ def executed_decisions(
             if of_run is not None and of_run.feasible:
                 yield _executed(of_run, ledger.bookings[event.run], event.time)
         ledger.apply(event)
+
+
+def _is_seen(event: events.Decided, site: Site, whole: float) -> bool:
+    """Whether the twin has a candidate for it, and the log has everything that was known at it."""
+    return event.host < site.config.num_nodes and event.time > whole
 
 
 def _facts(ledger: Ledger, event: events.Decided) -> Facts | None:

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 T = TypeVar("T")
 MOST_BYTES = 1 << 20  # of a frame
+MOST_NAMED = 5000  # runs in a welcome
 _HEADER = 4  # bytes that hold a frame's length, most significant first
 
 # A file and a control group are named after it.
@@ -128,6 +129,7 @@ class Welcome(Message):
     node: str
     cores: float  # that the node may use
     clock: Instant  # when it was sent
+    runs: list[Id] = Field(default=[], max_length=MOST_NAMED)  # of which it has reports, or the first of them
 
 
 class FlowStarted(Message):

@@ -178,7 +178,9 @@ class Worker:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         settings = self._settings
-        self._tell(writer, protocol.Welcome(node=settings.name, cores=settings.cores, clock=time.monotonic()))
+        runs = [*self._records][: protocol.MOST_NAMED]
+        welcome = protocol.Welcome(node=settings.name, cores=settings.cores, clock=time.monotonic(), runs=runs)
+        self._tell(writer, welcome)
         self._controllers.add(writer)
         try:
             while True:

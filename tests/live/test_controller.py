@@ -23,6 +23,7 @@ from jaxcec.evaluation.rollout import MOST_POSTPONED
 from jaxcec.live import events, protocol
 from jaxcec.live.decider import Decider
 from jaxcec.live.event_log import EventLog
+from jaxcec.live.shorten import shorten
 from jaxcec.policies import earliest_finish
 
 TESTS = Path(__file__).parents[1]
@@ -111,6 +112,36 @@ def test_a_controller_that_is_started_again_goes_on_from_the_log(tmp_path, decid
     assert_each_ran_once(tmp_path, services)
 
 
+def test_what_was_removed_from_the_log_is_forgotten_everywhere(tmp_path, decider):
+    """A worker was away when a service ended, and has its output. The name is used again, and everything runs again."""
+    service = random_service(random.Random(4), tmp_path / "s")
+
+    async def scenario():
+        async with three_workers(tmp_path) as addresses:
+            async with controlling(tmp_path, addresses, decider) as controller:
+                controller.submit("s", service)
+                controller._forget = lambda *_, **__: None
+                await all_ended(controller)
+                with EventLog(tmp_path / "log.sqlite") as log, pytest.raises(ValueError, match="another process"):
+                    shorten(log, SITE, before=controller.now())
+            with EventLog(tmp_path / "log.sqlite") as log:
+                end = max(event.time for _, event in log.read()) + 0.1
+                log.append([events.WorkerDown(time=end, host=host) for host in range(3)])
+                assert shorten(log, SITE, before=end + 1.0) > len(service.load)
+                assert not list(log.read(service="s"))
+            async with controlling(tmp_path, addresses, decider) as controller:
+                while controller.ledger.up.sum() < 3:
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.2)
+                assert controller.submit("s", service)
+                await all_ended(controller)
+                return controller.ledger.counters
+
+    counters = asyncio.run(scenario())
+    assert counters.completed == counters.submitted == 2
+    assert sorted((tmp_path / "s").read_text().split()) == sorted(2 * [str(j) for j in range(len(service.load))])
+
+
 def test_a_worker_that_is_started_again_delays_services_but_loses_none(tmp_path, decider):
     rng = random.Random(2)
     services = {f"s{i}": random_service(rng) for i in range(6)}
@@ -187,7 +218,7 @@ def test_a_worker_that_lies_about_time_is_believed_between_the_decision_and_now_
         async with controlling(tmp_path, ["127.0.0.1:1"] * 3, decider) as controller:
             controller.submit("s", alone())
             for host in range(3):
-                controller.connected(host)
+                controller.connected(host, [])
             async with asyncio.timeout(120):
                 while not controller.ledger.bookings:
                     await asyncio.sleep(0.01)

@@ -29,6 +29,7 @@ from jaxcec.live.mirror import decide
 from jaxcec.live.orders import decision_event
 from jaxcec.live.policy_versions import current_policy, settle
 from jaxcec.live.refit import refit
+from jaxcec.live.shorten import shorten
 from jaxcec.live.site import Site
 from jaxcec.policies import earliest_finish
 
@@ -140,6 +141,20 @@ def test_outcomes_of_a_schedule_that_is_kept_are_the_waits_of_the_mechanism():
         np.testing.assert_allclose([row.booked, row.finish], foreseen, atol=2e-3)
         waited += max(links, node) > 1.0
     assert waited > SERVICES // 2
+
+
+def test_a_shortened_log_says_the_same_about_later_decisions(tmp_path):
+    log = happened(1.0)
+    cut = log[len(log) // 2].time
+    with EventLog(write_log(tmp_path / "log", log)) as file:
+        assert shorten(file, SITE, before=cut) > len(log) // 4
+        left = [event for _, event in file.read()]
+    carried = next(event for event in left if isinstance(event, events.Carried))
+    rows = list(executed_decisions(SITE, left, shipped(), most=4 * SERVICES))
+    later = [row for row, event in executed(log, most=4 * SERVICES) if event.time > carried.time]
+    assert len(rows) == len(later) > SERVICES
+    for row, same in zip(rows, later, strict=True):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), row, same)
 
 
 def test_slower_flows_are_a_wait_for_links():

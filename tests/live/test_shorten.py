@@ -129,9 +129,9 @@ def test_the_command_keeps_so_many_days(tmp_path, monkeypatch, capsys):
     end = SINCE + 10_000.0
     monkeypatch.setattr(time, "time", lambda: end)
     live.main(["shorten", str(tmp_path / "log"), "--keep-days", "1"])
-    assert "0 events removed" in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith("0 events removed")
     live.main(["shorten", str(tmp_path / "log"), "--keep-days", "0"])
-    assert "0 events" not in capsys.readouterr().out
+    assert not capsys.readouterr().out.startswith("0 events")
 
 
 @pytest.mark.parametrize(

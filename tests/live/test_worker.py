@@ -16,8 +16,10 @@ pytest.importorskip("psutil")
 import psutil
 from helpers.workers import LAST, TOKEN, connected, running
 
+from jaxcec.env import timeline
 from jaxcec.live import protocol
-from jaxcec.live.protocol import Burn, Cancel, Command, Failed, Forget, Input, Refused, Run, Status
+from jaxcec.live.protocol import Burn, Cancel, Command, Failed, Forget, Input, Refused, Run, Status, frame
+from jaxcec.live.room import TOLERANCE
 from jaxcec.live.worker import Worker, WorkerSettings
 
 PATIENCE = 30.0  # s: how long something may take on a machine that does other work; how exact it is, the lab measures
@@ -68,25 +70,54 @@ def test_nothing_begins_before_it_may(tmp_path):
 
 
 def test_a_run_waits_for_room(tmp_path):
-    """The memory of `second` is held by `first`, which is late; `third` came after `second`, so it waits as well. What
-    is cancelled while it waits holds nothing."""
+    """The memory of `second` is held by `first`, which is late. What is cancelled while it waits holds nothing, and
+    what has room does not wait."""
 
     async def scenario():
         async with running(tmp_path) as worker, connected(worker.address) as controller:
-            usages = {"first": [0.2, 0.6], "gone": [0.2, 0.6], "second": [0.2, 0.6], "third": [0.3, 0.1]}
-            for name, usage in usages.items():
-                await controller.send(Run(id=name, work=Burn(cpu_seconds=0.1), usage=usage))
+            reports = {name: [] for name in ("first", "gone", "second", "third")}
+
+            async def hear_until(heard):
+                while not heard():
+                    report = await controller.next()
+                    reports.get(getattr(report, "id", None), []).append(report)
+
+            for name, usage in zip(reports, ([0.2, 0.6], [0.2, 0.6], [0.2, 0.6], [0.3, 0.1]), strict=True):
+                await controller.send(Run(id=name, work=Burn(cpu_seconds=0.3), usage=usage))
+            await hear_until(lambda: reports["first"] and reports["third"])
             await controller.send(Cancel(id="gone"))
-            reports = {name: [] for name in usages}
-            while not all(of and isinstance(of[-1], LAST) for of in reports.values()):
-                report = await controller.next()
-                reports.get(getattr(report, "id", None), []).append(report)
+            await hear_until(lambda: all(of and isinstance(of[-1], LAST) for of in reports.values()))
             return reports
 
     reports = asyncio.run(scenario())
     assert kinds(reports.pop("gone")) == ["cancelled"]
     times = {name: [report.at for report in of] for name, of in reports.items()}
-    assert times["first"][1] <= times["second"][0] <= times["third"][0] < times["second"][1]
+    assert times["third"][0] < times["first"][1] <= times["second"][0]
+
+
+def test_shares_are_compared_as_the_mirror_does():
+    assert TOLERANCE == timeline.TOLERANCE
+
+
+def test_a_run_that_is_cancelled_before_it_began_says_so(tmp_path):
+    async def scenario():
+        async with running(tmp_path) as worker, connected(worker.address) as controller:
+            controller.writer.write(frame(Run(id="r", work=Burn(cpu_seconds=0.0))) + frame(Cancel(id="r")))
+            return await controller.reports("r")
+
+    assert kinds(asyncio.run(scenario())) == ["cancelled"]
+
+
+def test_a_welcome_names_the_runs_that_a_worker_has(tmp_path):
+    async def scenario():
+        async with running(tmp_path) as worker:
+            async with connected(worker.address) as controller:
+                await controller.send(Run(id="r", work=Burn(cpu_seconds=0.0)))
+                await controller.reports("r")
+            async with connected(worker.address) as again:
+                return await again.next()
+
+    assert asyncio.run(scenario()).runs == ["r"]
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
