@@ -3,9 +3,9 @@
     python benchmarks/live_soak.py --minutes 60 --out live-soak.json
 
 Ten services are in flight at all times: when one ends, the next is submitted. Other tenants use links and processors as
-in the scenario. Reported are the resident memory of the controller and of all other processes (workers, runs, tenants),
-the size of the log, and what ended, for the first and the last tenth of the time, after two minutes of warming up. It
-needs Linux and root.
+in the scenario. Reported are the resident memory of the controller and of all other processes (workers, runs, tenants)
+and what ended, for the first and the last tenth of the time, after two minutes of warming up, and what the log says at
+the end. It needs Linux and root.
 """
 
 from __future__ import annotations
