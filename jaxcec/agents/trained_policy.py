@@ -25,6 +25,11 @@ class TrainedPolicy:
         """The policy as a function of parameters, observation, known world and key."""
         return PolicyFunction(self.config, env)
 
+    def planning_ahead(self, steps: int) -> TrainedPolicy:
+        """The policy with another number of decisions that it simulates ahead, where it plans."""
+        plan = dataclasses.replace(self.config.plan, steps=steps)
+        return dataclasses.replace(self, config=self.config.replace(plan=plan))
+
     def contender(self, env: CECEnv, name: str | None = None) -> Contender:
         """The policy under a name, by default its algorithm's, to be played by `jaxcec.evaluation.rollout`."""
         return Contender(name or self.config.algorithm, self.apply(env), self.params, self.information)

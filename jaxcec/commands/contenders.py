@@ -26,6 +26,15 @@ class PolicyChoice(NamedTuple):
     names: tuple[str, ...] = ()  # of policies; if there are none, the command decides
     own: tuple[str, ...] = ()  # policies of the user, MODULE:FUNCTION each
     checkpoint: Path | None = None  # file of a learned policy, or a run folder
+    plan_steps: int | None = None  # decisions that planners simulate ahead; None is what their settings say
+
+    @property
+    def words(self) -> list[str]:
+        """The options of a command line that ask for the same policies."""
+        words = ["--policies", *self.names] if self.names else []
+        words += ["--policy", *self.own] if self.own else []
+        words += ["--checkpoint", str(self.checkpoint)] if self.checkpoint else []
+        return words + (["--plan-steps", str(self.plan_steps)] if self.plan_steps is not None else [])
 
 
 def contenders_for(
@@ -45,8 +54,8 @@ def contenders_for(
     Raises:
         ValueError: a policy does not exist, or the checkpoint is invalid or does not fit the environment.
     """
-    learned, sources = _learned_contenders(choice.checkpoint, env, env_params, report)
-    contenders = [*baseline_contenders(env), *learned]
+    learned, sources = _learned_contenders(choice, env, env_params, report)
+    contenders = [*baseline_contenders(env, plan_steps=choice.plan_steps), *learned]
     known = [contender.name for contender in contenders]
     for name in choice.names:
         if name not in known:
@@ -80,22 +89,24 @@ def _observation(env: CECEnv, env_params: EnvParams) -> Observation:
 
 
 def _learned_contenders(
-    checkpoint: Path | None, env: CECEnv, env_params: EnvParams, report: Callable[[str], None]
+    choice: PolicyChoice, env: CECEnv, env_params: EnvParams, report: Callable[[str], None]
 ) -> tuple[list[Contender], dict[str, str]]:
     """One policy of each algorithm that has any, with the file and provenance of each."""
     observation = _observation(env, env_params)
     contenders, sources = [], {}
-    for name, paths in _policy_files(checkpoint, report).items():
+    for name, paths in _policy_files(choice.checkpoint, report).items():
         for path in paths:
             try:
                 policy = load_policy(path, observation)
             except ValueError as error:
-                if path.parent == PRETRAINED or checkpoint is not None:
+                if path.parent == PRETRAINED or choice.checkpoint is not None:
                     raise
                 report(f"{name}: not used: {error}")
                 continue
             sources[name] = f"{'the policy shipped' if path.parent == PRETRAINED else path} ({policy.origin})"
             report(f"{name}: {sources[name]}")
+            if choice.plan_steps is not None:
+                policy = policy.planning_ahead(choice.plan_steps)
             contenders.append(policy.contender(env, name))
             if name == "dtdrlmo":
                 contenders.append(policy.rule_on_foreseen(TWIN_EFT, earliest_finish))

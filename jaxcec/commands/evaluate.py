@@ -65,6 +65,7 @@ class EvalCommand:
     ] = ()  # names of the policies to play; by default all but twin-plan, in a sweep all but the slow
     policy: tuple[str, ...] = ()  # your own policies, MODULE:FUNCTION each: from an observation and a key to an Action
     checkpoint: Path | None = None  # policy.msgpack or run folder; by default the newest run, else the policy shipped
+    plan_steps: int | None = None  # decisions that planners simulate ahead; by default what their settings say
     trace: str | None = None  # path of your own batch_task.csv, with --dataset alibaba
     clairvoyant: int | None = None  # generations of a search that knows the future; by default 0, or 10 in a sweep
     metrics: tuple[str, ...] = ()  # measures that are the columns of the table; by default ACT, moved, speed and merges
@@ -93,7 +94,9 @@ class EvalCommand:
         unknown = [name for name in self.metrics if name not in MEASURES]
         if unknown:
             raise ValueError(f"--metrics: got {unknown[0]!r}; must be of {', '.join(MEASURES)}")
-        check_numbers(self, "--", least={"episodes": 1, "seed": 0, "clairvoyant": 0}, positive=("deadline",))
+        check_numbers(
+            self, "--", least={"episodes": 1, "seed": 0, "clairvoyant": 0, "plan_steps": 0}, positive=("deadline",)
+        )
 
     @property
     def count(self) -> int:
@@ -120,16 +123,16 @@ class EvalCommand:
     @property
     def choice(self) -> PolicyChoice:
         """The policies to play."""
-        return PolicyChoice(names=self.policies, own=self.policy, checkpoint=self.checkpoint)
+        return PolicyChoice(
+            names=self.policies, own=self.policy, checkpoint=self.checkpoint, plan_steps=self.plan_steps
+        )
 
     def repeated(self, folder: Path) -> str:
         """The command line that repeats this evaluation with the settings that it saved in its folder."""
         words = ["--config", str(folder / "config.yaml"), *(["--world", self.world] if self.world else [])]
         words += ["--episodes", str(self.count), "--seed", str(self.seed), "--clairvoyant", str(self.generations)]
-        words += ["--deadline", str(self.deadline)]
-        for flag, values in {"--policies": self.policies, "--policy": self.policy, "--metrics": self.metrics}.items():
-            words += [flag, *values] if values else []
-        return command_line("eval", *words, *(["--checkpoint", str(self.checkpoint)] if self.checkpoint else []))
+        words += ["--deadline", str(self.deadline), *(["--metrics", *self.metrics] if self.metrics else [])]
+        return command_line("eval", *words, *self.choice.words)
 
 
 @guarded()

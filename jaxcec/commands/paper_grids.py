@@ -65,6 +65,7 @@ def run_sweep(
         "episodes": episodes,
         "clairvoyant": generations,
         "policies": {contender.name: sources.get(contender.name, "") for contender in contenders},
+        "plan_steps": choice.plan_steps,
         "networks": {network.name: network.digest.hex() for network in files.networks},
         "workflows": {workflow.name: workflow.digest.hex() for workflow in files.workflows},
         "scenarios": json.loads(json.dumps([dataclasses.asdict(base) for base in bases])),

@@ -155,13 +155,8 @@ def _write(folder: Path, scores: Scores, choice: PolicyChoice, *, generations: i
         }
         for member, played in scores.items()
     }
-    words = [
-        "--suite",
-        *(["all"] if set(scores) == set(SUITE) else scores),
-        *(["--policies", *choice.names] if choice.names else []),
-    ]
-    words += ["--policy", *choice.own] if choice.own else []
+    words = ["--suite", *(["all"] if set(scores) == set(SUITE) else scores), *choice.words]
     words += ["--clairvoyant", str(generations)] if generations else []
-    repeat = command_line("eval", *words, *(["--checkpoint", str(choice.checkpoint)] if choice.checkpoint else []))
+    repeat = command_line("eval", *words)
     write_aside(folder / "scoreboard.md", scoreboard(scores, repeat))
     write_json(folder / "results.json", {"repeat": repeat, "seed": SEED, "episodes": EPISODES, "members": results})

@@ -129,18 +129,23 @@ class _Planner:
         return plan(self.env, world, key, config=self.config, prefer=self.prefer, forecast=as_now).action
 
 
-def baseline_contenders(env: CECEnv) -> list[Contender]:
+def baseline_contenders(env: CECEnv, *, plan_steps: int | None = None) -> list[Contender]:
     """Every policy that is not learned: the rules of `policies.BASELINES` and three planners.
 
     The planners are `eft-rollout` and `peft-rollout`, rollouts of the rule `eft-priced` and of a rule that also counts
-    half of the remaining path, and `best-of-random`.
+    half of the remaining path, and `best-of-random`. They simulate as many decisions ahead as their settings say, or
+    `plan_steps`.
     """
+
+    def ahead(config: PlanConfig) -> PlanConfig:
+        return config if plan_steps is None else dataclasses.replace(config, steps=plan_steps)
+
     rules = [Contender.of_rule(name, policy, INFORMATION.get(name, "lookahead")) for name, policy in BASELINES.items()]
     return [
         *rules,
-        Contender.of_planner("eft-rollout", env, config=EFT_PLAN, prefer=prefer_priced_finish),
-        Contender.of_planner("peft-rollout", env, config=PEFT_PLAN, prefer=prefer_priced_path),
-        Contender.of_random_plans("best-of-random", env, config=RANDOM_PLANS),
+        Contender.of_planner("eft-rollout", env, config=ahead(EFT_PLAN), prefer=prefer_priced_finish),
+        Contender.of_planner("peft-rollout", env, config=ahead(PEFT_PLAN), prefer=prefer_priced_path),
+        Contender.of_random_plans("best-of-random", env, config=ahead(RANDOM_PLANS)),
     ]
 
 

@@ -9,6 +9,8 @@ import yaml
 from helpers.runs import EPISODES, TINY
 
 from jaxcec.commands import evaluate
+from jaxcec.commands.contenders import PolicyChoice, contenders_for
+from jaxcec.scenarios import Scenario, make_env
 
 OWN = """
 import jax.numpy as jnp
@@ -51,7 +53,8 @@ def test_an_own_policy_is_evaluated_like_any_other(home):
 
 
 def test_the_saved_command_line_repeats_an_evaluation(home):
-    asked = ["--policies", "le", "eft", "--policy", "own_policies:stay", "--episodes", EPISODES, "--seed", "4"]
+    policies = ["--policies", "le", "eft", "eft-rollout", "--policy", "own_policies:stay"]
+    asked = [*policies, "--plan-steps", "1", "--episodes", EPISODES, "--seed", "4"]
     evaluate.main(["--config", "tiny.yaml", "--scenario.bandwidth", "3", *asked, "--out", "one"])
     words = shlex.split(json.loads((home / "one" / "results.json").read_text())["repeat"])
     assert words[:2] == ["python", "eval.py"]
@@ -59,6 +62,22 @@ def test_the_saved_command_line_repeats_an_evaluation(home):
     assert acts(home / "one") == acts(home / "two")
     assert (home / "one" / "episodes.csv").read_bytes() == (home / "two" / "episodes.csv").read_bytes()
     assert np.ptp(list(acts(home / "one").values())) > 0
+    assert "--plan-steps 1" in " ".join(words)
+
+
+def test_every_planner_simulates_as_many_decisions_as_asked():
+    env, params = make_env(Scenario(), "test")
+    planners = ("eft-rollout", "peft-rollout", "best-of-random", "twin-plan", "dtdrlmo-plan")
+
+    def steps(**choice):
+        contenders, _ = contenders_for(PolicyChoice(names=planners, **choice), env, params, report=lambda _: None)
+        settings = {contender.name: contender.apply.config for contender in contenders}
+        return {name: getattr(config, "plan", config).steps for name, config in settings.items()}
+
+    assert steps(plan_steps=3) == dict.fromkeys(planners, 3)
+    assert steps() == {"eft-rollout": 16, "best-of-random": 8} | dict.fromkeys(
+        ("peft-rollout", "twin-plan", "dtdrlmo-plan"), 10
+    )
 
 
 @pytest.mark.parametrize(
