@@ -6,7 +6,7 @@ import chex
 import jax.numpy as jnp
 from flax import struct
 
-from jaxcec.env.indexing import put, take
+from jaxcec.env.indexing import put, put_one, take
 from jaxcec.env.types import Dags, EnvParams, EnvState, Episode
 
 LEAST_POSTPONED = 1e-3  # s, least time by which a decision is postponed
@@ -185,7 +185,8 @@ def commit(state: EnvState, decision: Decision, progress: Progress, dags: Dags) 
     due, next_microservice = first_due(progress.pending, progress.ready, take(dags.turn, decision.dag))
 
     def written(table: chex.Array, value: chex.Array) -> chex.Array:
-        return put(table, i, jnp.where(active, value.astype(table.dtype), take(table, i)))
+        write = put_one if table.ndim == 1 else put
+        return write(table, i, jnp.where(active, value.astype(table.dtype), take(table, i)))
 
     episode: Episode = state.episode.replace(
         step=state.episode.step + active.astype(jnp.int32),

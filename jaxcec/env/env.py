@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxcec.env import routing, timeline
 from jaxcec.env.check import check_params, is_concrete
 from jaxcec.env.dag import any_undecided, booked, commit, current_decision, postponed, postponed_until
-from jaxcec.env.indexing import put, take
+from jaxcec.env.indexing import put, put_one, take
 from jaxcec.env.observe import observation_space, observe
 from jaxcec.env.placement import Placed, Situation, current_situation, place
 from jaxcec.env.reward import decision_reward
@@ -351,7 +351,8 @@ def _reserve(state: EnvState, now: chex.Array, books: chex.Array, *, host: chex.
     finish = jnp.where(books, execution.finish, execution.start)
     row, host_merges = timeline.reserve(host_timeline, execution.usage, start=execution.start, end=finish, now=now)
     merges = state.episode.merges + link_merges + host_merges
-    episode = state.episode.replace(merges=merges, touched=state.episode.touched.at[host].max(books))
+    touched = put_one(state.episode.touched, host, take(state.episode.touched, host) | books)
+    episode = state.episode.replace(merges=merges, touched=touched)
     hosts = jax.tree.map(lambda table, new: put(table, host, new), state.hosts, row)
     return state.replace(episode=episode, links=links, hosts=hosts)
 

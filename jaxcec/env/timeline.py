@@ -22,7 +22,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxcec.env.indexing import put, take
+from jaxcec.env.indexing import put, rolled, take
 from jaxcec.env.reductions import largest, total
 from jaxcec.env.types import Timeline
 
@@ -310,14 +310,14 @@ def _drop_past(timeline: Timeline, now: chex.Array) -> tuple[chex.Array, chex.Ar
     dropped = jnp.minimum(jnp.sum(_ends(begins) <= now, dtype=jnp.int32), _SPARE)
     column = jnp.arange(order.size, dtype=order.dtype)
     gone = ((dropped >= 1) & (column == order[0])) | ((dropped >= 2) & (column == order[1]))
-    order = jnp.where(dropped == 0, order, jnp.where(dropped == 1, jnp.roll(order, -1), jnp.roll(order, -2)))
+    order = jnp.where(dropped == 0, order, jnp.where(dropped == 1, rolled(order, -1), rolled(order, -2)))
     return jnp.where(gone, jnp.inf, jnp.maximum(timeline.times, now)), order
 
 
 def _insert(order: chex.Array, position: chex.Array, add: chex.Array) -> tuple[chex.Array, chex.Array]:
     """(Q,) order with its last column, an unused one, moved to a position if () bool `add`; and that column, or -1."""
     index = jnp.arange(order.size, dtype=jnp.int32)
-    moved = jnp.where(index == position, order[-1], jnp.roll(order, 1))
+    moved = jnp.where(index == position, order[-1], rolled(order, 1))
     return jnp.where(add & (index >= position), moved, order), jnp.where(add, order[-1], -1)
 
 
