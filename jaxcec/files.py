@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+SETTINGS = "settings.json"  # in a folder whose results may be continued
+
 
 def write_aside(path: Path, content: str | bytes) -> None:
     """Write a file atomically: a reader sees its old content or all of the new content."""
@@ -46,3 +48,23 @@ def check_empty_folder(flag: str, folder: Path, alternative: str = "") -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{flag}: got {folder}; must be a new or empty folder{alternative}")
+
+
+def open_or_continue(flag: str, folder: Path, settings: Mapping[str, Any], *, what: str) -> None:
+    """Begin a folder of results with a file of its settings, or check that the folder has results of the same settings.
+
+    The settings are JSON. `what` says in a word or two what the results are of, such as sweep.
+
+    Raises:
+        ValueError: the folder has results of other settings, or something else.
+    """
+    file = folder / SETTINGS
+    if file.is_file():
+        saved = json.loads(file.read_text())
+        for name, value in settings.items():
+            if saved.get(name) != value:
+                raise ValueError(f"{flag}: the {what} in {folder} has {name} {saved.get(name)}, not {value}")
+        return
+    check_empty_folder(flag, folder, f", or the folder of a {what}")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(file, settings)

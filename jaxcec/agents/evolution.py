@@ -37,6 +37,7 @@ _OPTIMISER = optax.adam(0.05, b1=0.8, b2=0.95)
 _AVERAGED = 0.9  # share of the old average in the new one
 _RECORDED = 4  # one step of so many is recorded for the twin
 _LEAST_BATCH = 256  # outcomes in a gradient step
+_GROUPS = 6  # of pairs, on a CPU; see `_play`
 _FITTED = 128  # gradient steps of the twin after each generation; together they draw as many outcomes as were recorded
 
 
@@ -94,10 +95,10 @@ def evolve(
     keys = jax.random.split(key_episodes, pairs)
     noise = jax.random.normal(key_noise, (pairs, evolution.mean.size)) * _moved(config, agent)[None]
     power = jax.random.uniform(key_rates, (pairs,))
-    keys, noise, power = constrain_leading_axis(mesh, (keys, noise, power))
     prices = evolution.mean[None, None] + _DEVIATION * jnp.stack([noise, -noise], axis=1)
     rates = params.arrival_rate * settings.slowest * (settings.fastest / settings.slowest) ** power
-    act, outcomes = _play(env, params, config, agent=agent.params, prices=prices, keys=keys, rates=rates)
+    episodes = {"agent": agent.params, "prices": prices, "keys": keys, "rates": rates}
+    act, outcomes = _play(env, params, config, **episodes, groups=_number_of_groups(pairs, mesh), mesh=mesh)
     # As a share of the pair's own ACT: otherwise heavy episodes would outweigh all others.
     gain = (act[:, 0] - act[:, 1]) / jnp.sum(act, axis=1)
     slope = jnp.mean(gain[:, None] * noise, axis=0) / _DEVIATION
@@ -117,7 +118,48 @@ def _moved(config: AgentConfig, agent: AgentState) -> chex.Array:
     return ravel_pytree(ones | {PATIENCE: patience})[0]
 
 
+def _number_of_groups(pairs: int, mesh: Mesh | None) -> int:
+    """1, but on a CPU the most, up to _GROUPS, of which each has equally many pairs on every device."""
+    if jax.default_backend() != "cpu":
+        return 1  # The time of a step of few episodes is that of many.
+    devices = 1 if mesh is None else mesh.size
+    return max(n for n in range(1, _GROUPS + 1) if n == 1 or pairs % (n * devices) == 0)
+
+
 def _play(
+    env: CECEnv,
+    params: EnvParams,
+    config: AgentConfig,
+    *,
+    agent: AgentParams,
+    prices: chex.Array,
+    keys: chex.PRNGKey,
+    rates: chex.Array,
+    groups: int = 1,
+    mesh: Mesh | None = None,
+) -> tuple[chex.Array, Outcome | None]:
+    """`_play_together` in groups of pairs with similar numbers of decisions, one group after the other.
+
+    Episodes that are played together take as many steps as the longest of them.
+    """
+    _, states = jax.vmap(env.reset_env, in_axes=(0, None))(keys, params)
+    decisions = jnp.sum(params.dags.size[params.arrivals.dag[states.episode.arrivals]], axis=1)
+    order = jnp.argsort(decisions)
+
+    def together(rows: chex.Array) -> tuple[chex.Array, Outcome | None]:
+        of_group = constrain_leading_axis(mesh, {"prices": prices[rows], "keys": keys[rows], "rates": rates[rows]})
+        return _play_together(env, params, config, agent=agent, **of_group)
+
+    act, outcomes = jax.lax.map(together, order.reshape(groups, -1))
+    place = jnp.argsort(order)  # of each pair in the groups
+
+    def in_one(rows: chex.Array) -> chex.Array:
+        return jnp.moveaxis(rows, 0, 1).reshape(rows.shape[1], order.size, *rows.shape[3:])[:, place]
+
+    return act.reshape(order.size, 2)[place], jax.tree.map(in_one, outcomes)
+
+
+def _play_together(
     env: CECEnv,
     params: EnvParams,
     config: AgentConfig,

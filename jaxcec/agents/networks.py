@@ -3,7 +3,7 @@
 `per-node` shares one scorer among all nodes: it depends neither on their order nor on their number, and its scores are
 minus the priced costs of each node plus a small network's correction. `flat` reads all features as one vector, as the
 paper's networks do, and learns each node separately. The discrete choice of a node is relaxed to a point of the
-simplex: see `types.RelaxedAction` and docs/learning.md.
+simplex: see `types.RelaxedAction` and docs/agents.md.
 """
 
 from __future__ import annotations

@@ -194,6 +194,8 @@ def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, *, mesh: Me
     if command.generations:
         results["clairvoyant"] = _search(env, env_params, results, batches, command=command)
     title = f"{title_of(scenario, command.world)}, {command.count} test episodes"
+    if command.plan_steps is not None:
+        title += f", plans of {command.plan_steps} decisions"
     information = {contender.name: contender.information for contender in contenders} | {"clairvoyant": "future"}
     means = means_of(results)
     tables = _tables(command, results, means, title=title, information=information)
@@ -310,6 +312,7 @@ def _write(
         "scenario": scenario.name,
         "seed": command.seed,
         "episodes": command.count,
+        "plan_steps": command.plan_steps,
         **dataclasses.asdict(command.measuring),
         "checkpoint": sources,
         "repeat": command.repeated(folder),

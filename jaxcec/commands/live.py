@@ -10,14 +10,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
+import json
 import os
-import shutil
 import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.table import Table
@@ -32,8 +33,9 @@ from jaxcec.commands.serve_site import ServeCommand, serve_site
 from jaxcec.commands.settings import guarded, load_config
 from jaxcec.commands.worlds import open_world
 from jaxcec.env import CECEnv
-from jaxcec.evaluation import episode_keys, record
-from jaxcec.files import check_empty_folder
+from jaxcec.evaluation import Contender, episode_keys, record
+from jaxcec.files import open_or_continue, write_aside
+from jaxcec.live.event_log import EventLog
 from jaxcec.live.lab import Lab, clean
 from jaxcec.live.lab_network import FILES, check_available
 from jaxcec.live.lab_play import play_episode
@@ -73,7 +75,7 @@ class LabCommand:
     compete: bool = False
     """Let other tenants compete with the site's flows and runs, rather than leave these what they have reserved."""
     out: Path | None = None
-    """New or empty folder for the results; by default one in `runs`."""
+    """Folder for the results, by default one in `runs`; a lab that was stopped goes on there."""
 
     def __post_init__(self) -> None:
         check_numbers(self, "--", least={"episodes": 1, "seed": 0}, positive=("pace", "cores"))
@@ -145,11 +147,10 @@ def run_lab(command: LabCommand) -> list[Outcome]:
     import_altair()
     use_compilation_cache()
     folder = command.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-lab"
-    check_empty_folder("--out", folder)
     env, params, *_ = open_world(command.scenario, "test", command.world)
     params = without_devices(params)
-    contenders, _ = contenders_for(command.choice, env, params)
-    folder.mkdir(parents=True, exist_ok=True)
+    contenders, sources = contenders_for(command.choice, env, params)
+    open_or_continue("--out", folder, _settings(command, contenders, sources), what="lab")
     outcomes = []
     for number, key in enumerate(episode_keys(command.seed, command.episodes)):
         schedules = {each.name: record(env, params, each, key) for each in contenders}
@@ -162,22 +163,39 @@ def run_lab(command: LabCommand) -> list[Outcome]:
     return outcomes
 
 
+def _settings(command: LabCommand, contenders: Sequence[Contender], sources: dict[str, str]) -> dict[str, Any]:
+    """What a lab that goes on must have in common with the one that was stopped."""
+    return {
+        "seed": command.seed,
+        "pace": command.pace,
+        "cores": command.cores,
+        "compete": command.compete,
+        "policies": {contender.name: sources.get(contender.name, "") for contender in contenders},
+        "world": command.world,
+        "scenario": json.loads(json.dumps(dataclasses.asdict(command.scenario))),
+    }
+
+
 def _play(
     command: LabCommand, world: LabWorld, folder: Path, *, number: int, simulated: dict[str, float]
 ) -> list[Outcome]:
-    """One episode under each policy in the lab."""
+    """One episode under each policy in the lab, unless the folder has its log already."""
     site, outcomes = world.site, []
     contenders, _ = contenders_for(command.choice, CECEnv(site.config), site.empty, report=lambda _: None)
     load_every, count = site.frame / command.pace / 2.0, len(site.node_speed)
     cores = [command.cores or min(_SHARE * (os.cpu_count() or 1) / count, _MOST_CORES)] * count
-    with Lab(site.topology.links, cores, folder=FILES, load_every=load_every) as lab:
+    lab: Lab | None = None
+    with ExitStack() as stack:
         for index, contender in enumerate(contenders):
-            log = FILES / f"{contender.name.replace(':', '-')}-{number}.sqlite"
-            played = play_episode(
-                lab, world, contender, name=f"{index}-{number}", log=log, pace=command.pace, yields=not command.compete
-            )
-            happened = asyncio.run(played)
-            shutil.copy(log, folder)
+            kept = folder / f"{contender.name.replace(':', '-')}-{number}.sqlite"
+            if not kept.is_file():
+                lab = lab or stack.enter_context(Lab(site.topology.links, cores, folder=FILES, load_every=load_every))
+                log, name = FILES / kept.name, f"{index}-{number}"
+                yields = not command.compete
+                asyncio.run(play_episode(lab, world, contender, name=name, log=log, pace=command.pace, yields=yields))
+                write_aside(kept, log.read_bytes())
+            with EventLog(kept) as events:
+                happened = [event for _, event in events.read()]
             act = simulated[contender.name]
             outcomes.append(outcome(contender.name, number, happened, simulated=act))
             console.print(

@@ -8,7 +8,6 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +23,7 @@ from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation import Contender, bootstrap_mean, episode_keys
 from jaxcec.experiments import MARGINS, draw_grid, margin_table, measured_margin
 from jaxcec.experiments.grids import Acts, Point, grid, load_acts, play_point, save_acts
-from jaxcec.files import check_empty_folder, write_aside, write_json
+from jaxcec.files import open_or_continue, write_aside, write_json
 from jaxcec.policies import SearchConfig
 from jaxcec.scenarios import Scenario, Sources, make_env
 from jaxcec.scenarios.scenario import DATASETS
@@ -71,7 +70,8 @@ def run_sweep(
         "scenarios": json.loads(json.dumps([dataclasses.asdict(base) for base in bases])),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in ("jax", "jaxcec")},
     }
-    acts = _open_folder(folder, settings)
+    open_or_continue("--out", folder, settings, what="sweep")
+    acts = load_acts(folder / CSV) if (folder / CSV).is_file() else {}
     missing = [point for point in points if Point.of(point) not in acts]
     if len(missing) < len(points):
         console.print(f"{folder} has {len(points) - len(missing)} of {len(points)} points")
@@ -97,21 +97,6 @@ def _environment(point: Scenario, files: Sources) -> tuple[CECEnv, EnvParams]:
 
 def _is_fast(name: str) -> bool:
     return name not in SLOW
-
-
-def _open_folder(folder: Path, settings: dict[str, Any]) -> Acts:
-    """Create the folder of a sweep and save its settings, or check them and load the points that it has."""
-    file = folder / "settings.json"
-    if file.is_file():
-        saved = json.loads(file.read_text())
-        for name, value in settings.items():
-            if saved.get(name) != value:
-                raise ValueError(f"--out: the sweep in {folder} has {name} {saved.get(name)}, not {value}")
-        return load_acts(folder / CSV) if (folder / CSV).is_file() else {}
-    check_empty_folder("--out", folder, ", or the folder of a sweep")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(file, settings)
-    return {}
 
 
 def _play_points(

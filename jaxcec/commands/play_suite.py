@@ -159,4 +159,7 @@ def _write(folder: Path, scores: Scores, choice: PolicyChoice, *, generations: i
     words += ["--clairvoyant", str(generations)] if generations else []
     repeat = command_line("eval", *words)
     write_aside(folder / "scoreboard.md", scoreboard(scores, repeat))
-    write_json(folder / "results.json", {"repeat": repeat, "seed": SEED, "episodes": EPISODES, "members": results})
+    write_json(
+        folder / "results.json",
+        {"repeat": repeat, "seed": SEED, "episodes": EPISODES, "plan_steps": choice.plan_steps, "members": results},
+    )

@@ -1,4 +1,4 @@
-"""Reading and writing tables at indices that are never negative.
+"""Reading, writing and rolling tables, at indices that are never negative.
 
 In `table[index]` JAX makes every index from the end positive, with three operations. They were a quarter of the
 operations of a step, and a sixth of the time to trace and compile it.
@@ -42,6 +42,6 @@ def rolled(x: chex.Array, by: int) -> chex.Array:
 
 
 def rolled_by_padding(x: chex.Array, by: int) -> chex.Array:
-    """`rolled` to the right in the form for accelerators."""
+    """`rolled` by 0 to Q columns to the right, in the form for accelerators."""
     zero, rest = jnp.zeros((), x.dtype), x.size - by
     return jax.lax.pad(x, zero, [(by, -by, 0)]) + jax.lax.pad(x, zero, [(-rest, rest, 0)])

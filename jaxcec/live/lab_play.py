@@ -29,8 +29,8 @@ class EpisodeStuck(TimeoutError):
 
 async def play_episode(
     lab: Lab, world: LabWorld, contender: Contender, *, name: str, log: Path, pace: float, yields: bool = True
-) -> list[Event]:
-    """Play an episode, and return everything that happened. Times are in s of the world.
+) -> None:
+    """Play an episode, and log everything that happens. Times are in s of the world.
 
     Args:
         lab: with the world's network.
@@ -73,7 +73,6 @@ async def play_episode(
         ended = asyncio.create_task(_until_ended(controller, begin + len(world.loads) * world.site.frame))
         await asyncio.wait([ended, running], return_when=asyncio.FIRST_COMPLETED)
         await (ended if ended.done() else running)  # raises what went wrong
-        return [event for _, event in events.read()]
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -1,12 +1,14 @@
 """The evolution strategy finds prices that whole episodes are better for."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.episodes import SMALL
+from jax.sharding import AbstractMesh
 
 from jaxcec.agents import AgentConfig, EvolutionConfig, TrainedPolicy, TwinConfig, encode, evolution, learner_for
 from jaxcec.agents.features import COSTS
@@ -73,6 +75,32 @@ def test_the_twin_is_fitted_to_the_episodes_played_and_postponing_ends():
     jax.tree.map(
         np.testing.assert_array_equal, unchanged, first.replace(params=first.params.replace(twin=None), optimisers=None)
     )
+
+
+def test_episodes_are_the_same_in_groups():
+    env, params = make_env(SMALL, "train")
+    config = CONFIG.replace(algorithm="dtdrlmo")
+    learner = learner_for(config)
+    agent = learner.init_params(KEY, encode(env.reset_env(KEY, params)[0]))
+    mean = evolution.init_evolution(learner.init(agent)).mean
+    prices = mean[None, None] + 0.1 * jax.random.normal(KEY, (12, 2, mean.size))
+    drawn = {"prices": prices, "keys": jax.random.split(KEY, 12), "rates": jnp.linspace(0.05, 5.0, 12)}
+
+    @partial(jax.jit, static_argnames="groups")
+    def play(groups):
+        return evolution._play(env, params, config, agent=agent, **drawn, groups=groups)
+
+    (act, outcomes), (in_groups, of_groups) = play(1), play(4)
+    assert len(np.unique(act)) >= 12
+    np.testing.assert_allclose(in_groups, act, rtol=1e-5)
+    assert 0.0 < outcomes.weight.mean() < 1.0
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4), of_groups, outcomes)
+
+
+def test_groups_are_equally_large_on_every_device():
+    for pairs, devices, groups in ((192, 1, 6), (192, 2, 6), (192, 64, 3), (32, 1, 4), (32, 8, 4), (7, 1, 1)):
+        mesh = None if devices == 1 else AbstractMesh((devices,), ("x",))
+        assert evolution._number_of_groups(pairs, mesh) == groups
 
 
 def test_patience_is_that_of_srpt_until_it_is_found():

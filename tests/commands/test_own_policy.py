@@ -65,7 +65,7 @@ def test_the_saved_command_line_repeats_an_evaluation(home):
     assert "--plan-steps 1" in " ".join(words)
 
 
-def test_every_planner_simulates_as_many_decisions_as_asked():
+def test_every_planner_simulates_as_many_decisions_as_asked(home):
     env, params = make_env(Scenario(), "test")
     planners = ("eft-rollout", "peft-rollout", "best-of-random", "twin-plan", "dtdrlmo-plan")
 

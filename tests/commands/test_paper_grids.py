@@ -79,7 +79,13 @@ def test_figures_are_redrawn_from_the_table_alone(swept, sweep, monkeypatch):
 
 
 def test_other_settings_and_other_folders_are_refused(swept, sweep, tmp_path, capsys):
-    for more, message in {("--seed", "1"): "has seed 0, not 1", ("--policies", "eft"): "has policies"}.items():
+    others = {
+        ("--seed", "1"): "has seed 0, not 1",
+        ("--policies", "eft"): "has policies",
+        ("--plan-steps", "1"): "has plan_steps None, not 1",
+        ("--plan-steps", "-1"): "--plan-steps: got -1; must be at least 0",
+    }
+    for more, message in others.items():
         with pytest.raises(SystemExit):
             sweep(swept, *more)
         assert message in capsys.readouterr().err

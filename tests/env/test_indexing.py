@@ -21,8 +21,9 @@ def test_both_forms_of_writing_one_entry_are_the_same(value):
     table = jnp.arange(5) % 2 > 0 if value is True else jnp.linspace(0.0, 1.0, 5)
     for index in map(jnp.int32, range(5)):
         after = [write(table, index, jnp.asarray(value, table.dtype)) for write in (put, put_one, put_by_selection)]
-        np.testing.assert_array_equal(after[0], after[1])
-        np.testing.assert_array_equal(after[0], after[2])
+        after.append(jax.vmap(put_one)(table[None], index[None], jnp.asarray([value], table.dtype))[0])
+        for other in after[1:]:
+            np.testing.assert_array_equal(after[0], other)
         assert after[0][index] == value
 
 
@@ -33,4 +34,4 @@ def test_accelerators_get_neither_rolls_nor_scatters():
     traced = jax.jit(both).trace(jnp.zeros(6, jnp.int16), jnp.int32(2))
     on_cpu, on_gpu = (traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda"))
     assert "scatter" in on_cpu and "pad" not in on_cpu
-    assert "stablehlo.pad" in on_gpu and not {"scatter", "slice"} & set(on_gpu.replace(".", " ").split())
+    assert "stablehlo.pad" in on_gpu and "scatter" not in on_gpu and "stablehlo.slice" not in on_gpu

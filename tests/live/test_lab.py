@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ pytest.importorskip("psutil")
 import psutil
 from helpers.workers import connected
 
+from jaxcec.commands import live
 from jaxcec.commands.live import LabCommand, run_lab
 from jaxcec.env.routing import Link
 from jaxcec.live import lab_network
@@ -98,8 +100,8 @@ THREE_NODES = {
 }
 
 
-def test_a_small_network_does_what_the_simulator_predicts(lab_is_free, tmp_path):
-    """Half a minute in which the lab plays an episode of about a hundred seconds, twice.
+def test_a_small_network_does_what_the_simulator_predicts_and_goes_on(lab_is_free, tmp_path, monkeypatch):
+    """Half a minute in which the lab plays an episode of about a hundred seconds, twice, but not again.
 
     The bounds are far from what a quiet machine reaches, as other tests use the machine too.
     """
@@ -114,6 +116,10 @@ def test_a_small_network_does_what_the_simulator_predicts(lab_is_free, tmp_path)
     assert len(rows) == len(outcome.intervals) + len(other.intervals)
     assert "vega" in (tmp_path / "out" / "referee.html").read_text()
     assert lab_network.left_over() == []
+    monkeypatch.setattr(live, "play_episode", None)
+    assert run_lab(command) == [outcome, other]
+    with pytest.raises(ValueError, match=r"--out: the lab in .* has seed 0, not 1"):
+        run_lab(dataclasses.replace(command, seed=1))
 
 
 @pytest.mark.slow
