@@ -21,7 +21,7 @@ def check_numbers(
     """Check the plain numbers among the fields of a dataclass; arrays and traced values are not checked.
 
     `least` has the least value of some fields, those in `positive` must be above 0, and those in `share` from 0 to 1.
-    Messages name a field with the prefix, such as `agent.`.
+    Messages name a field with the prefix, such as `agent.`, or as the option that it is if the prefix is `--`.
 
     Raises:
         ValueError: a number is out of its range, or a float is not finite.
@@ -40,4 +40,5 @@ def check_numbers(
             allowed = "from 0 to 1"
         else:
             continue
-        raise ValueError(f"{prefix}{name}: got {value}; must be {allowed}")
+        shown = name.replace("_", "-") if prefix == "--" else name
+        raise ValueError(f"{prefix}{shown}: got {value}; must be {allowed}")

@@ -74,6 +74,8 @@ def test_every_planner_simulates_as_many_decisions_as_asked(home):
         settings = {contender.name: contender.apply.config for contender in contenders}
         return {name: getattr(config, "plan", config).steps for name, config in settings.items()}
 
+    with pytest.raises(ValueError, match="--plan-steps: got -1; must be at least 0"):
+        evaluate.EvalCommand(Scenario(), plan_steps=-1)
     assert steps(plan_steps=3) == dict.fromkeys(planners, 3)
     assert steps() == {"eft-rollout": 16, "best-of-random": 8} | dict.fromkeys(
         ("peft-rollout", "twin-plan", "dtdrlmo-plan"), 10
