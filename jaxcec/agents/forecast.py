@@ -15,7 +15,7 @@ import optax
 from jaxcec.env import HISTORY, Background, World, with_forecast
 from jaxcec.env.types import MOST_LOAD
 
-FRAMES = 32  # predicted; more than ten decisions take: after the last frame the first one is read again
+FRAMES = 32  # predicted; a plan that goes on after the last frame reads the first one again
 _HIDDEN = 32
 _STEPS, _BATCH, _LEARNING_RATE = 2000, 1024, 3e-3
 _LEAST_DEVIATION = 1e-2
