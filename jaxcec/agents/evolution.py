@@ -25,11 +25,11 @@ from jaxcec.agents.features import encode, only_feasible, pace_of
 from jaxcec.agents.learner import Learner
 from jaxcec.agents.learners import learner_for
 from jaxcec.agents.networks import PATIENCE, PRICES, Prices, has_prices, patience_of, priced, prices_of
-from jaxcec.agents.sharding import constrain_leading_axis, sharding_of
+from jaxcec.agents.sharding import constrain_leading_axis, number_of_groups, sharding_of
 from jaxcec.agents.twin import Outcome, outcome_of
 from jaxcec.agents.types import AgentParams, AgentState, Learned, Metrics
 from jaxcec.env import CECEnv, EnvParams, EnvState, any_undecided
-from jaxcec.evaluation.rollout import never_postponed_late
+from jaxcec.evaluation.rollout import decisions_of, never_postponed_late
 from jaxcec.policies import at_full_rate, give_way
 
 _DEVIATION = 0.1  # of the perturbations of every price
@@ -37,7 +37,7 @@ _OPTIMISER = optax.adam(0.05, b1=0.8, b2=0.95)
 _AVERAGED = 0.9  # share of the old average in the new one
 _RECORDED = 4  # one step of so many is recorded for the twin
 _LEAST_BATCH = 256  # outcomes in a gradient step
-_GROUPS = 6  # of pairs, on a CPU; see `_play`
+_GROUPS = 6  # of pairs, at most: see `_play`
 _FITTED = 128  # gradient steps of the twin after each generation; together they draw as many outcomes as were recorded
 
 
@@ -98,7 +98,8 @@ def evolve(
     prices = evolution.mean[None, None] + _DEVIATION * jnp.stack([noise, -noise], axis=1)
     rates = params.arrival_rate * settings.slowest * (settings.fastest / settings.slowest) ** power
     episodes = {"agent": agent.params, "prices": prices, "keys": keys, "rates": rates}
-    act, outcomes = _play(env, params, config, **episodes, groups=_number_of_groups(pairs, mesh), mesh=mesh)
+    groups = number_of_groups(pairs, mesh, most=_GROUPS)
+    act, outcomes = _play(env, params, config, **episodes, groups=groups, mesh=mesh)
     # As a share of the pair's own ACT: otherwise heavy episodes would outweigh all others.
     gain = (act[:, 0] - act[:, 1]) / jnp.sum(act, axis=1)
     slope = jnp.mean(gain[:, None] * noise, axis=0) / _DEVIATION
@@ -118,14 +119,6 @@ def _moved(config: AgentConfig, agent: AgentState) -> chex.Array:
     return ravel_pytree(ones | {PATIENCE: patience})[0]
 
 
-def _number_of_groups(pairs: int, mesh: Mesh | None) -> int:
-    """1, but on a CPU the most, up to _GROUPS, of which each has equally many pairs on every device."""
-    if jax.default_backend() != "cpu":
-        return 1  # The time of a step of few episodes is that of many.
-    devices = 1 if mesh is None else mesh.size
-    return max(n for n in range(1, _GROUPS + 1) if n == 1 or pairs % (n * devices) == 0)
-
-
 def _play(
     env: CECEnv,
     params: EnvParams,
@@ -138,13 +131,8 @@ def _play(
     groups: int = 1,
     mesh: Mesh | None = None,
 ) -> tuple[chex.Array, Outcome | None]:
-    """`_play_together` in groups of pairs with similar numbers of decisions, one group after the other.
-
-    Episodes that are played together take as many steps as the longest of them.
-    """
-    _, states = jax.vmap(env.reset_env, in_axes=(0, None))(keys, params)
-    decisions = jnp.sum(params.dags.size[params.arrivals.dag[states.episode.arrivals]], axis=1)
-    order = jnp.argsort(decisions)
+    """`_play_together` in groups of pairs with similar numbers of decisions, one group after the other."""
+    order = jnp.argsort(decisions_of(env, params, keys))
 
     def together(rows: chex.Array) -> tuple[chex.Array, Outcome | None]:
         of_group = constrain_leading_axis(mesh, {"prices": prices[rows], "keys": keys[rows], "rates": rates[rows]})

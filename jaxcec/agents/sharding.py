@@ -28,6 +28,18 @@ def check_divisible(num_envs: int, mesh: Mesh | None) -> None:
         raise ValueError(f"num_envs: got {num_envs}; must be a multiple of the number of devices, {mesh.size}")
 
 
+def number_of_groups(episodes: int, mesh: Mesh | None, *, most: int) -> int:
+    """In how many groups of similar length episodes are played: 1, but on a CPU as many as possible, up to `most`.
+
+    Each group has equally many episodes on every device. Episodes that are played together take as many steps as the
+    longest of them; but on other platforms a step of few episodes takes as long as one of many.
+    """
+    if jax.default_backend() != "cpu":
+        return 1
+    devices = 1 if mesh is None else mesh.size
+    return max(n for n in range(1, max(most, 1) + 1) if n == 1 or episodes % (n * devices) == 0)
+
+
 def replicated(mesh: Mesh, tree: Any) -> Any:
     """The arrays of a pytree, which are the same in every process, on every device."""
 

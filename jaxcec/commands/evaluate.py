@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxcec.agents import LEARNERS
-from jaxcec.agents.sharding import shard_leading_axis
+from jaxcec.agents.sharding import number_of_groups, shard_leading_axis
 from jaxcec.checks import check_numbers
 from jaxcec.commands.console import command_line, console, format_seconds, progress_bar
 from jaxcec.commands.contenders import TWIN_PLAN, PolicyChoice, contenders_for
@@ -36,13 +36,15 @@ from jaxcec.commands.worlds import Opened, in_file_name, open_world, title_of
 from jaxcec.commands.write_report import write_report
 from jaxcec.env import CECEnv, EnvParams
 from jaxcec.evaluation import MeasureConfig, act_bars, clairvoyant
-from jaxcec.evaluation.rollout import MEASURES, Contender, Result, episode_keys, timed_rollout
+from jaxcec.evaluation.rollout import MEASURES, Contender, Result, decisions_of, episode_keys, timed_rollout
 from jaxcec.experiments import with_paper_setting
 from jaxcec.files import check_empty_folder, csv_text, write_aside, write_json
 from jaxcec.policies import SearchConfig
 from jaxcec.scenarios import Scenario
 
-BATCH = 256  # episodes that are played together
+BATCH = 256  # episodes that are played together, in
+GROUPS = 4  # groups at most, of
+LEAST = 32  # episodes at least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +192,7 @@ def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, *, mesh: Me
     env_params, contenders = replicate_policies(mesh, env_params, contenders)
     keys = episode_keys(command.seed, command.count)
     batches = [shard_leading_axis(mesh, keys[i : i + BATCH]) for i in range(0, command.count, BATCH)]
-    results = _play(env, env_params, contenders, batches, measuring=command.measuring)
+    results = _play(env, env_params, contenders, keys, mesh=mesh, measuring=command.measuring)
     if command.generations:
         results["clairvoyant"] = _search(env, env_params, results, batches, command=command)
     title = f"{title_of(scenario, command.world)}, {command.count} test episodes"
@@ -234,21 +236,26 @@ def _play(
     env: CECEnv,
     env_params: EnvParams,
     contenders: list[Contender],
-    batches: list[chex.PRNGKey],
+    keys: chex.PRNGKey,
     *,
+    mesh: Mesh | None,
     measuring: MeasureConfig,
 ) -> Results:
-    """Play the same episodes under every policy, batch by batch."""
+    """Play the same episodes under every policy, in batches of similar numbers of decisions."""
+    together = min(len(keys), BATCH)
+    size = together // number_of_groups(together, mesh, most=min(GROUPS, together // LEAST))
+    order = np.argsort(jax.jit(decisions_of, static_argnums=0)(env, env_params, keys), kind="stable")
+    batches = [shard_leading_axis(mesh, keys[order[i : i + size]]) for i in range(0, len(keys), size)]
     results = {}
     with progress_bar() as progress:
-        task = progress.add_task("evaluating", total=len(contenders) * sum(map(len, batches)), status="")
+        task = progress.add_task("evaluating", total=len(contenders) * len(keys), status="")
         for contender in contenders:
             progress.update(task, status=contender.name)
             parts = []
             for batch in batches:
                 parts.append(timed_rollout(env, env_params, contender, batch, measuring=measuring))
                 progress.advance(task, len(batch))
-            results[contender.name] = Result.joined(parts)
+            results[contender.name] = Result.joined(parts).in_order(np.argsort(order))
     return results
 
 

@@ -196,6 +196,10 @@ class Result(NamedTuple):
         columns = zip(*(part.episodes for part in parts), strict=True)
         return cls(Episodes(*map(np.concatenate, columns)), sum(part.seconds for part in parts))
 
+    def in_order(self, rows: np.ndarray) -> Result:
+        """The result with its episodes in another order."""
+        return self._replace(episodes=Episodes(*(column[rows] for column in self.episodes)))
+
     @property
     def decisions_per_s(self) -> float:
         """Decisions of all episodes per second."""
@@ -213,6 +217,12 @@ def episode_keys(seed: int, count: int) -> chex.PRNGKey:
     Equal keys draw equal episodes under every policy, so comparisons of policies are paired.
     """
     return jax.random.split(jax.random.key(seed), count)
+
+
+def decisions_of(env: CECEnv, env_params: EnvParams, keys: chex.PRNGKey) -> chex.Array:
+    """(episodes,) i32, the number of microservices in the episode of each key."""
+    _, state = jax.vmap(env.reset_env, in_axes=(0, None))(keys, env_params)
+    return jnp.sum(env_params.dags.size[env_params.arrivals.dag[state.episode.arrivals]], axis=1)
 
 
 def rollout(

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.episodes import SMALL
-from jax.sharding import AbstractMesh
 
 from jaxcec.agents import AgentConfig, EvolutionConfig, TrainedPolicy, TwinConfig, encode, evolution, learner_for
 from jaxcec.agents.features import COSTS
@@ -95,12 +94,6 @@ def test_episodes_are_the_same_in_groups():
     np.testing.assert_allclose(in_groups, act, rtol=1e-5)
     assert 0.0 < outcomes.weight.mean() < 1.0
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4), of_groups, outcomes)
-
-
-def test_groups_are_equally_large_on_every_device():
-    for pairs, devices, groups in ((192, 1, 6), (192, 2, 6), (192, 64, 3), (32, 1, 4), (32, 8, 4), (7, 1, 1)):
-        mesh = None if devices == 1 else AbstractMesh((devices,), ("x",))
-        assert evolution._number_of_groups(pairs, mesh) == groups
 
 
 def test_patience_is_that_of_srpt_until_it_is_found():

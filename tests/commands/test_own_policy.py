@@ -65,6 +65,15 @@ def test_the_saved_command_line_repeats_an_evaluation(home):
     assert "--plan-steps 1" in " ".join(words)
 
 
+def test_results_do_not_depend_on_the_groups_that_episodes_are_played_in(home, monkeypatch):
+    asked = ["--config", "tiny.yaml", "--policies", "random", "eft", "--episodes", "12"]
+    for folder, least in {"whole": 12, "groups": 3}.items():
+        monkeypatch.setattr(evaluate, "LEAST", least)
+        evaluate.main([*asked, "--out", folder])
+    whole, groups = ((home / folder / "episodes.csv").read_text().splitlines() for folder in ("whole", "groups"))
+    assert len(set(whole)) == 1 + 2 * 12 and groups == whole
+
+
 def test_every_planner_simulates_as_many_decisions_as_asked(home):
     env, params = make_env(Scenario(), "test")
     planners = ("eft-rollout", "peft-rollout", "best-of-random", "twin-plan", "dtdrlmo-plan")
