@@ -42,9 +42,9 @@ from jaxcec.files import check_empty_folder, csv_text, write_aside, write_json
 from jaxcec.policies import SearchConfig
 from jaxcec.scenarios import Scenario
 
-BATCH = 256  # episodes that are played together, in
-GROUPS = 4  # groups at most, of
-LEAST = 32  # episodes at least
+BATCH = 256  # episodes that are searched, or divided into groups, together
+GROUPS = 4  # at most, of episodes with similar numbers of decisions, which are played one after the other
+LEAST = 32  # episodes in a group, at least
 
 
 @dataclasses.dataclass(frozen=True)
