@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ SETTINGS = "settings.json"  # in a folder whose results may be continued
 def write_aside(path: Path, content: str | bytes) -> None:
     """Write a file atomically: a reader sees its old content or all of the new content."""
     aside = path.with_name(f".{path.name}")
-    aside.write_bytes(content.encode() if isinstance(content, str) else content)
+    with aside.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())  # otherwise the name could survive a loss of power, and the content not
     aside.replace(path)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from jaxcec.agents import LEARNERS, PRETRAINED, load_policy
 from jaxcec.agents.checkpoint import policy_algorithm
@@ -64,6 +66,13 @@ def contenders_for(
     own = [own_policy(name, env, env_params) for name in choice.own]
     played = [contender for contender in contenders if contender.name in names]
     return played + own, {name: source for name, source in sources.items() if name in names}
+
+
+def fingerprint(contender: Contender) -> str:
+    """Eight letters and digits that differ between policies of one name with other parameters; empty without any."""
+    leaves = jax.tree.leaves(contender.params)
+    digest = hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves))
+    return digest.hexdigest()[:8] if leaves else ""
 
 
 def own_policy(name: str, env: CECEnv, env_params: EnvParams) -> Contender:

@@ -12,12 +12,15 @@ import asyncio
 import dataclasses
 import json
 import os
+import platform
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import tyro
@@ -25,7 +28,7 @@ from rich.table import Table
 
 from jaxcec.checks import check_numbers
 from jaxcec.commands.console import console, format_seconds
-from jaxcec.commands.contenders import PolicyChoice, contenders_for
+from jaxcec.commands.contenders import PolicyChoice, contenders_for, fingerprint
 from jaxcec.commands.event_logs import ShortenCommand, shorten_log
 from jaxcec.commands.refit_twin import RefitCommand, refit_twin
 from jaxcec.commands.runtime import use_compilation_cache
@@ -150,59 +153,84 @@ def run_lab(command: LabCommand) -> list[Outcome]:
     env, params, *_ = open_world(command.scenario, "test", command.world)
     params = without_devices(params)
     contenders, sources = contenders_for(command.choice, env, params)
-    open_or_continue("--out", folder, _settings(command, contenders, sources), what="lab")
+    cores = command.cores or min(_SHARE * (os.cpu_count() or 1) / env.config.num_nodes, _MOST_CORES)
+    settings = _settings(command, contenders, sources, cores=cores)
+    open_or_continue("--out", folder, settings, what="lab")
     outcomes = []
     for number, key in enumerate(episode_keys(command.seed, command.episodes)):
         schedules = {each.name: record(env, params, each, key) for each in contenders}
         longest = max(schedule.makespan for schedule in schedules.values())
         world = lab_world(env, params, key, seconds=_LONGER * longest)
         acts = {name: schedule.act for name, schedule in schedules.items()}
-        outcomes += _play(command, world, folder, number=number, simulated=acts)
-        save_intervals(outcomes, folder / "intervals.csv")
+        _play(command, world, folder, number=number, cores=cores, policies=settings["policies"])
+        outcomes += [_outcome(folder, name, number, simulated=act) for name, act in acts.items()]
+        if not _log_of(folder, contenders[0].name, number + 1).is_file():  # otherwise the file has more rows already
+            save_intervals(outcomes, folder / "intervals.csv")
     _report(outcomes, folder)
     return outcomes
 
 
-def _settings(command: LabCommand, contenders: Sequence[Contender], sources: dict[str, str]) -> dict[str, Any]:
+def _settings(
+    command: LabCommand, contenders: Sequence[Contender], sources: dict[str, str], *, cores: float
+) -> dict[str, Any]:
     """What a lab that goes on must have in common with the one that was stopped."""
     return {
         "seed": command.seed,
         "pace": command.pace,
-        "cores": command.cores,
+        "cores": cores,
         "compete": command.compete,
-        "policies": {contender.name: sources.get(contender.name, "") for contender in contenders},
+        "policies": _identities(contenders, sources),
         "world": command.world,
         "scenario": json.loads(json.dumps(dataclasses.asdict(command.scenario))),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in ("jax", "jaxcec")},
     }
 
 
+def _identities(contenders: Sequence[Contender], sources: dict[str, str]) -> dict[str, str]:
+    """Where each policy comes from, and its fingerprint."""
+    return {each.name: f"{sources.get(each.name, '')} {fingerprint(each)}".strip() for each in contenders}
+
+
+def _log_of(folder: Path, policy: str, number: int) -> Path:
+    """The event log of an episode under a policy."""
+    return folder / f"{policy.replace(':', '-')}-{number}.sqlite"
+
+
 def _play(
-    command: LabCommand, world: LabWorld, folder: Path, *, number: int, simulated: dict[str, float]
-) -> list[Outcome]:
-    """One episode under each policy in the lab, unless the folder has its log already."""
-    site, outcomes = world.site, []
-    contenders, _ = contenders_for(command.choice, CECEnv(site.config), site.empty, report=lambda _: None)
-    load_every, count = site.frame / command.pace / 2.0, len(site.node_speed)
-    cores = [command.cores or min(_SHARE * (os.cpu_count() or 1) / count, _MOST_CORES)] * count
-    lab: Lab | None = None
-    with ExitStack() as stack:
-        for index, contender in enumerate(contenders):
-            kept = folder / f"{contender.name.replace(':', '-')}-{number}.sqlite"
-            if not kept.is_file():
-                lab = lab or stack.enter_context(Lab(site.topology.links, cores, folder=FILES, load_every=load_every))
-                log, name = FILES / kept.name, f"{index}-{number}"
-                yields = not command.compete
-                asyncio.run(play_episode(lab, world, contender, name=name, log=log, pace=command.pace, yields=yields))
-                write_aside(kept, log.read_bytes())
-            with EventLog(kept) as events:
-                happened = [event for _, event in events.read()]
-            act = simulated[contender.name]
-            outcomes.append(outcome(contender.name, number, happened, simulated=act))
-            console.print(
-                f"episode {number}, {contender.name}: ACT {format_seconds(act)} s in the simulator, "
-                f"{format_seconds(outcomes[-1].measured)} s measured"
-            )
-    return outcomes
+    command: LabCommand, world: LabWorld, folder: Path, *, number: int, cores: float, policies: dict[str, str]
+) -> None:
+    """Play an episode in the lab under each policy of which the folder has no log yet.
+
+    Raises:
+        ValueError: a policy is not the one of `policies` any more, such as when it was trained again meanwhile.
+    """
+    site = world.site
+    contenders, sources = contenders_for(command.choice, CECEnv(site.config), site.empty, report=lambda _: None)
+    if (now := _identities(contenders, sources)) != policies:
+        raise ValueError(f"--out: the lab in {folder} has policies {policies}, which have become {now}")
+    missing = [(i, each) for i, each in enumerate(contenders) if not _log_of(folder, each.name, number).is_file()]
+    if not missing:
+        return
+    load_every, every_node = site.frame / command.pace / 2.0, [cores] * len(site.node_speed)
+    with Lab(site.topology.links, every_node, folder=FILES, load_every=load_every) as lab:
+        for index, contender in missing:
+            kept = _log_of(folder, contender.name, number)
+            log, name, yields = FILES / kept.name, f"{index}-{number}", not command.compete
+            asyncio.run(play_episode(lab, world, contender, name=name, log=log, pace=command.pace, yields=yields))
+            write_aside(kept, log.read_bytes())
+            console.print(f"episode {number}, {contender.name}: played")
+
+
+def _outcome(folder: Path, policy: str, number: int, *, simulated: float) -> Outcome:
+    """What the log of an episode says, which is printed."""
+    with TemporaryDirectory() as scratch:  # a log that is opened is changed
+        log = shutil.copy(_log_of(folder, policy, number), scratch)
+        with EventLog(Path(log)) as events:
+            happened = [event for _, event in events.read()]
+    found = outcome(policy, number, happened, simulated=simulated)
+    acts = f"ACT {format_seconds(simulated)} s in the simulator, {format_seconds(found.measured)} s measured"
+    console.print(f"episode {number}, {policy}: {acts}")
+    return found
 
 
 def _report(outcomes: Sequence[Outcome], folder: Path) -> None:

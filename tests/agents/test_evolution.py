@@ -12,6 +12,8 @@ from helpers.episodes import SMALL
 from jaxcec.agents import AgentConfig, EvolutionConfig, TrainedPolicy, TwinConfig, encode, evolution, learner_for
 from jaxcec.agents.features import COSTS
 from jaxcec.agents.networks import PATIENCE, PRICES, patience_of, prices_of
+from jaxcec.agents.sharding import env_mesh
+from jaxcec.evaluation.rollout import decisions_of
 from jaxcec.policies import SRPT
 from jaxcec.scenarios import make_env
 
@@ -85,15 +87,15 @@ def test_episodes_are_the_same_in_groups():
     prices = mean[None, None] + 0.1 * jax.random.normal(KEY, (12, 2, mean.size))
     drawn = {"prices": prices, "keys": jax.random.split(KEY, 12), "rates": jnp.linspace(0.05, 5.0, 12)}
 
-    @partial(jax.jit, static_argnames="groups")
-    def play(groups):
-        return evolution._play(env, params, config, agent=agent, **drawn, groups=groups)
-
-    (act, outcomes), (in_groups, of_groups) = play(1), play(4)
-    assert len(np.unique(act)) >= 12
-    np.testing.assert_allclose(in_groups, act, rtol=1e-5)
-    assert 0.0 < outcomes.weight.mean() < 1.0
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4), of_groups, outcomes)
+    whole = jax.jit(partial(evolution._play_together, env, params, config, agent=agent, **drawn))
+    act, outcomes = whole()
+    assert len(np.unique(act)) >= 12 and 0.0 < outcomes.weight.mean() < 1.0
+    assert (np.diff(decisions_of(env, params, drawn["keys"])) < 0).any(), "in another order than in the groups"
+    for mesh in (None, env_mesh(jax.devices()[:2])):
+        in_groups = jax.jit(partial(evolution._play, env, params, config, agent=agent, **drawn, groups=3, mesh=mesh))
+        again, of_groups = in_groups()
+        np.testing.assert_allclose(again, act, rtol=1e-5)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4), of_groups, outcomes)
 
 
 def test_patience_is_that_of_srpt_until_it_is_found():

@@ -116,7 +116,7 @@ def test_a_small_network_does_what_the_simulator_predicts_and_goes_on(lab_is_fre
     assert len(rows) == len(outcome.intervals) + len(other.intervals)
     assert "vega" in (tmp_path / "out" / "referee.html").read_text()
     assert lab_network.left_over() == []
-    monkeypatch.setattr(live, "play_episode", None)
+    monkeypatch.setattr(live, "Lab", None)
     assert run_lab(command) == [outcome, other]
     with pytest.raises(ValueError, match=r"--out: the lab in .* has seed 0, not 1"):
         run_lab(dataclasses.replace(command, seed=1))
