@@ -42,6 +42,11 @@ class TrainedPolicy:
         """The policy of dtdrlmo that tries a few nodes ahead in its own twin: see `DTDRLMO.plan_in_twin`."""
         return Contender(name, PlanInTwin(self.config, env), self.params, self.information)
 
+    def on_exact_times(self, env: CECEnv, name: str) -> Contender:
+        """The actor, which sees the mechanism's exact answers in place of what its twin foresees."""
+        config = self.config.replace(algorithm="ddpg", information="lookahead")
+        return dataclasses.replace(self, config=config, params=self.params.replace(twin=None)).contender(env, name)
+
     @property
     def information(self) -> str:
         """What the policy sees, in words."""

@@ -20,6 +20,8 @@ from jaxcec.policies import earliest_finish
 
 TWIN_EFT = "twin-eft"  # the earliest finish according to the learned twin of dtdrlmo
 TWIN_PLAN = "twin-plan"  # dtdrlmo that plans in its learned twin
+EXACT = "dtdrlmo-exact"  # the actor of dtdrlmo, with the mechanism's exact answers in place of the twin's
+IF_NAMED = (TWIN_PLAN, EXACT)  # played only if they are named
 
 
 class PolicyChoice(NamedTuple):
@@ -120,7 +122,8 @@ def _learned_contenders(
             if name == "dtdrlmo":
                 contenders.append(policy.rule_on_foreseen(TWIN_EFT, earliest_finish))
                 contenders.append(policy.plan_in_twin(env, TWIN_PLAN))
-                sources |= dict.fromkeys((TWIN_EFT, TWIN_PLAN), sources[name])
+                contenders.append(policy.on_exact_times(env, EXACT))
+                sources |= dict.fromkeys((TWIN_EFT, TWIN_PLAN, EXACT), sources[name])
             break
         else:
             report(f"{name}: no policy; train one with: {command_line('train', '--agent.algorithm', name)}")

@@ -16,7 +16,7 @@ from jaxcec.agents import LEARNERS
 from jaxcec.agents.sharding import number_of_groups, shard_leading_axis
 from jaxcec.checks import check_numbers
 from jaxcec.commands.console import command_line, console, format_seconds, progress_bar
-from jaxcec.commands.contenders import TWIN_PLAN, PolicyChoice, contenders_for
+from jaxcec.commands.contenders import IF_NAMED, PolicyChoice, contenders_for
 from jaxcec.commands.paper_grids import run_sweep
 from jaxcec.commands.play_suite import run_suite
 from jaxcec.commands.runtime import choose_mesh, replicate_policies, use_compilation_cache
@@ -64,7 +64,7 @@ class EvalCommand:
     seed: int = 0  # of the episodes
     policies: tuple[
         str, ...
-    ] = ()  # names of the policies to play; by default all but twin-plan, in a sweep all but the slow
+    ] = ()  # names of the policies to play; by default all but twin-plan and dtdrlmo-exact, in a sweep all but the slow
     policy: tuple[str, ...] = ()  # your own policies, MODULE:FUNCTION each: from an observation and a key to an Action
     checkpoint: Path | None = None  # policy.msgpack or run folder; by default the newest run, else the policy shipped
     plan_steps: int | None = None  # decisions that planners simulate ahead; by default what their settings say
@@ -188,7 +188,7 @@ def evaluate(command: EvalCommand, scenario: Scenario, folder: Path, *, mesh: Me
     check_empty_folder("--report" if command.report else "--out", folder)
     opened = open_world(scenario, "test", command.world)
     env, env_params = opened.env, opened.params
-    contenders, sources = contenders_for(command.choice, env, env_params, by_default=TWIN_PLAN.__ne__)
+    contenders, sources = contenders_for(command.choice, env, env_params, by_default=lambda name: name not in IF_NAMED)
     env_params, contenders = replicate_policies(mesh, env_params, contenders)
     keys = episode_keys(command.seed, command.count)
     batches = [shard_leading_axis(mesh, keys[i : i + BATCH]) for i in range(0, command.count, BATCH)]

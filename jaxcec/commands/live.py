@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import dataclasses
 import json
+import math
 import os
 import platform
 import shutil
@@ -38,11 +39,13 @@ from jaxcec.commands.worlds import open_world
 from jaxcec.env import CECEnv
 from jaxcec.evaluation import Contender, episode_keys, record
 from jaxcec.files import open_or_continue, write_aside
+from jaxcec.live.decider import Decider
 from jaxcec.live.event_log import EventLog
 from jaxcec.live.lab import Lab, clean
 from jaxcec.live.lab_network import FILES, check_available
 from jaxcec.live.lab_play import play_episode
 from jaxcec.live.lab_world import LabWorld, lab_world, without_devices
+from jaxcec.live.lateness import Lateness, load_lateness
 from jaxcec.live.referee import WHAT, Outcome, errors, mean_acts, outcome, same_order, save_intervals
 from jaxcec.live.referee_page import import_altair, save_referee_page
 from jaxcec.scenarios import Scenario
@@ -67,6 +70,8 @@ class LabCommand:
     """Policies of your own to play as well, MODULE:FUNCTION each, from an observation and a key to an action."""
     checkpoint: Path | None = None
     """File of a learned policy, or a run folder, in place of the newest run or the policy that ships."""
+    lateness: Path | None = None
+    """File of a lateness from a refit, with which finishes are predicted; by default the mechanism alone predicts."""
     episodes: int = 1
     """Test episodes to play under each policy."""
     seed: int = 0
@@ -152,6 +157,7 @@ def run_lab(command: LabCommand) -> list[Outcome]:
     folder = command.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-lab"
     env, params, *_ = open_world(command.scenario, "test", command.world)
     params = without_devices(params)
+    lateness = load_lateness(command.lateness, env.config.num_nodes) if command.lateness else None
     contenders, sources = contenders_for(command.choice, env, params)
     cores = command.cores or min(_SHARE * (os.cpu_count() or 1) / env.config.num_nodes, _MOST_CORES)
     settings = _settings(command, contenders, sources, cores=cores)
@@ -162,7 +168,7 @@ def run_lab(command: LabCommand) -> list[Outcome]:
         longest = max(schedule.makespan for schedule in schedules.values())
         world = lab_world(env, params, key, seconds=_LONGER * longest)
         acts = {name: schedule.act for name, schedule in schedules.items()}
-        _play(command, world, folder, number=number, cores=cores, policies=settings["policies"])
+        _play(command, world, folder, number=number, cores=cores, policies=settings["policies"], lateness=lateness)
         outcomes += [_outcome(folder, name, number, simulated=act) for name, act in acts.items()]
         if not _log_of(folder, contenders[0].name, number + 1).is_file():  # otherwise the file has more rows already
             save_intervals(outcomes, folder / "intervals.csv")
@@ -179,6 +185,7 @@ def _settings(
         "pace": command.pace,
         "cores": cores,
         "compete": command.compete,
+        "lateness": command.lateness and json.loads(command.lateness.read_text()),
         "policies": _identities(contenders, sources),
         "world": command.world,
         "scenario": json.loads(json.dumps(dataclasses.asdict(command.scenario))),
@@ -197,7 +204,14 @@ def _log_of(folder: Path, policy: str, number: int) -> Path:
 
 
 def _play(
-    command: LabCommand, world: LabWorld, folder: Path, *, number: int, cores: float, policies: dict[str, str]
+    command: LabCommand,
+    world: LabWorld,
+    folder: Path,
+    *,
+    number: int,
+    cores: float,
+    policies: dict[str, str],
+    lateness: Lateness | None,
 ) -> None:
     """Play an episode in the lab under each policy of which the folder has no log yet.
 
@@ -216,7 +230,8 @@ def _play(
         for index, contender in missing:
             kept = _log_of(folder, contender.name, number)
             log, name, yields = FILES / kept.name, f"{index}-{number}", not command.compete
-            asyncio.run(play_episode(lab, world, contender, name=name, log=log, pace=command.pace, yields=yields))
+            decider = Decider(site, contender, deadline=math.inf, lateness=lateness)
+            asyncio.run(play_episode(lab, world, decider, name=name, log=log, pace=command.pace, yields=yields))
             write_aside(kept, log.read_bytes())
             console.print(f"episode {number}, {contender.name}: played")
 

@@ -16,7 +16,7 @@ from rich.progress import Progress, TaskID
 
 from jaxcec.agents.sharding import shard_leading_axis
 from jaxcec.commands.console import console, progress_bar
-from jaxcec.commands.contenders import PolicyChoice, contenders_for
+from jaxcec.commands.contenders import IF_NAMED, PolicyChoice, contenders_for
 from jaxcec.commands.runtime import replicate_policies
 from jaxcec.commands.worlds import in_file_name, report_sources
 from jaxcec.env import CECEnv, EnvParams
@@ -32,7 +32,7 @@ from jaxcec.scenarios.sources import rescaled
 CSV = "sweep.csv"
 SEARCH = SearchConfig(population=16, generations=10)
 # Slower than all others together; played only if they are named.
-SLOW = ("best-of-random", "eft-rollout", "peft-rollout", "twin-plan")
+SLOW = ("best-of-random", "eft-rollout", "peft-rollout")
 COMPARED = ("dtdrlmo", "dtdrlmo-plan", "clairvoyant")  # with the baselines, in the margins; if they were played
 
 
@@ -96,7 +96,7 @@ def _environment(point: Scenario, files: Sources) -> tuple[CECEnv, EnvParams]:
 
 
 def _is_fast(name: str) -> bool:
-    return name not in SLOW
+    return name not in (*SLOW, *IF_NAMED)
 
 
 def _play_points(

@@ -1,4 +1,4 @@
-"""`jaxcec-live refit`: fit the learned twin of a policy to what event logs have measured."""
+"""`jaxcec-live refit`: fit the learned twin of a policy, and what the mechanism leaves out, to event logs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jaxcec.commands.event_logs import opened_log
 from jaxcec.commands.runtime import use_compilation_cache
 from jaxcec.env import CECEnv
 from jaxcec.live.events import Event
-from jaxcec.live.policy_versions import current_policy, settle
+from jaxcec.live.policy_versions import Version, current_version, settle
 from jaxcec.live.refit import Refit, refit
 from jaxcec.live.site import Site
 
@@ -29,11 +29,11 @@ _PRIORITY = 10  # niceness of a refit, so that the controller goes before it
 
 @dataclasses.dataclass(frozen=True)
 class RefitCommand:
-    """Fit the learned twin of dtdrlmo to event logs. The new version is used if it foresees the last quarter of their
-    decisions, which it does not learn from, better than the old one."""
+    """Fit the learned twin of dtdrlmo to event logs, and by how much later than decided things finish. A new version
+    is used if it foresees the last quarter of the decisions, which it does not learn from, better than the old one."""
 
     logs: tyro.conf.Positional[tuple[Path, ...]]
-    """Event logs, of one site or of several, in the order in which they were written."""
+    """Event logs, of one site or of several with equally many nodes, in the order in which they were written."""
     out: Path = Path("live-policies")
     """Folder for the versions of the policy."""
     policy: Path | None = None
@@ -66,17 +66,18 @@ def refit_twin(command: RefitCommand) -> Refit:
     command.out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(command.out / ".lock", timeout=0):
-            old = _policy(version_to_use(command.out, command.policy), [site for site, _ in logs])
-            found = refit(old, logs)
+            version, sites = version_to_use(command.out, command.policy), [site for site, _ in logs]
+            old, lateness = _policy(version.policy, sites), version.load_lateness(_num_nodes(sites))
+            found = refit(old, logs, lateness=lateness)
             current = settle(command.out, old, found, logs[0][0].config)
     except Timeout:
         raise ValueError(f"--out: got {command.out}, to which another refit writes now") from None
     console.print(_table(found))
-    console.print(f"current: {current}")
+    console.print("current:", *filter(None, current))
     return found
 
 
-async def refit_regularly(log: Path, out: Path, *, every: float, use: Callable[[Path], None]) -> None:
+async def refit_regularly(log: Path, out: Path, *, every: float, use: Callable[[Version], None]) -> None:
     """Refit to a log that grows, every so many s, and let each new version be used, until cancelled.
 
     A process of its own with a low priority does it, so that decisions do not wait. What it refuses, such as a log with
@@ -88,7 +89,7 @@ async def refit_regularly(log: Path, out: Path, *, every: float, use: Callable[[
         try:
             await _refit_apart(log, out)
             version = version_to_use(out, None)
-            if version.name != used.name:
+            if version != used:
                 await asyncio.to_thread(use, version)
                 used = version
         except (OSError, ValueError) as error:
@@ -108,16 +109,24 @@ async def _refit_apart(log: Path, out: Path) -> None:
             await process.wait()
 
 
-def version_to_use(folder: Path, policy: Path | None) -> Path:
-    """The current version in a folder, or the file with which to begin one.
+def version_to_use(folder: Path, policy: Path | None) -> Version:
+    """The current version in a folder, or the file with which to begin.
 
     Raises:
         ValueError: the folder has a current version and a file is named, or the folder is damaged.
     """
-    current = current_policy(folder)
+    current = current_version(folder)
     if current is not None and policy is not None:
         raise ValueError(f"--policy: got {policy}; must be left out, as {folder} has a current version")
-    return current or policy or PRETRAINED / "dtdrlmo.msgpack"
+    return current or Version(policy or PRETRAINED / "dtdrlmo.msgpack")
+
+
+def _num_nodes(sites: list[Site]) -> int:
+    """Edge nodes of every site."""
+    numbers = sorted({site.config.num_nodes for site in sites})
+    if len(numbers) > 1:
+        raise ValueError(f"LOGS: got sites of {numbers} edge nodes; must have equally many")
+    return numbers[0]
 
 
 def _policy(path: Path, sites: list[Site]) -> TrainedPolicy:
@@ -129,11 +138,17 @@ def _policy(path: Path, sites: list[Site]) -> TrainedPolicy:
 
 
 def _table(found: Refit) -> Table:
-    title = f"finishes of {found.held_out} decisions; the twin was refitted to {found.fitted} earlier ones"
+    title = f"finishes of {found.held_out} decisions; {found.fitted} earlier ones were learned from"
     table = Table("predicted by", title=title)
     for column in ("mean absolute error (s)", "median (s)", "log likelihood"):
         table.add_column(column, justify="right")
-    names = {"mechanism": "the mechanism", "before": "the twin before", "after": "the twin refitted"}
+    names = {
+        "mechanism": "the mechanism",
+        "corrected_before": "the mechanism with the lateness before",
+        "corrected": "the mechanism with the lateness refitted",
+        "before": "the twin before",
+        "after": "the twin refitted",
+    }
     for field, name in names.items():
         error, median, likelihood = getattr(found, field)
         of_waits = "" if likelihood is None else f"{likelihood:.2f}"

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jaxcec.checks import check_numbers
 from jaxcec.commands.console import console
-from jaxcec.commands.contenders import TWIN_EFT, TWIN_PLAN, PolicyChoice, contenders_for
+from jaxcec.commands.contenders import EXACT, TWIN_EFT, TWIN_PLAN, PolicyChoice, contenders_for
 from jaxcec.commands.refit_twin import refit_regularly, version_to_use
 from jaxcec.commands.runtime import use_compilation_cache
 from jaxcec.env import CECEnv
@@ -23,13 +23,15 @@ from jaxcec.live.controller import Controller
 from jaxcec.live.decider import Decider
 from jaxcec.live.event_log import EventLog
 from jaxcec.live.kubernetes_extender import Extender
+from jaxcec.live.lateness import Lateness
+from jaxcec.live.policy_versions import Version
 from jaxcec.live.protocol import Address
 from jaxcec.live.server import HTTP_TOKEN, Api, check_token, serve
 from jaxcec.live.site import Site
 from jaxcec.live.worker import TOKEN
 from jaxcec.policies import earliest_finish
 
-_WITH_TWIN = ("dtdrlmo", TWIN_EFT, TWIN_PLAN)
+_WITH_TWIN = ("dtdrlmo", EXACT, TWIN_EFT, TWIN_PLAN)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +52,10 @@ class ServeCommand:
     port: int = 8080
     """Port to listen on."""
     refit_every: float | None = None
-    """Seconds from one refit of the learned twin to the log to the next; by default there is none."""
+    """Seconds from one refit to the log to the next, of the learned twin and of how late things finish; by default
+    there is none."""
     versions: Path = Path("live-policies")
-    """Folder for the versions of the policy that are refitted; its current one is used from the start."""
+    """Folder for the versions that are refitted; the current ones are used from the start."""
 
     def __post_init__(self) -> None:
         check_numbers(self, "--", least={"port": 0}, positive=("deadline", "refit_every"))
@@ -106,9 +109,9 @@ def serve_site(command: ServeCommand) -> None:
         raise ValueError(f"{TOKEN}: got nothing; must be the token that the workers know")
     read = read_site(command.site)
     use_compilation_cache()
-    contender = _contender(command, read.site)
+    contender, lateness = _learned(command, read.site)
     fallback = Contender.of_rule("eft", earliest_finish)
-    decider = Decider(read.site, contender, fallback=fallback, deadline=command.deadline)
+    decider = Decider(read.site, contender, fallback=fallback, deadline=command.deadline, lateness=lateness)
     log = EventLog(command.log)
     try:
         controller = Controller(
@@ -124,21 +127,22 @@ def serve_site(command: ServeCommand) -> None:
         log.close()
 
 
-def _contender(command: ServeCommand, site: Site, version: Path | None = None) -> Contender:
-    """The policy; of one that is refitted, the version in a file, or else the current one."""
+def _learned(command: ServeCommand, site: Site, version: Version | None = None) -> tuple[Contender, Lateness | None]:
+    """The policy and the lateness; of a policy that is refitted, those of a version, by default of the current one."""
     if command.refit_every is not None:
         version = version or version_to_use(command.versions, None)
-    choice = PolicyChoice(names=(command.policy,), checkpoint=version)
+    choice = PolicyChoice(names=(command.policy,), checkpoint=version and version.policy)
     (contender,), _ = contenders_for(choice, CECEnv(site.config), site.empty)
-    return contender
+    return contender, version.load_lateness(site.config.num_nodes) if version else None
 
 
 async def _with_refits(serving: Coroutine[Any, Any, None], command: ServeCommand, site: Site, decider: Decider) -> None:
     """Serve, and let the decider use each new version of the policy."""
     assert command.refit_every is not None
 
-    def use(version: Path) -> None:
-        decider.use(_contender(command, site, version).params)
+    def use(version: Version) -> None:
+        contender, lateness = _learned(command, site, version)
+        decider.use(contender.params, lateness)
 
     refits = refit_regularly(command.log, command.versions, every=command.refit_every, use=use)
     async with asyncio.TaskGroup() as tasks:

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxcec.env import CECEnv, Info
 from jaxcec.evaluation import Contender
+from jaxcec.live.lateness import Lateness, no_lateness
 from jaxcec.live.ledger import Ledger
 from jaxcec.live.mirror import Facts, decide
 from jaxcec.live.site import Site
@@ -34,11 +35,21 @@ class Decider:
         policy: decides, in a thread of its own, unless it is late.
         fallback: such as a rule; None for a policy that may be as late as it likes.
         deadline: s.
+        lateness: of finishes, as learned; by default the mechanism leaves nothing out.
     """
 
-    def __init__(self, site: Site, policy: Contender, *, fallback: Contender | None = None, deadline: float) -> None:
+    def __init__(
+        self,
+        site: Site,
+        policy: Contender,
+        *,
+        fallback: Contender | None = None,
+        deadline: float,
+        lateness: Lateness | None = None,
+    ) -> None:
         self._site, self._env = site, CECEnv(site.config)
         self._policy, self._fallback = policy, fallback
+        self._lateness = lateness or no_lateness(site.config.num_nodes)
         self._deadline = deadline if fallback else None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy")
         self._decisions = 0
@@ -61,14 +72,15 @@ class Decider:
         assert self._fallback is not None
         return Verdict(self._decide(self._fallback, *arguments), self._fallback.name, late=True)
 
-    def use(self, params: Any) -> None:
-        """Let the policy have these parameters, of the same shapes, from the next decision on."""
+    def use(self, params: Any, lateness: Lateness | None = None) -> None:
+        """Let the policy have these parameters, of the same shapes, from the next decision on, and this lateness."""
         self._policy = self._policy._replace(params=params)
+        self._lateness = lateness or self._lateness
 
     def close(self) -> None:
         """Let go of the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _decide(self, contender: Contender, facts: Facts, number: int) -> Info:
-        network, how = self._site.network, {"apply": contender.apply, "params": contender.params}
-        return jax.device_get(decide(self._env, facts, network, **how, number=np.int32(number)))
+        how = {"lateness": self._lateness, "apply": contender.apply, "params": contender.params}
+        return jax.device_get(decide(self._env, facts, self._site.network, **how, number=np.int32(number)))

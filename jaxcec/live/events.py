@@ -96,7 +96,7 @@ class Submitted(_OfService):
 
 
 class Decided(_OfRun):
-    """A microservice was placed; the times are those that the twin expects."""
+    """A microservice was placed; the times are those that the mechanism expects, and for which it was booked."""
 
     kind: Literal["decided"] = "decided"
     host: int = Field(ge=0)
@@ -108,6 +108,12 @@ class Decided(_OfRun):
     links: dict[int, float]  # share of each link resource that the flow holds
     policy: str
     late: bool = False  # the planner was late, and its fallback decided
+    later: float = 0.0  # s after `finish`, the finish that is expected with the lateness that was learned
+
+    @property
+    def expected(self) -> float:
+        """s, the finish that is expected."""
+        return self.finish + self.later
 
 
 class Postponed(_OfRun):

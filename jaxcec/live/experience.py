@@ -15,6 +15,7 @@ from jaxcec.agents.features import pace_of
 from jaxcec.agents.twin import Outcome
 from jaxcec.env import CECEnv, Network
 from jaxcec.live import events
+from jaxcec.live.lateness import features
 from jaxcec.live.ledger import Booking, Ledger
 from jaxcec.live.mirror import Facts, mirror
 from jaxcec.live.site import Site
@@ -35,6 +36,8 @@ class Executed(NamedTuple):
     waits: chex.Array  # (2,) measured, for links and then for the node
     booked: chex.Array  # () finish that the mechanism predicted, and the decision recorded
     finish: chex.Array  # () measured
+    host: chex.Array  # () i32, edge node
+    features: chex.Array  # (`lateness.FEATURES`,) of that node
 
     @property
     def outcome(self) -> Outcome:
@@ -51,6 +54,7 @@ class _Seen(NamedTuple):
     execution: chex.Array  # () s
     crosses: chex.Array  # () bool
     feasible: chex.Array  # () bool
+    features: chex.Array  # (`lateness.FEATURES`,)
 
 
 def executed_decisions(
@@ -96,10 +100,12 @@ def _facts(ledger: Ledger, event: events.Decided) -> Facts | None:
 def _see(env: CECEnv, config: AgentConfig, facts: Facts, network: Network, *, params: Any, host: chex.Array) -> _Seen:
     world = mirror(env.config, facts, network)
     observation = env.observe(jax.random.key(0), world.state, None, world.params)
+    of_host = features(observation)[host]
     observation, inputs = learner_for(config).foresee(params, observation)
     nodes = observation.nodes
     crosses, feasible = nodes.path_links[host] > 0.0, nodes.feasible[host] > 0.0
-    return _Seen(inputs[host], pace_of(observation), nodes.at_offered[host], nodes.execution[host], crosses, feasible)
+    moved, execution = nodes.at_offered[host], nodes.execution[host]
+    return _Seen(inputs[host], pace_of(observation), moved, execution, crosses, feasible, of_host)
 
 
 def _executed(seen: _Seen, booking: Booking, end: float) -> Executed:
@@ -124,4 +130,6 @@ def _executed(seen: _Seen, booking: Booking, end: float) -> Executed:
         waits=np.array([ready - moved, max(finish - ready - execution, 0.0)], np.float32),
         booked=np.float32(decided.finish - decided.time),
         finish=np.float32(finish),
+        host=np.int32(decided.host),
+        features=np.asarray(seen.features),
     )

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxcec.evaluation import Contender
 from jaxcec.live.controller import Controller
 from jaxcec.live.decider import Decider
 from jaxcec.live.event_log import EventLog
@@ -28,14 +27,14 @@ class EpisodeStuck(TimeoutError):
 
 
 async def play_episode(
-    lab: Lab, world: LabWorld, contender: Contender, *, name: str, log: Path, pace: float, yields: bool = True
+    lab: Lab, world: LabWorld, decider: Decider, *, name: str, log: Path, pace: float, yields: bool = True
 ) -> None:
     """Play an episode, and log everything that happens. Times are in s of the world.
 
     Args:
         lab: with the world's network.
         world: the episode.
-        contender: decides, and may take as long as it likes: time passes.
+        decider: of the world's site, which is closed in the end. Time passes while it decides.
         name: of the episode, which begins the names of its services; no other episode in the lab has it.
         log: file for the events, which must not exist.
         pace: s of the world in a second.
@@ -44,7 +43,6 @@ async def play_episode(
     Raises:
         EpisodeStuck: it does not end.
     """
-    decider = Decider(world.site, contender, deadline=math.inf)
     await asyncio.to_thread(
         lab.start_tenants,
         np.concatenate([world.before[-_WARM:], world.loads]),

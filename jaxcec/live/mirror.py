@@ -18,6 +18,7 @@ from jaxcec.env import Arrivals, CECEnv, Dags, EnvConfig, EnvParams, EnvState, I
 from jaxcec.env.dag import first_due
 from jaxcec.env.types import Background, Episode, Timeline
 from jaxcec.evaluation import Apply
+from jaxcec.live.lateness import Lateness, corrected
 
 _ROUNDING = 1e-6  # by which a reservation may be longer than its gap, as a share of its times
 _SOON = 1e-6  # of a frame: what else is overdue is due so much after the current microservice
@@ -98,20 +99,30 @@ def mirror(config: EnvConfig, facts: Facts, network: Network) -> World:
 
 
 @partial(jax.jit, static_argnames=("env", "apply"))
-def decide(env: CECEnv, facts: Facts, network: Network, *, apply: Apply, params: Any, number: chex.Array) -> Info:
+def decide(
+    env: CECEnv, facts: Facts, network: Network, *, lateness: Lateness, apply: Apply, params: Any, number: chex.Array
+) -> Info:
     """What a policy decides about `facts.current`, as the info of `CECEnv.step_env`.
 
-    The () i32 `number` of the decision seeds its random numbers. Times are those of the facts. `info["feasible"]` says
-    whether any edge node or the end device of the source can run the microservice now.
+    The policy sees finishes as they are expected with the lateness that was learned. The () i32 `number` of the
+    decision seeds its random numbers. Times are those of the facts.
+
+    Returns:
+        The info, and `feasible`: whether any edge node or the end device of the source can run the microservice now;
+        and `late`: s, by how much later than decided it is expected to finish.
     """
     world, key = mirror(env.config, facts, network), jax.random.key(number)
     observation = env.observe(key, world.state, None, world.params)
-    action = apply(params, observation, world, key)
+    seen, late = corrected(observation, lateness)
+    action = apply(params, seen, world, key)
     if action.postpone is not None:
         action = action.replace(postpone=jnp.where(facts.may_postpone, action.postpone, 0.0))
     info = env.step_env(key, world.state, action, world.params)[-1]
     device = world.params.network.speed[0, env.config.num_nodes + facts.source[facts.current[0]]] > 0.0
-    return info | {"feasible": jnp.any(observation.nodes.feasible > 0.0) | device}
+    return info | {
+        "feasible": jnp.any(observation.nodes.feasible > 0.0) | device,
+        "late": late.at[info["host"]].get(mode="fill", fill_value=0.0),
+    }
 
 
 @partial(jax.jit, static_argnums=0)

@@ -68,6 +68,7 @@ def decision_event(ledger: Ledger, due: Due, verdict: Verdict, begin: float) -> 
         links=link_shares(ledger, input_parts(ledger, due.slot, due.microservice), host, duration),
         policy=verdict.policy,
         late=verdict.late,
+        later=float(info["late"]),
         **of,
     )
 

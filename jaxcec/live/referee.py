@@ -73,7 +73,7 @@ def outcome(policy: str, episode: int, happened: Sequence[events.Event], *, simu
         predicted = {
             "flow": (each.flow_start, each.flow_end),
             "execution": (each.start, each.finish),
-            "finish": (each.time, each.finish),
+            "finish": (each.time, each.expected),
         }
         measured = {"execution": (start[run], end[run]), "finish": (each.time - begin, end[run])}
         if run in flow_end and each.links:

@@ -1,6 +1,6 @@
-"""The learned twin of a policy, fitted further to what an event log has measured.
+"""What is learned from event logs: the twin of a policy, and the lateness of finishes that the mechanism leaves out.
 
-It learns from the earlier decisions. The last quarter decides whether it foresees better than before.
+Both are fitted to the earlier decisions. The last quarter decides whether they foresee better than before.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from jaxcec.agents.twin import Outcome, TimingModel, timing_loss, waits_of
 from jaxcec.evaluation.statistics import Interval, bootstrap_means
 from jaxcec.live import events
 from jaxcec.live.experience import Executed, executed_decisions
+from jaxcec.live.lateness import Lateness, fitted_lateness, lateness_of, no_lateness
 from jaxcec.live.site import Site
 
 MOST = 4000  # decisions of a log that are used, the last ones
@@ -39,12 +40,15 @@ class Score(NamedTuple):
 
 
 class Refit(NamedTuple):
-    """A twin before and after it was fitted to a log."""
+    """A twin, and what is added to the mechanism, before and after they were fitted to a log."""
 
     policy: TrainedPolicy  # with the twin after
-    fitted: int  # decisions that it learned from
+    lateness: Lateness
+    fitted: int  # decisions that were learned from
     held_out: int
     mechanism: Score  # of the simulator's exact mechanism, as the decisions recorded it
+    corrected_before: Score  # of the mechanism and the lateness that was added to it before
+    corrected: Score
     before: Score
     after: Score
 
@@ -54,13 +58,26 @@ class Refit(NamedTuple):
         assert self.before.likelihood is not None and self.after.likelihood is not None
         return self.after.error.mean < self.before.error.mean and self.after.likelihood > self.before.likelihood
 
+    @property
+    def corrects(self) -> bool:
+        """Whether finishes are foreseen with a smaller mean error than with the lateness before, and without any."""
+        return self.corrected.error.mean < min(self.corrected_before.error.mean, self.mechanism.error.mean)
 
-def refit(policy: TrainedPolicy, logs: Sequence[tuple[Site, Sequence[events.Event]]], *, seed: int = 0) -> Refit:
-    """Fit the twin of a policy to the earlier decisions of logs, and judge it on the later ones.
+
+def refit(
+    policy: TrainedPolicy,
+    logs: Sequence[tuple[Site, Sequence[events.Event]]],
+    *,
+    lateness: Lateness | None = None,
+    seed: int = 0,
+) -> Refit:
+    """Fit the twin of a policy, and a lateness, to the earlier decisions of logs, and judge them on the later ones.
 
     Args:
         policy: of dtdrlmo.
-        logs: the site of each log, and what happened there; in the order in which they were written.
+        logs: the site of each log, and what happened there; in the order in which they were written. The sites have
+            equally many nodes.
+        lateness: that was learned before; by default none.
         seed: of the decisions that are drawn for each gradient step.
 
     Raises:
@@ -76,7 +93,18 @@ def refit(policy: TrainedPolicy, logs: Sequence[tuple[Site, Sequence[events.Even
             f"must be at least {LEAST} in each"
         )
     new = _fitted(policy, _stacked(first).outcome, _stacked(middle).outcome, seed)
-    return _judged(policy, new, _stacked(last), fitted=len(first) + len(middle))
+    sites = [site for site, _ in logs]
+    lateness_before = lateness or no_lateness(sites[0].config.num_nodes)
+    learned = _learned_lateness(_stacked(first + middle), sites)
+    found = _judged(_stacked(last), policies=(policy, new), lateness=(lateness_before, learned))
+    return Refit(new, learned, fitted=len(first) + len(middle), held_out=len(last), **found)
+
+
+def _learned_lateness(executed: Executed, sites: list[Site]) -> Lateness:
+    """The lateness; that of each node by itself only if all logs are of one site, and its nodes therefore the same."""
+    wanted, num_nodes = executed.finish - executed.booked, sites[0].config.num_nodes
+    one_site = all(site == sites[0] for site in sites)
+    return fitted_lateness(executed.features, executed.host, wanted, num_nodes=num_nodes, by_node=one_site)
 
 
 def _check_policy(policy: TrainedPolicy) -> None:
@@ -155,14 +183,23 @@ def _best_twin(
     return jax.tree.map(lambda x: x[jnp.nanargmin(errors)], twins)
 
 
-def _judged(old: TrainedPolicy, new: TrainedPolicy, held_out: Executed, *, fitted: int) -> Refit:
-    of_old, of_new = (_predicted(policy, held_out) for policy in (old, new))
-    finishes = {"mechanism": held_out.booked, "before": of_old[0], "after": of_new[0]}
+def _judged(
+    held_out: Executed, *, policies: tuple[TrainedPolicy, TrainedPolicy], lateness: tuple[Lateness, Lateness]
+) -> dict[str, Score]:
+    """The scores of `Refit`, by name; of policies and lateness before and after."""
+    of_old, of_new = (_predicted(policy, held_out) for policy in policies)
+    later = [lateness_of(each, held_out.features, held_out.host) for each in lateness]
+    finishes = {
+        "mechanism": held_out.booked,
+        "corrected_before": held_out.booked + later[0],
+        "corrected": held_out.booked + later[1],
+        "before": of_old[0],
+        "after": of_new[0],
+    }
     errors = {name: np.abs(finish - held_out.finish) for name, finish in finishes.items()}
-    likelihoods = {"mechanism": None, "before": of_old[1], "after": of_new[1]}
+    likelihoods = {"before": of_old[1], "after": of_new[1]}
     intervals = bootstrap_means(errors)
-    scores = {name: Score(intervals[name], float(np.median(errors[name])), likelihoods[name]) for name in errors}
-    return Refit(new, fitted=fitted, held_out=len(held_out.finish), **scores)
+    return {name: Score(intervals[name], float(np.median(errors[name])), likelihoods.get(name)) for name in errors}
 
 
 def _predicted(policy: TrainedPolicy, executed: Executed) -> tuple[np.ndarray, float]:

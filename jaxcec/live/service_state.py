@@ -42,7 +42,7 @@ def _update(state: dict[str, Any], event: Any) -> None:
     microservice = state["microservices"][event.microservice]
     microservice |= {"phase": _PHASES[type(event)], "time": event.time}
     if isinstance(event, events.Decided):
-        microservice |= {"host": event.host, "policy": event.policy, "predicted_finish": event.finish}
+        microservice |= {"host": event.host, "policy": event.policy, "predicted_finish": event.expected}
     elif isinstance(event, events.Failed):
         microservice["reason"] = event.reason
         if event.gives_up:
@@ -83,5 +83,5 @@ def _run(booking: Booking, now: float) -> dict[str, Any]:
         "host": decided.host,
         "phase": next((phase for time, phase in phases if time is not None), "decided"),
         "start": (booking.started or decided.start) - now,
-        "predicted_finish": decided.finish - now,
+        "predicted_finish": decided.expected - now,
     }

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.episodes import SMALL, random_actions, rollout
 
-from jaxcec.agents import AgentConfig, TwinConfig, encode, learner_for
+from jaxcec.agents import AgentConfig, TrainedPolicy, TwinConfig, encode, learner_for
 from jaxcec.agents.features import pace_of
 from jaxcec.agents.information import restricted
 from jaxcec.agents.learner import completion_reward
@@ -186,3 +186,22 @@ def test_the_plan_in_the_twin_does_not_see_the_mechanism_s_answers():
     assert not asked
     preferred = LEARNER.preference(agent.params, env.observe(KEY, state, None, params)).scores
     assert int(action.host) in np.argsort(-np.asarray(preferred))[: LEARNER.config.plan.candidates]
+
+
+def test_the_actor_on_exact_times_sees_the_mechanism_s_answers(monkeypatch):
+    """While links are busy it decides as if the twin had foreseen exactly what the mechanism does."""
+    env, params = two_services()
+    seen, state = env.reset_env(KEY, params)
+    seen, *_ = env.step_env(KEY, state, at(1), params)
+    agent = agent_for(seen)
+    twin = jax.tree.map(lambda x: x + 1.0, agent.params.twin)  # one that foresees long waits
+    policy = TrainedPolicy(LEARNER.config, agent.params.replace(twin=twin))
+    exact = policy.on_exact_times(env, "exact")
+    assert exact.information == "lookahead"
+    features = LEARNER.features(policy.params, seen)
+    monkeypatch.setattr(LEARNER, "foresee", lambda _, observation, key=None: (observation, None))
+    ideal = LEARNER.features(policy.params, seen)
+    assert not np.allclose(features.nodes, ideal.nodes), "the twin is far off"
+    chosen = exact.apply(exact.params, seen, None, KEY)
+    assert int(chosen.host) == int(LEARNER.act(policy.params, seen, KEY, explore=False).node)
+    jax.tree.map(np.testing.assert_array_equal, learner_for(exact.apply.config).features(exact.params, seen), ideal)

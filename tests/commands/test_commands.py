@@ -71,7 +71,7 @@ def test_curves_are_drawn_while_training_goes_on(tiny, tmp_path, monkeypatch):
 
 def test_eval_plays_policies_on_the_same_episodes(run, tiny, tmp_path, capsys):
     arguments = ["--config", str(tiny), "--dataset", "alibaba", "--episodes", EPISODES, "--checkpoint", str(run)]
-    arguments += ["--policies", "le", "eft", "dtdrlmo", "twin-eft"]
+    arguments += ["--policies", "le", "eft", "dtdrlmo", "twin-eft", "dtdrlmo-exact"]
     evaluate.main([*arguments, "--clairvoyant", "1", "--out", str(tmp_path / "eval")])
     results = json.loads((tmp_path / "eval" / "results.json").read_text())
     assert results["dataset"] == "alibaba" and results["scenario"] == "tiny" and results["episodes"] == int(EPISODES)
@@ -80,6 +80,7 @@ def test_eval_plays_policies_on_the_same_episodes(run, tiny, tmp_path, capsys):
         "eft": "lookahead",
         "dtdrlmo": "mirror and twin",
         "twin-eft": "mirror and twin",
+        "dtdrlmo-exact": "lookahead",
         "clairvoyant": "future",
     }
     assert results["checkpoint"]["dtdrlmo"].startswith(str(run))

@@ -24,10 +24,11 @@ from jaxcec.live import events
 from jaxcec.live.decider import Verdict
 from jaxcec.live.event_log import EventLog
 from jaxcec.live.experience import executed_decisions
+from jaxcec.live.lateness import no_lateness
 from jaxcec.live.ledger import Ledger
 from jaxcec.live.mirror import decide
 from jaxcec.live.orders import decision_event
-from jaxcec.live.policy_versions import current_policy, settle
+from jaxcec.live.policy_versions import Version, current_version, settle
 from jaxcec.live.refit import refit
 from jaxcec.live.shorten import shorten
 from jaxcec.live.site import Site
@@ -42,6 +43,7 @@ SITE = Site(
     max_microservices=4,
 )
 EFT = Contender.of_rule("eft", earliest_finish)
+NOTHING_LATE = no_lateness(3)
 SERVICES = 100
 SHIPPED = PRETRAINED / "dtdrlmo.msgpack"
 
@@ -98,7 +100,8 @@ def happened(*slower):
         else:
             facts = ledger.facts(due.time, (due.slot, due.microservice))
             number = np.int32(next(numbers))
-            info = decide(env, facts, SITE.network, apply=EFT.apply, params=EFT.params, number=number)
+            how = {"lateness": NOTHING_LATE, "apply": EFT.apply, "params": EFT.params, "number": number}
+            info = decide(env, facts, SITE.network, **how)
             event = decision_event(ledger, due, Verdict(info, "eft", late=False), due.time - float(facts.now))
             factor = slower[int(event.service[1:]) * len(slower) // SERVICES]
             for report in measured(event, factor):
@@ -171,9 +174,12 @@ def test_the_twin_learns_that_flows_take_longer_and_its_versions_are_kept(tmp_pa
     assert found.better and found.fitted > 2 * found.held_out > 100
     assert found.after.error.mean < 0.7 * found.before.error.mean
     assert found.after.median < found.before.median
+    assert found.corrects and found.corrected.error.mean < 0.5 * found.mechanism.error.mean
+    assert found.corrected_before.error == found.mechanism.error
     assert found.policy.params.actor is shipped().params.actor
     first = settle(tmp_path, shipped(), found, SITE.config)
-    assert first == current_policy(tmp_path) == tmp_path / "policy-0002.msgpack"
+    assert first == current_version(tmp_path)
+    assert first == Version(tmp_path / "policy-0002.msgpack", tmp_path / "lateness-0001.json")
     assert sorted(path.name for path in tmp_path.glob("*.msgpack")) == ["policy-0001.msgpack", "policy-0002.msgpack"]
     assert "better" in json.loads((tmp_path / "current.json").read_text())["why"]
 
@@ -181,8 +187,8 @@ def test_the_twin_learns_that_flows_take_longer_and_its_versions_are_kept(tmp_pa
 def test_a_refit_that_does_not_help_keeps_the_old_version(tmp_path):
     found = refit(shipped(), [(SITE, happened(3.0, 3.0, 3.0, 1.0))])
     assert not found.better
-    assert settle(tmp_path, shipped(), found, SITE.config) == tmp_path / "policy-0001.msgpack"
-    assert current_policy(tmp_path) == tmp_path / "policy-0001.msgpack"
+    first = Version(tmp_path / "policy-0001.msgpack")
+    assert settle(tmp_path, shipped(), found, SITE.config) == current_version(tmp_path) == first
     assert "not better" in json.loads((tmp_path / "current.json").read_text())["why"]
     assert len([*tmp_path.glob("*.msgpack")]) == 1
 
@@ -196,10 +202,11 @@ def test_several_logs_follow_one_another():
 def test_the_command_goes_on_from_the_current_version(tmp_path, capsys):
     log, out = write_log(tmp_path / "log.sqlite", happened(1.5)), tmp_path / "versions"
     main(["refit", str(log), "--policy", str(SHIPPED), "--out", str(out)])
-    assert current_policy(out).name == "policy-0002.msgpack"
+    assert current_version(out).policy.name == "policy-0002.msgpack"
     first = json.loads((out / "current.json").read_text())["judged"]
     main(["refit", str(log), "--out", str(out)])
-    assert json.loads((out / "current.json").read_text())["judged"]["before"] == first["after"]
+    second = json.loads((out / "current.json").read_text())["judged"]
+    assert second["before"] == first["after"] and second["corrected_before"] == first["corrected"]
     with pytest.raises(SystemExit):
         main(["refit", str(log), "--policy", str(SHIPPED), "--out", str(out)])
     assert "must be left out" in capsys.readouterr().err
@@ -226,7 +233,7 @@ def test_unfit_input_is_refused(tmp_path, capsys):
     assert "trained for num_resources = 2, but the scenario has 3" in refused(capsys, gpus, *out)
     assert "has no twin" in refused(capsys, log, *out, "--policy", PRETRAINED / "ddpg.msgpack")
     assert "at least one" in refused(capsys, *out)
-    assert current_policy(out[1]) is None
+    assert current_version(out[1]) is None
 
 
 def test_a_schedule_is_refused_for_a_policy_without_a_twin(capsys):
@@ -239,10 +246,10 @@ def test_a_damaged_folder_is_refused(tmp_path, capsys):
     shutil.copy(SHIPPED, tmp_path / "policy-0001.msgpack")
     (tmp_path / "current.json").write_text("{}")
     with pytest.raises(ValueError, match="damaged"):
-        current_policy(tmp_path)
+        current_version(tmp_path)
     (tmp_path / "current.json").write_text('{"policy": "policy-0002.msgpack"}')
     with pytest.raises(ValueError, match="which is not there"):
-        current_policy(tmp_path)
+        current_version(tmp_path)
 
 
 def test_a_policy_that_holds_flows_is_refused():

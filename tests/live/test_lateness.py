@@ -1,0 +1,99 @@
+"""What the mechanism leaves out: that it is found, what decisions it changes, and its file."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+pytest.importorskip("pydantic")
+
+from jaxcec.env import CECEnv
+from jaxcec.evaluation import Contender
+from jaxcec.live import events
+from jaxcec.live.decider import Verdict
+from jaxcec.live.lateness import FEATURES, fitted_lateness, lateness_of, load_lateness, no_lateness, save_lateness
+from jaxcec.live.ledger import Ledger
+from jaxcec.live.mirror import decide
+from jaxcec.live.orders import decision_event
+from jaxcec.live.service_state import service_state, site_state
+from jaxcec.live.site import Site
+from jaxcec.policies import earliest_finish
+
+SITE = Site(
+    links=[(0, 1, 10.0)],
+    node_speed=[30.0, 20.0],
+    device_speed=[0.0, 0.0],
+    capacity=[[1.0, 1.0]] * 2,
+    num_services=1,
+    max_microservices=1,
+)
+SLOW = no_lateness(2).replace(slower=np.float32([2.0, 0.0]))
+
+
+def measured(seed, count=600):
+    """Features, nodes, and a lateness of 0.2 s, 0.1 s more over links, and a third of the execution on node 1."""
+    rng = np.random.default_rng(seed)
+    seen = np.zeros((count, len(FEATURES)), np.float32)
+    seen[:, :4] = rng.random((count, 4)) < [1.0, 0.5, 0.3, 0.3]
+    seen[:, 4:] = rng.exponential([20.0, 30.0, 30.0, 40.0], (count, 4)) * seen[:, [1, 2, 3, 0]]
+    host = rng.integers(2, size=count)
+    late = 0.2 + 0.1 * seen[:, 1] + (host == 1) * seen[:, -1] / 3.0
+    return seen, host, late.astype(np.float32)
+
+
+@pytest.mark.parametrize("by_node", [True, False])
+def test_what_is_left_out_is_found_in_spite_of_outliers(by_node):
+    seen, host, late = measured(seed=0)
+    odd = np.random.default_rng(1).random(len(late)) < 0.02
+    found = fitted_lateness(seen, host, late + 60.0 * odd, num_nodes=2, by_node=by_node)
+    seen, host, late = measured(seed=1)
+    error = np.abs(late - lateness_of(found, seen, host)).mean()
+    if by_node:
+        assert error < 0.05
+        np.testing.assert_allclose(found.shared[-1] + found.slower, [0.0, 1 / 3], atol=0.01)
+    else:
+        assert not found.pause.any() and not found.slower.any()
+        assert error > 1.0
+
+
+def decided(lateness):
+    """The decision of EFT about a service that is on node 0 and would take 10 s there, and 15 s and a moment on 1."""
+    ledger = Ledger(SITE)
+    service = events.Service(source=0, preds=[[]], load=[300.0], data=[1.0], demand=[[0.5, 0.5]])
+    submitted = events.Submitted(time=0.0, service="s", spec=service)
+    for event in (*(events.WorkerUp(time=0.0, host=host) for host in range(2)), submitted):
+        ledger.apply(event)
+    due, facts, eft = ledger.next_due(), ledger.facts(0.0, (0, 0)), Contender.of_rule("eft", earliest_finish)
+    how = {"lateness": lateness, "apply": eft.apply, "params": eft.params, "number": np.int32(0)}
+    info = jax.device_get(decide(CECEnv(SITE.config), facts, SITE.network, **how))
+    event = decision_event(ledger, due, Verdict(info, "eft", late=False), 0.0)
+    ledger.apply(event)
+    return event, service_state([submitted, event])["microservices"][0], site_state(ledger, 0.0)["runs"][0]
+
+
+def test_a_node_that_is_known_to_be_slow_is_avoided_and_finishes_are_predicted_with_it():
+    event, state, run = decided(no_lateness(2))
+    assert event.host == 0 and event.later == 0.0 and event.expected == event.finish == pytest.approx(10.0)
+    event, *_ = decided(SLOW)
+    assert event.host == 1 and event.expected == event.finish == pytest.approx(15.1, abs=0.01)
+    everywhere = SLOW.replace(slower=np.full(2, 2.0, np.float32))
+    event, state, run = decided(everywhere)
+    assert event.host == 0 and event.finish == pytest.approx(10.0)  # what the worker is told does not change
+    assert event.expected == state["predicted_finish"] == run["predicted_finish"] == pytest.approx(30.0)
+
+
+def test_the_file_is_read_as_it_was_written_and_refused_where_it_is_not_fit(tmp_path):
+    path = tmp_path / "lateness.json"
+    save_lateness(path, SLOW)
+    jax.tree.map(np.testing.assert_array_equal, load_lateness(path, 2), SLOW)
+    with pytest.raises(ValueError, match="pause: got 2 nodes; the site has 3"):
+        load_lateness(path, 3)
+    read = json.loads(path.read_text())
+    unfit = {"damaged": ({**read, "pause": [0.0, float("nan")]}, {**read, "pause": 1.0}, {"pause": []}, "no JSON")}
+    unfit["features"] = ({**read, "shared": {"weather": 1.0}},)
+    for message, contents in unfit.items():
+        for content in contents:
+            path.write_text(json.dumps(content).strip('"'))
+            with pytest.raises(ValueError, match=message):
+                load_lateness(path, 2)
