@@ -153,14 +153,24 @@ class Controller:
             self._tell(event.run)
 
     async def _watch(self) -> None:
-        """Let fail what a host is needed for that is lost."""
+        """Let fail what a host is needed for that is lost, and what runs for too long."""
         while True:
             await asyncio.sleep(_RETRY)
-            lost = set((self.now() - self.ledger.down_since > self._lost_after).nonzero()[0])
-            for booking in [*self.ledger.bookings.values()] if lost else []:
-                missing = lost & self._needs(booking)
-                if missing and booking.decided.run in self.ledger.bookings:
-                    self._let_fail(booking, f"the worker of host {min(missing)} is lost")
+            lost = set(map(int, (self.now() - self.ledger.down_since > self._lost_after).nonzero()[0]))
+            for booking in [*self.ledger.bookings.values()]:
+                if booking.decided.run in self.ledger.bookings and (reason := self._cannot_end(booking, lost)):
+                    self._let_fail(booking, reason)
+
+    def _cannot_end(self, booking: Booking, lost: set[int]) -> str | None:
+        """Why an attempt is not expected to end any more; None if it is."""
+        if missing := lost and lost & self._needs(booking):
+            return f"the worker of host {min(missing)} is lost"
+        service = self.ledger.slots[booking.slot]
+        assert service is not None
+        longest = service.spec.longest
+        if longest is not None and booking.started is not None and self.now() - booking.started > longest:
+            return f"ran for more than {longest:g} s"
+        return None
 
     def _needs(self, booking: Booking) -> set[int]:
         """Hosts without which a decision cannot be carried out any more."""

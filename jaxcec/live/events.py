@@ -32,6 +32,8 @@ class Service(_Record):
     external: list[_Number] | None = Field(default=None, max_length=_MOST)  # (n,) Mbit at the source
     # What each microservice runs, as the words of a command; by default it only uses the processor, as its load says.
     commands: list[list[str]] | None = Field(default=None, max_length=_MOST)
+    # For how many s any of its microservices may run; one that runs longer is stopped and has failed.
+    longest: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _check(self) -> Service:
@@ -45,7 +47,7 @@ class Service(_Record):
 
     def fields(self) -> dict[str, Any]:
         """The service as a mapping for `build_instance`."""
-        return self.model_dump(exclude={"commands"}, exclude_none=True)
+        return self.model_dump(exclude={"commands", "longest"}, exclude_none=True)
 
 
 class _Event(_Record):

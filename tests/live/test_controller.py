@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("pydantic")
 pytest.importorskip("psutil")
 
+import psutil
 from helpers.controlled import SITE, all_ended, controlling, finished, logged, random_service
 from helpers.workers import running
 
@@ -281,6 +282,25 @@ def test_a_policy_that_never_stops_postponing_is_not_asked_for_ever(tmp_path):
 def alone(**fields):
     """A service of one microservice."""
     return events.Service(**{"source": 0, "load": [0.1], "data": [0.0], "demand": [[0.5, 0.5]], "preds": [[]]} | fields)
+
+
+def test_a_program_that_hangs_is_stopped_and_its_service_given_up(tmp_path, decider):
+    """Each attempt runs for the second and a half that it may; what needs its shares then runs."""
+    hangs = ["/bin/sh", "-c", f"echo $$ >> {tmp_path / 'tried'}; exec sleep 1000"]
+
+    async def scenario():
+        async with three_workers(tmp_path) as addresses, controlling(tmp_path, addresses, decider) as controller:
+            controller.submit("hangs", alone(commands=[hangs], longest=1.5))
+            controller.submit("fine", alone(commands=[["/bin/sleep", "0.2"]], longest=100.0))
+            await all_ended(controller)
+            return controller.ledger.counters
+
+    counters = asyncio.run(scenario())
+    assert counters.completed == counters.given_up == 1 and counters.failed == 5
+    failed = [event for event in logged(tmp_path, "hangs") if isinstance(event, events.Failed)]
+    assert {event.reason for event in failed} == {"ran for more than 1.5 s"}
+    tried = (tmp_path / "tried").read_text().split()
+    assert len(tried) == 5 and not any(psutil.pid_exists(int(number)) for number in tried)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ THREE_NODES = {
 
 
 def test_a_small_network_does_what_the_simulator_predicts_and_goes_on(lab_is_free, tmp_path, monkeypatch):
-    """Half a minute in which the lab plays an episode of about a hundred seconds, twice, but not again.
+    """Half a minute in which the lab plays an episode of about a hundred seconds, twice, and then what is missing.
 
     The bounds are far from what a quiet machine reaches, as other tests use the machine too.
     """
@@ -116,8 +116,13 @@ def test_a_small_network_does_what_the_simulator_predicts_and_goes_on(lab_is_fre
     assert len(rows) == len(outcome.intervals) + len(other.intervals)
     assert "vega" in (tmp_path / "out" / "referee.html").read_text()
     assert lab_network.left_over() == []
-    monkeypatch.setattr(live, "Lab", None)
-    assert run_lab(command) == [outcome, other]
+    with monkeypatch.context() as patched:
+        patched.setattr(live, "Lab", None)
+        assert run_lab(command) == [outcome, other]
+    next((tmp_path / "out").glob("jaxcec*.sqlite")).unlink()
+    same, again = run_lab(command)
+    assert same == outcome and again.intervals != other.intervals
+    assert (again.policy, again.simulated, len(again.intervals)) == (own[0], other.simulated, len(other.intervals))
     with pytest.raises(ValueError, match=r"--out: the lab in .* has seed 0, not 1"):
         run_lab(dataclasses.replace(command, seed=1))
 

@@ -46,6 +46,13 @@ def test_durations_and_completion_times_are_compared(played):
     assert errors(played.intervals, "finish") == pytest.approx((2, 0.075, 0.0975, 0.075))
 
 
+def test_finishes_are_predicted_with_the_lateness_that_was_learned():
+    first = run(0, decided=5.0, predicted=(5.0, 5.0, 5.0, 15.0), measured=(5.0, 5.0, 5.0, 16.0), links={})
+    happened = [events.Submitted(time=100.0, service="s", spec=SPEC), first[0].model_copy(update={"later": 0.5})]
+    found = outcome("eft", 0, [*happened, *first[1:]], simulated=10.0).intervals
+    assert {each.what: each.predicted_end for each in found} == pytest.approx({"execution": 15.0, "finish": 15.5})
+
+
 def test_the_order_of_policies_is_compared(played):
     slow = played._replace(policy="slow", simulated=40.0, measured=41.0)
     assert same_order([played, slow]) and mean_acts([played, slow])["slow"] == (40.0, 41.0)
