@@ -76,7 +76,7 @@ def _loads(site: Site, params: EnvParams, state: EnvState, now: float) -> Iterat
 
 def _decision(ledger: Ledger, record: Info) -> events.Event:
     service, microservice, time = int(record["service"]), int(record["microservice"]), SINCE + float(record["time"])
-    verdict = Verdict(record | {"feasible": True}, "some", late=False)
+    verdict = Verdict(record | {"feasible": True, "late": 0.0}, "some", late=False)
     return decision_event(ledger, Due(time, service, microservice), verdict, SINCE)
 
 
