@@ -117,7 +117,7 @@ def serve_site(command: ServeCommand) -> None:
         controller = Controller(
             read.site, log, decider=decider, workers=read.workers, token=token, link_names=read.links
         )
-        api = Api(controller, log, _extender(read, controller))
+        api = Api(controller, log, _extender(read, controller, decider))
         console.print(f"http://{command.host}:{command.port}, {len(read.workers)} workers, policy {command.policy}")
         serving = serve(controller, api, host=command.host, port=command.port, token=http_token)
         refitted = command.refit_every is not None
@@ -151,8 +151,9 @@ async def _with_refits(serving: Coroutine[Any, Any, None], command: ServeCommand
         refitting.cancel()
 
 
-def _extender(read: SiteFile, controller: Controller) -> Extender | None:
+def _extender(read: SiteFile, controller: Controller, decider: Decider) -> Extender | None:
     if read.kubernetes is None:
         return None
     names, resources = read.kubernetes.names, read.kubernetes.resources
-    return Extender(controller.ledger, controller.now, names=names, resources=resources)
+    clock, lateness = controller.now, lambda: decider.lateness
+    return Extender(controller.ledger, clock=clock, lateness=lateness, names=names, resources=resources)

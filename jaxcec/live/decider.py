@@ -49,7 +49,7 @@ class Decider:
     ) -> None:
         self._site, self._env = site, CECEnv(site.config)
         self._policy, self._fallback = policy, fallback
-        self._lateness = lateness or no_lateness(site.config.num_nodes)
+        self.lateness = lateness or no_lateness(site.config.num_nodes)
         self._deadline = deadline if fallback else None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy")
         self._decisions = 0
@@ -75,12 +75,12 @@ class Decider:
     def use(self, params: Any, lateness: Lateness | None = None) -> None:
         """Let the policy have these parameters, of the same shapes, from the next decision on, and this lateness."""
         self._policy = self._policy._replace(params=params)
-        self._lateness = lateness or self._lateness
+        self.lateness = lateness or self.lateness
 
     def close(self) -> None:
         """Let go of the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _decide(self, contender: Contender, facts: Facts, number: int) -> Info:
-        how = {"lateness": self._lateness, "apply": contender.apply, "params": contender.params}
+        how = {"lateness": self.lateness, "apply": contender.apply, "params": contender.params}
         return jax.device_get(decide(self._env, facts, self._site.network, **how, number=np.int32(number)))

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jaxcec.env import CECEnv, Network
 from jaxcec.live.events import Service, Submitted
+from jaxcec.live.lateness import Lateness, corrected
 from jaxcec.live.ledger import Ledger
 from jaxcec.live.mirror import Facts, mirror
 
@@ -63,19 +64,27 @@ class Extender:
     Args:
         ledger: what is known of the site.
         clock: the controller's, s.
+        lateness: what was learned of it until now.
         names: of the site's nodes in Kubernetes.
         resources: name of each kind of resource of the site, such as `cpu`, and how much of Kubernetes' unit is one of
             the site's.
     """
 
     def __init__(
-        self, ledger: Ledger, clock: Callable[[], float], *, names: Sequence[str], resources: Mapping[str, float]
+        self,
+        ledger: Ledger,
+        *,
+        clock: Callable[[], float],
+        lateness: Callable[[], Lateness],
+        names: Sequence[str],
+        resources: Mapping[str, float],
     ) -> None:
         site = ledger.site
         if len(names) != site.config.num_nodes or len(resources) != site.config.num_resources:
             sizes = f"{site.config.num_nodes} nodes and {site.config.num_resources} kinds of resource"
             raise ValueError(f"kubernetes: got names {names} and resources {dict(resources)}; the site has {sizes}")
-        self._ledger, self._clock, self._resources = ledger, clock, dict(resources)
+        self._ledger, self._clock, self._lateness = ledger, clock, lateness
+        self._resources = dict(resources)
         self._index = {name: node for node, name in enumerate(names)}
         self._env = CECEnv(site.config)
 
@@ -118,7 +127,7 @@ class Extender:
         if slot is None:
             raise Unplaceable("all slots for services are taken")
         facts = ledger.facts(now, (slot, 0))
-        return _Outlook(*jax.device_get(_outlook(self._env, facts, ledger.site.network)))
+        return _Outlook(*jax.device_get(_outlook(self._env, facts, ledger.site.network, self._lateness())))
 
     def _service(self, pod: Mapping[str, Any]) -> Service:
         metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
@@ -146,9 +155,9 @@ class Extender:
 
 
 @partial(jax.jit, static_argnames="env")
-def _outlook(env: CECEnv, facts: Facts, network: Network) -> tuple[chex.Array, chex.Array]:
+def _outlook(env: CECEnv, facts: Facts, network: Network, lateness: Lateness) -> tuple[chex.Array, chex.Array]:
     world = mirror(env.config, facts, network)
-    nodes = env.observe(jax.random.key(0), world.state, None, world.params).nodes
+    nodes = corrected(env.observe(jax.random.key(0), world.state, None, world.params), lateness)[0].nodes
     return nodes.feasible > 0.0, nodes.finish
 
 

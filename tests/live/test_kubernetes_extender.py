@@ -12,6 +12,7 @@ pytest.importorskip("httpx")
 pytest.importorskip("kubernetes")
 
 import httpx
+import numpy as np
 import uvicorn
 from helpers.controlled import SITE
 from kubernetes import client
@@ -21,6 +22,7 @@ from starlette.routing import Route
 
 from jaxcec.live import events
 from jaxcec.live.kubernetes_extender import Extender, ExtenderArgs, Unplaceable, _quantity
+from jaxcec.live.lateness import no_lateness
 from jaxcec.live.ledger import Ledger
 from jaxcec.live.server import Api, make_app
 
@@ -65,7 +67,11 @@ def ledger():
 
 @pytest.fixture
 def extender(ledger):
-    return Extender(ledger, lambda: 100.0, names=NAMES, resources=RESOURCES)
+    return extender_of(ledger, no_lateness(3))
+
+
+def extender_of(ledger, lateness, names=NAMES):
+    return Extender(ledger, clock=lambda: 100.0, lateness=lambda: lateness, names=names, resources=RESOURCES)
 
 
 def test_nodes_are_scored_by_the_predicted_finish(extender):
@@ -77,6 +83,12 @@ def test_nodes_are_scored_by_the_predicted_finish(extender):
         {"Host": "edge-c", "Score": round(10 * 20 / (800 / 30 + 2))},
         {"Host": "stranger", "Score": 0},
     ]
+
+
+def test_a_node_that_is_known_to_be_slow_has_a_lower_score(ledger):
+    slow = no_lateness(3).replace(slower=np.float32([2.0, 0.0, 0.0]))
+    scores = extender_of(ledger, slow).prioritize(args(pod(), *NAMES))
+    assert [each["Score"] for each in scores] == [round(10 * (800 / 30 + 2) / 60), round(10 * (800 / 30 + 2) / 41), 10]
 
 
 def test_nodes_without_what_is_demanded_or_without_a_worker_are_filtered(ledger, extender):
@@ -129,7 +141,7 @@ def test_quantities_are_read(text, value):
 
 def test_names_must_suit_the_site(ledger):
     with pytest.raises(ValueError, match="the site has 3 nodes and 2 kinds of resource"):
-        Extender(ledger, lambda: 0.0, names=["one"], resources=RESOURCES)
+        extender_of(ledger, no_lateness(3), names=["one"])
 
 
 class Stub:
