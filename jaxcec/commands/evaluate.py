@@ -64,7 +64,7 @@ class EvalCommand:
     seed: int = 0  # of the episodes
     policies: tuple[
         str, ...
-    ] = ()  # names of the policies to play; by default all but twin-plan and dtdrlmo-exact, in a sweep all but the slow
+    ] = ()  # names of the policies to play; by default all but twin-plan, dtdrlmo-exact and, in a sweep, the slow
     policy: tuple[str, ...] = ()  # your own policies, MODULE:FUNCTION each: from an observation and a key to an Action
     checkpoint: Path | None = None  # policy.msgpack or run folder; by default the newest run, else the policy shipped
     plan_steps: int | None = None  # decisions that planners simulate ahead; by default what their settings say

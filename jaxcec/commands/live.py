@@ -71,7 +71,8 @@ class LabCommand:
     checkpoint: Path | None = None
     """File of a learned policy, or a run folder, in place of the newest run or the policy that ships."""
     lateness: Path | None = None
-    """File of a lateness from a refit, with which finishes are predicted; by default the mechanism alone predicts."""
+    """File of a lateness from a refit to logs of several sites, with which the lab decides and finishes are predicted,
+    but not what the simulator plays; by default the mechanism alone predicts."""
     episodes: int = 1
     """Test episodes to play under each policy."""
     seed: int = 0
@@ -157,7 +158,7 @@ def run_lab(command: LabCommand) -> list[Outcome]:
     folder = command.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-lab"
     env, params, *_ = open_world(command.scenario, "test", command.world)
     params = without_devices(params)
-    lateness = load_lateness(command.lateness, env.config.num_nodes) if command.lateness else None
+    lateness = load_lateness(command.lateness, (), num_nodes=env.config.num_nodes) if command.lateness else None
     contenders, sources = contenders_for(command.choice, env, params)
     cores = command.cores or min(_SHARE * (os.cpu_count() or 1) / env.config.num_nodes, _MOST_CORES)
     settings = _settings(command, contenders, sources, cores=cores)

@@ -49,8 +49,8 @@ def run_sweep(
 ) -> None:
     """Play the points of a sweep that its folder does not have yet, and write the table, figures and margins.
 
-    The bases are the settings of everything but the axis that is swept. The policies are by default all but SLOW.
-    Without generations the clairvoyant is left out.
+    The bases are the settings of everything but the axis that is swept. The policies are by default all but SLOW and
+    IF_NAMED. Without generations the clairvoyant is left out.
 
     Raises:
         ValueError: the folder contains a sweep with other settings, or something else.

@@ -1,4 +1,4 @@
-"""`jaxcec-live refit`: fit the learned twin of a policy, and what the mechanism leaves out, to event logs."""
+"""`jaxcec-live refit`: learn from event logs how late runs finish, and fit the twin of a policy to them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _PRIORITY = 10  # niceness of a refit, so that the controller goes before it
 
 @dataclasses.dataclass(frozen=True)
 class RefitCommand:
-    """Fit the learned twin of dtdrlmo to event logs, and by how much later than decided things finish. A new version
-    is used if it foresees the last quarter of the decisions, which it does not learn from, better than the old one."""
+    """Learn from event logs how much later runs finish than they were booked to, and fit the twin of dtdrlmo to them.
+    A new version is used if it foresees the last quarter of the decisions, which it does not learn from, better."""
 
     logs: tyro.conf.Positional[tuple[Path, ...]]
-    """Event logs, of one site or of several with equally many nodes, in the order in which they were written."""
+    """Event logs, of one site or of several, in the order in which they were written."""
     out: Path = Path("live-policies")
-    """Folder for the versions of the policy."""
+    """Folder for the versions of the policy and of the lateness."""
     policy: Path | None = None
     """File of the first version; by default the one that ships with the package. A folder that has versions goes on
     from its current one."""
@@ -56,7 +56,7 @@ def read_log(path: Path) -> tuple[Site, list[Event]]:
 
 
 def refit_twin(command: RefitCommand) -> Refit:
-    """Fit the twin, print how well it foresees, and keep the better version.
+    """Learn from the logs, print how well finishes are foreseen, and keep the better versions.
 
     Raises:
         ValueError: a log or the policy is not fit, or another refit writes to the folder.
@@ -67,8 +67,8 @@ def refit_twin(command: RefitCommand) -> Refit:
     try:
         with FileLock(command.out / ".lock", timeout=0):
             version, sites = version_to_use(command.out, command.policy), [site for site, _ in logs]
-            old, lateness = _policy(version.policy, sites), version.load_lateness(_num_nodes(sites))
-            found = refit(old, logs, lateness=lateness)
+            old = _policy(version.policy, sites)
+            found = refit(old, logs, lateness=version.load_lateness(sites) if version.lateness else None)
             current = settle(command.out, old, found, logs[0][0].config)
     except Timeout:
         raise ValueError(f"--out: got {command.out}, to which another refit writes now") from None
@@ -121,14 +121,6 @@ def version_to_use(folder: Path, policy: Path | None) -> Version:
     return current or Version(policy or PRETRAINED / "dtdrlmo.msgpack")
 
 
-def _num_nodes(sites: list[Site]) -> int:
-    """Edge nodes of every site."""
-    numbers = sorted({site.config.num_nodes for site in sites})
-    if len(numbers) > 1:
-        raise ValueError(f"LOGS: got sites of {numbers} edge nodes; must have equally many")
-    return numbers[0]
-
-
 def _policy(path: Path, sites: list[Site]) -> TrainedPolicy:
     """The policy, which must fit every site."""
     for site in sites:
@@ -150,7 +142,10 @@ def _table(found: Refit) -> Table:
         "after": "the twin refitted",
     }
     for field, name in names.items():
-        error, median, likelihood = getattr(found, field)
+        score = getattr(found, field)
+        if score is None:
+            continue
+        error, median, likelihood = score
         of_waits = "" if likelihood is None else f"{likelihood:.2f}"
         table.add_row(name, format_interval(error), f"{median:.2f}", of_waits)
     return table

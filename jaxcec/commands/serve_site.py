@@ -23,7 +23,7 @@ from jaxcec.live.controller import Controller
 from jaxcec.live.decider import Decider
 from jaxcec.live.event_log import EventLog
 from jaxcec.live.kubernetes_extender import Extender
-from jaxcec.live.lateness import Lateness
+from jaxcec.live.lateness import Lateness, no_lateness
 from jaxcec.live.policy_versions import Version
 from jaxcec.live.protocol import Address
 from jaxcec.live.server import HTTP_TOKEN, Api, check_token, serve
@@ -52,15 +52,13 @@ class ServeCommand:
     port: int = 8080
     """Port to listen on."""
     refit_every: float | None = None
-    """Seconds from one refit to the log to the next, of the learned twin and of how late things finish; by default
-    there is none."""
+    """Seconds from one refit to the log to the next, of how late runs finish and of dtdrlmo's twin; by default there
+    is none."""
     versions: Path = Path("live-policies")
-    """Folder for the versions that are refitted; the current ones are used from the start."""
+    """Folder for the versions that are refitted; with --refit-every the current ones are used from the start."""
 
     def __post_init__(self) -> None:
         check_numbers(self, "--", least={"port": 0}, positive=("deadline", "refit_every"))
-        if self.refit_every is not None and self.policy not in _WITH_TWIN:
-            raise ValueError(f"--policy: got {self.policy}; must be one of {', '.join(_WITH_TWIN)} for --refit-every")
 
 
 class KubernetesSection(BaseModel):
@@ -127,13 +125,14 @@ def serve_site(command: ServeCommand) -> None:
         log.close()
 
 
-def _learned(command: ServeCommand, site: Site, version: Version | None = None) -> tuple[Contender, Lateness | None]:
-    """The policy and the lateness; of a policy that is refitted, those of a version, by default of the current one."""
+def _learned(command: ServeCommand, site: Site, version: Version | None = None) -> tuple[Contender, Lateness]:
+    """The policy and the lateness; where there are refits, those of a version, by default of the current one."""
     if command.refit_every is not None:
         version = version or version_to_use(command.versions, None)
-    choice = PolicyChoice(names=(command.policy,), checkpoint=version and version.policy)
+    refitted = version is not None and command.policy in _WITH_TWIN
+    choice = PolicyChoice(names=(command.policy,), checkpoint=version.policy if version and refitted else None)
     (contender,), _ = contenders_for(choice, CECEnv(site.config), site.empty)
-    return contender, version.load_lateness(site.config.num_nodes) if version else None
+    return contender, version.load_lateness([site]) if version else no_lateness(site.config.num_nodes)
 
 
 async def _with_refits(serving: Coroutine[Any, Any, None], command: ServeCommand, site: Site, decider: Decider) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -153,24 +154,23 @@ class Controller:
             self._tell(event.run)
 
     async def _watch(self) -> None:
-        """Let fail what a host is needed for that is lost, and what runs for too long."""
+        """Let fail what a host is needed for that is lost, and have stopped what runs for too long."""
         while True:
             await asyncio.sleep(_RETRY)
             lost = set(map(int, (self.now() - self.ledger.down_since > self._lost_after).nonzero()[0]))
             for booking in [*self.ledger.bookings.values()]:
-                if booking.decided.run in self.ledger.bookings and (reason := self._cannot_end(booking, lost)):
-                    self._let_fail(booking, reason)
+                run, missing = booking.decided.run, lost and lost & self._needs(booking)
+                if missing and run in self.ledger.bookings:
+                    self._let_fail(booking, f"the worker of host {min(missing)} is lost")
+                elif booking.started is not None and self.now() - booking.started > self._longest(booking):
+                    # The worker may know that it has ended. Then it answers with that, and it has not failed.
+                    self._connections[booking.decided.host].send(protocol.Cancel(id=run))
 
-    def _cannot_end(self, booking: Booking, lost: set[int]) -> str | None:
-        """Why an attempt is not expected to end any more; None if it is."""
-        if missing := lost and lost & self._needs(booking):
-            return f"the worker of host {min(missing)} is lost"
+    def _longest(self, booking: Booking) -> float:
+        """s for which a microservice may run."""
         service = self.ledger.slots[booking.slot]
         assert service is not None
-        longest = service.spec.longest
-        if longest is not None and booking.started is not None and self.now() - booking.started > longest:
-            return f"ran for more than {longest:g} s"
-        return None
+        return math.inf if service.spec.longest is None else service.spec.longest
 
     def _needs(self, booking: Booking) -> set[int]:
         """Hosts without which a decision cannot be carried out any more."""
@@ -215,11 +215,11 @@ class Controller:
         self._changed.set()
 
     def connected(self, host: int, runs: Sequence[str]) -> None:
-        """See `connection.Listener`. A worker may not have heard that a service has ended."""
+        """See `connection.Listener`. A worker may not have heard that a service has ended, or an attempt has failed."""
         self._record(events.WorkerUp(time=self.now(), host=host))
         self._stop_stale(host)
         for run in runs:
-            if events.service_of(run) not in self.ledger.slot_of:
+            if not self.ledger.is_of_use(run):
                 self._connections[host].send(protocol.Cancel(id=run))
                 self._connections[host].send(protocol.Forget(ids=[run]))
         for run, booking in self.ledger.bookings.items():
@@ -246,7 +246,7 @@ class Controller:
         booking, kind = self.ledger.bookings[report.id], _REPORTS[type(report)]
         service, at = booking.decided.service, max(connection.local(report.at), booking.decided.time)
         if kind is events.Failed:
-            self._fail(booking, at, getattr(report, "reason", "cancelled"))
+            self._fail(booking, at, getattr(report, "reason", f"ran for more than {self._longest(booking):g} s"))
             return
         measured = {"cpu_seconds": report.cpu_seconds} if kind is events.ExecutionEnded else {}
         self._record(kind(time=at, **measured, **_attempt_of(booking)))

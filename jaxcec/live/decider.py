@@ -72,10 +72,10 @@ class Decider:
         assert self._fallback is not None
         return Verdict(self._decide(self._fallback, *arguments), self._fallback.name, late=True)
 
-    def use(self, params: Any, lateness: Lateness | None = None) -> None:
+    def use(self, params: Any, lateness: Lateness) -> None:
         """Let the policy have these parameters, of the same shapes, from the next decision on, and this lateness."""
         self._policy = self._policy._replace(params=params)
-        self.lateness = lateness or self.lateness
+        self.lateness = lateness
 
     def close(self) -> None:
         """Let go of the thread."""

@@ -36,7 +36,7 @@ class Executed(NamedTuple):
     waits: chex.Array  # (2,) measured, for links and then for the node
     booked: chex.Array  # () finish that the mechanism predicted, and the decision recorded
     finish: chex.Array  # () measured
-    host: chex.Array  # () i32, edge node
+    node: chex.Array  # () i32, that was chosen
     features: chex.Array  # (`lateness.FEATURES`,) of that node
 
     @property
@@ -130,6 +130,6 @@ def _executed(seen: _Seen, booking: Booking, end: float) -> Executed:
         waits=np.array([ready - moved, max(finish - ready - execution, 0.0)], np.float32),
         booked=np.float32(decided.finish - decided.time),
         finish=np.float32(finish),
-        host=np.int32(decided.host),
+        node=np.int32(decided.host),
         features=np.asarray(seen.features),
     )

@@ -34,7 +34,7 @@ async def play_episode(
     Args:
         lab: with the world's network.
         world: the episode.
-        decider: of the world's site, which is closed in the end. Time passes while it decides.
+        decider: for the world's site; it is closed in the end. Time passes while it decides.
         name: of the episode, which begins the names of its services; no other episode in the lab has it.
         log: file for the events, which must not exist.
         pace: s of the world in a second.

@@ -1,4 +1,4 @@
-"""What the mechanism leaves out: by how much later than booked runs finish, learned from an event log.
+"""What the mechanism leaves out: how much later runs finish than they were booked to, learned from event logs.
 
 A real site needs time to decide, to tell a worker and to start a program, its flows carry headers, and a node may be
 slower than its description says. The mirror's mechanism knows nothing of this; a linear model of it is added.
@@ -6,6 +6,8 @@ slower than its description says. The mirror's mechanism knows nothing of this; 
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import chex
@@ -17,14 +19,21 @@ from scipy.optimize import least_squares
 
 from jaxcec.env import Observation
 from jaxcec.files import write_json
+from jaxcec.live.site import Site
 
 _WAITS = 1e-3  # s from which something counts as waiting
-_INLIER = 0.1  # s, errors beyond which count as the number of s and no more as its square
-_HELD = 3.0  # weight of a host's own terms against the errors: few decisions do not tell a host from the others
+_INLIER = 0.1  # s: a larger error counts as its size, so that a few very late runs do not decide
+_HELD = 20  # decisions of a usual size, without lateness, that each term has to outweigh
 FEATURES = (
-    *("always", "crosses links", "waits for links", "waits for the node"),  # 1 or 0
-    *("transfer", "wait for links", "wait for the node", "execution"),  # s
-)
+    "always",
+    "crosses links",
+    "waits for links",
+    "waits for the node",
+    "transfer",
+    "wait for links",
+    "wait for the node",
+    "execution",
+)  # the first four are 1 or 0, the others s
 
 
 class Lateness(struct.PyTreeNode):
@@ -49,15 +58,20 @@ def features(observation: Observation) -> chex.Array:
     nodes = observation.nodes
     crosses = nodes.path_links > 0.0
     transfer = jnp.where(crosses, nodes.at_offered, 0.0)
-    for_links = jnp.where(crosses, jnp.maximum(nodes.data_ready - nodes.at_offered, 0.0), 0.0)
-    flags = jnp.ones_like(crosses), crosses, for_links > _WAITS, nodes.wait > _WAITS
-    columns = (*(flag.astype(jnp.float32) for flag in flags), transfer, for_links, nodes.wait, nodes.execution)
+    for_links = jnp.where(crosses, nodes.data_ready - nodes.at_offered, 0.0)
+    for_links, for_node = (jnp.where(wait > _WAITS, wait, 0.0) for wait in (for_links, nodes.wait))
+    flags = jnp.ones_like(crosses), crosses, for_links > 0.0, for_node > 0.0
+    columns = (*(flag.astype(jnp.float32) for flag in flags), transfer, for_links, for_node, nodes.execution)
     return jnp.where(nodes.feasible[:, None] > 0.0, jnp.stack(columns, axis=-1), 0.0)
 
 
-def lateness_of(lateness: Lateness, seen: chex.Array, host: chex.Array) -> chex.Array:
-    """(n,) s, by how much later than the mechanism expects microservices with these features finish on these nodes."""
-    return seen @ lateness.shared + seen[:, 0] * lateness.pause[host] + seen[:, -1] * lateness.slower[host]
+def lateness_of(lateness: Lateness, seen: chex.Array, node: chex.Array) -> chex.Array:
+    """(n,) s, how much later than the mechanism expects microservices with these features finish on these nodes.
+
+    At the earliest they finish when they would begin.
+    """
+    late = seen @ lateness.shared + seen[:, 0] * lateness.pause[node] + seen[:, -1] * lateness.slower[node]
+    return jnp.maximum(late, -seen[:, -1])
 
 
 def corrected(observation: Observation, lateness: Lateness) -> tuple[Observation, chex.Array]:
@@ -68,29 +82,28 @@ def corrected(observation: Observation, lateness: Lateness) -> tuple[Observation
 
 
 def fitted_lateness(
-    seen: np.ndarray, host: np.ndarray, lateness: np.ndarray, *, num_nodes: int, by_node: bool
+    seen: np.ndarray, node: np.ndarray, lateness: np.ndarray, *, num_nodes: int, by_node: bool
 ) -> Lateness:
-    """The model that fits what was measured; an error counts by its size, so that a few long ones do not decide.
+    """The model that fits what was measured.
 
     Args:
         seen: (n, len(FEATURES)) of the nodes that were chosen.
-        host: (n,) those nodes.
+        node: (n,) those nodes.
         lateness: (n,) s, measured.
         num_nodes: V.
         by_node: whether nodes have terms of their own.
     """
-    own = np.eye(num_nodes)[host] * by_node
+    own = np.eye(num_nodes)[node] * by_node
     columns = np.concatenate([seen, own * seen[:, :1], own * seen[:, -1:]], axis=1).astype(np.float64)
-    scale = np.maximum(np.sqrt(np.mean(columns**2, axis=0)), 1e-9)
-    held = np.diag(np.where(np.arange(columns.shape[1]) < len(FEATURES), 1e-3, _HELD))
-    rows = np.concatenate([columns / scale, held])
-    wanted = np.concatenate([lateness, np.zeros(len(held))])
+    usual = np.concatenate([seen.mean(axis=0), np.ones(num_nodes), np.full(num_nodes, seen[:, -1].mean())])
+    rows = np.concatenate([columns, np.diag(_HELD * np.maximum(usual, 1.0))])
+    wanted = np.concatenate([lateness, np.zeros(columns.shape[1])])
 
     def errors(weights: np.ndarray) -> np.ndarray:
         return rows @ weights - wanted
 
     start = np.zeros(rows.shape[1])
-    found = least_squares(errors, start, jac=lambda _: rows, loss="soft_l1", f_scale=_INLIER).x / scale
+    found = least_squares(errors, start, jac=lambda _: rows, loss="soft_l1", f_scale=_INLIER, x_scale="jac").x
     shared, pause, slower = np.split(found.astype(np.float32), [len(FEATURES), len(FEATURES) + num_nodes])
     return Lateness(shared=shared, pause=pause, slower=slower)
 
@@ -101,19 +114,21 @@ class _File(BaseModel):
     shared: dict[str, FiniteFloat]
     pause: list[FiniteFloat]
     slower: list[FiniteFloat]
+    site: str | None  # the digest of that of these nodes; None without terms of nodes
 
 
-def save_lateness(path: Path, lateness: Lateness) -> None:
-    """Write the model as JSON that people can read."""
+def save_lateness(path: Path, lateness: Lateness, site: Site | None) -> None:
+    """Write the model as JSON that people can read, with the site that its nodes' terms are of; None without such."""
     shared = dict(zip(FEATURES, map(float, lateness.shared), strict=True))
-    write_json(path, {"shared": shared, "pause": lateness.pause.tolist(), "slower": lateness.slower.tolist()})
+    of_nodes = {name: [] if site is None else getattr(lateness, name).tolist() for name in ("pause", "slower")}
+    write_json(path, {"shared": shared} | of_nodes | {"site": None if site is None else _digest(site)})
 
 
-def load_lateness(path: Path, num_nodes: int) -> Lateness:
-    """The model in a file.
+def load_lateness(path: Path, sites: Sequence[Site], *, num_nodes: int) -> Lateness:
+    """The model in a file, for sites of at most `num_nodes` edge nodes.
 
     Raises:
-        ValueError: the file is damaged, or of a site with another number of nodes.
+        ValueError: the file is damaged, or has terms of nodes of another site.
     """
     try:
         read = _File.model_validate_json(path.read_bytes())
@@ -121,8 +136,13 @@ def load_lateness(path: Path, num_nodes: int) -> Lateness:
         raise ValueError(f"{path}: damaged ({error})") from None
     if read.shared.keys() != set(FEATURES):
         raise ValueError(f"{path}: got features {', '.join(read.shared)}; must be {', '.join(FEATURES)}")
-    for name in ("pause", "slower"):
-        if (number := len(getattr(read, name))) != num_nodes:
-            raise ValueError(f"{path}: {name}: got {number} nodes; the site has {num_nodes}")
-    shared = [read.shared[name] for name in FEATURES]
-    return Lateness(*(np.array(each, np.float32) for each in (shared, read.pause, read.slower)))
+    shared = np.array([read.shared[name] for name in FEATURES], np.float32)
+    if read.site is None:
+        return no_lateness(num_nodes).replace(shared=shared)
+    if {read.site} != {_digest(site) for site in sites} or len(read.pause) != num_nodes:
+        raise ValueError(f"{path}: of the nodes of another site; must be of this one, or of logs of several sites")
+    return Lateness(shared, np.array(read.pause, np.float32), np.array(read.slower, np.float32))
+
+
+def _digest(site: Site) -> str:
+    return hashlib.sha256(site.model_dump_json().encode()).hexdigest()[:16]

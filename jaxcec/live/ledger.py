@@ -187,6 +187,13 @@ class Ledger:
             setattr(self.counters, name, getattr(self.counters, name) + value)
         self._measure(np.array(event.sums))
 
+    def is_of_use(self, run: str) -> bool:
+        """Whether a run, by its identifier, is or was the last attempt at a microservice of a service in flight."""
+        service = events.service_of(run)
+        slot = self.slot_of.get(service)
+        attempts = () if slot is None else self.attempt[slot]
+        return any(run == events.run_id(service, i, int(attempt)) for i, attempt in enumerate(attempts))
+
     def next_due(self) -> Due | None:
         """The microservice that is due first, as `dag.current_decision` chooses it; None if all are decided."""
         time = self.due.min()

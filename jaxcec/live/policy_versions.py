@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxcec.agents import TrainedPolicy, save_policy
 from jaxcec.env import EnvConfig
 from jaxcec.files import write_json
-from jaxcec.live.lateness import Lateness, load_lateness, save_lateness
+from jaxcec.live.lateness import Lateness, load_lateness, no_lateness, save_lateness
 from jaxcec.live.refit import Refit, Score
+from jaxcec.live.site import Site
 
 _CURRENT = "current.json"
 
@@ -19,15 +21,16 @@ class Version(NamedTuple):
     """The files that are current."""
 
     policy: Path
-    lateness: Path | None = None  # None if none has helped yet
+    lateness: Path | None = None  # None if finishes are foreseen best without
 
-    def load_lateness(self, num_nodes: int) -> Lateness | None:
-        """The lateness, for a site of so many edge nodes.
+    def load_lateness(self, sites: Sequence[Site]) -> Lateness:
+        """The lateness at some sites.
 
         Raises:
-            ValueError: its file is damaged, or is of a site with another number of nodes.
+            ValueError: its file is damaged, or has terms of nodes of another site.
         """
-        return None if self.lateness is None else load_lateness(self.lateness, num_nodes)
+        most = max(site.config.num_nodes for site in sites)
+        return no_lateness(most) if self.lateness is None else load_lateness(self.lateness, sites, num_nodes=most)
 
 
 def current_version(folder: Path) -> Version | None:
@@ -41,8 +44,8 @@ def current_version(folder: Path) -> Version | None:
         return None
     try:
         read = json.loads(file.read_text())
-        lateness = read.get("lateness")
-        version = Version(folder / str(read["policy"]), None if lateness is None else folder / str(lateness))
+        policy, lateness = str(read["policy"]), read.get("lateness")  # which older folders lack
+        version = Version(folder / policy, None if lateness is None else folder / str(lateness))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file}: damaged ({type(error).__name__}: {error}); name a version as `policy`") from None
     for path in filter(None, version):
@@ -52,7 +55,7 @@ def current_version(folder: Path) -> Version | None:
 
 
 def settle(folder: Path, old: TrainedPolicy, found: Refit, sizes: EnvConfig) -> Version:
-    """Make the refitted policy and the lateness the current version, each if it is better, or else keep the one before.
+    """Make the refitted policy current if it is better, and else keep the one before; likewise the lateness, if any.
 
     The first call also keeps the policy as it was, as the first version. A version is written before it is named as
     the current one. One process at a time may write to a folder.
@@ -61,9 +64,11 @@ def settle(folder: Path, old: TrainedPolicy, found: Refit, sizes: EnvConfig) -> 
     current = current_version(folder) or Version(_add_policy(folder, old, sizes))
     if found.better:
         current = current._replace(policy=_add_policy(folder, found.policy, sizes))
-    if found.corrects:
-        save_lateness(path := _next_path(folder, "lateness", "json"), found.lateness)
+    if found.chosen == "refitted":
+        save_lateness(path := _next_path(folder, "lateness", "json"), found.lateness, found.site)
         current = current._replace(lateness=path)
+    elif found.chosen == "none":
+        current = current._replace(lateness=None)
     write_json(folder / _CURRENT, _named(current) | {"why": _why(found), "judged": _judged(found)})
     return current
 
@@ -73,10 +78,11 @@ def _named(version: Version) -> dict[str, str | None]:
 
 
 def _why(found: Refit) -> str:
-    twin, lateness = ("better" if good else "not better" for good in (found.better, found.corrects))
+    twin = "better" if found.better else "not better"
+    lateness = {"none": "without a lateness", "before": "with the lateness before", "refitted": "with the new lateness"}
     return (
-        f"of {found.held_out} decisions that were not learned from, the twin refitted foresees the finishes {twin} "
-        f"than before, and the mechanism with the lateness {lateness}"
+        f"judged on {found.held_out} decisions that were not learned from: the twin refitted is {twin} than before; "
+        f"the mechanism foresees finishes best {lateness[found.chosen]}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What the simulator predicts against what the lab measures: every flow, every execution, every finish, and ACT."""
+"""What was predicted against what the lab measures: every flow, every execution, every finish, and ACT."""
 
 from __future__ import annotations
 

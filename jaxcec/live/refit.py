@@ -6,7 +6,7 @@ Both are fitted to the earlier decisions. The last quarter decides whether they 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import chex
@@ -40,28 +40,25 @@ class Score(NamedTuple):
 
 
 class Refit(NamedTuple):
-    """A twin, and what is added to the mechanism, before and after they were fitted to a log."""
+    """A lateness and a twin that were fitted to logs, and how well they foresee, next to what was there before."""
 
     policy: TrainedPolicy  # with the twin after
     lateness: Lateness
+    site: Site | None  # whose nodes the lateness has terms of; None if the logs are of several sites
+    chosen: str  # "none", "before" or "refitted": the lateness that gives the mechanism the least mean error
     fitted: int  # decisions that were learned from
     held_out: int
     mechanism: Score  # of the simulator's exact mechanism, as the decisions recorded it
-    corrected_before: Score  # of the mechanism and the lateness that was added to it before
-    corrected: Score
-    before: Score
+    corrected_before: Score | None  # of the mechanism with the lateness before; None if there was none
+    corrected: Score  # of the mechanism with the new lateness
+    before: Score  # of the twin before
     after: Score
 
     @property
     def better(self) -> bool:
-        """Whether finishes are foreseen with a smaller mean error than before, and waits with a higher likelihood."""
+        """Whether the twin foresees finishes with a smaller mean error than before, and waits more likely."""
         assert self.before.likelihood is not None and self.after.likelihood is not None
         return self.after.error.mean < self.before.error.mean and self.after.likelihood > self.before.likelihood
-
-    @property
-    def corrects(self) -> bool:
-        """Whether finishes are foreseen with a smaller mean error than with the lateness before, and without any."""
-        return self.corrected.error.mean < min(self.corrected_before.error.mean, self.mechanism.error.mean)
 
 
 def refit(
@@ -71,12 +68,11 @@ def refit(
     lateness: Lateness | None = None,
     seed: int = 0,
 ) -> Refit:
-    """Fit the twin of a policy, and a lateness, to the earlier decisions of logs, and judge them on the later ones.
+    """Fit a lateness, and the twin of a policy, to the earlier decisions of logs, and judge them on the later ones.
 
     Args:
         policy: of dtdrlmo.
-        logs: the site of each log, and what happened there; in the order in which they were written. The sites have
-            equally many nodes.
+        logs: the site of each log, and what happened there; in the order in which they were written.
         lateness: that was learned before; by default none.
         seed: of the decisions that are drawn for each gradient step.
 
@@ -84,27 +80,39 @@ def refit(
         ValueError: the policy has no twin, or chooses rates and holds, or too few decisions have finished.
     """
     _check_policy(policy)
-    first, middle, last = _divided(
-        _in_sequence([executed_decisions(site, happened, policy, most=MOST) for site, happened in logs])
-    )
-    if min(len(first), len(middle), len(last)) < LEAST:
+    of_logs = (executed_decisions(*log, policy, most=MOST) for log in logs)
+    first, middle, last = parts = _divided(_in_sequence(of_logs))
+    if min(map(len, parts)) < LEAST:
         raise ValueError(
             f"log: got {len(first)}, {len(middle)} and {len(last)} finished decisions in the three parts; "
             f"must be at least {LEAST} in each"
         )
-    new = _fitted(policy, _stacked(first).outcome, _stacked(middle).outcome, seed)
-    sites = [site for site, _ in logs]
-    lateness_before = lateness or no_lateness(sites[0].config.num_nodes)
-    learned = _learned_lateness(_stacked(first + middle), sites)
-    found = _judged(_stacked(last), policies=(policy, new), lateness=(lateness_before, learned))
-    return Refit(new, learned, fitted=len(first) + len(middle), held_out=len(last), **found)
+    learned, site = _learned_lateness(_stacked(first + middle), [site for site, _ in logs])
+    fitted = _fitted(policy, _stacked(first).outcome, _stacked(middle).outcome, seed)
+    before = {} if lateness is None else {"before": lateness}
+    known = {"none": no_lateness(len(learned.pause))} | before | {"refitted": learned}
+    scores = _scores_of_mechanism(_stacked(last), known)
+    twins = _scores_of_twins(_stacked(last), [policy, fitted])
+    return Refit(
+        policy=fitted,
+        lateness=learned,
+        site=site,
+        chosen=min(known, key=lambda name: scores[name].error.mean),
+        fitted=len(first) + len(middle),
+        held_out=len(last),
+        mechanism=scores["none"],
+        corrected_before=scores.get("before"),
+        corrected=scores["refitted"],
+        before=twins[0],
+        after=twins[1],
+    )
 
 
-def _learned_lateness(executed: Executed, sites: list[Site]) -> Lateness:
-    """The lateness; that of each node by itself only if all logs are of one site, and its nodes therefore the same."""
-    wanted, num_nodes = executed.finish - executed.booked, sites[0].config.num_nodes
-    one_site = all(site == sites[0] for site in sites)
-    return fitted_lateness(executed.features, executed.host, wanted, num_nodes=num_nodes, by_node=one_site)
+def _learned_lateness(executed: Executed, sites: list[Site]) -> tuple[Lateness, Site | None]:
+    """The lateness, and the site if there is but one, and its nodes therefore have terms of their own."""
+    late, most = executed.finish - executed.booked, max(site.config.num_nodes for site in sites)
+    site = sites[0] if all(site == sites[0] for site in sites) else None
+    return fitted_lateness(executed.features, executed.node, late, num_nodes=most, by_node=site is not None), site
 
 
 def _check_policy(policy: TrainedPolicy) -> None:
@@ -183,23 +191,19 @@ def _best_twin(
     return jax.tree.map(lambda x: x[jnp.nanargmin(errors)], twins)
 
 
-def _judged(
-    held_out: Executed, *, policies: tuple[TrainedPolicy, TrainedPolicy], lateness: tuple[Lateness, Lateness]
-) -> dict[str, Score]:
-    """The scores of `Refit`, by name; of policies and lateness before and after."""
-    of_old, of_new = (_predicted(policy, held_out) for policy in policies)
-    later = [lateness_of(each, held_out.features, held_out.host) for each in lateness]
-    finishes = {
-        "mechanism": held_out.booked,
-        "corrected_before": held_out.booked + later[0],
-        "corrected": held_out.booked + later[1],
-        "before": of_old[0],
-        "after": of_new[0],
-    }
-    errors = {name: np.abs(finish - held_out.finish) for name, finish in finishes.items()}
-    likelihoods = {"before": of_old[1], "after": of_new[1]}
+def _scores_of_mechanism(held_out: Executed, known: Mapping[str, Lateness]) -> dict[str, Score]:
+    """Of the mechanism with each lateness."""
+    late = {name: np.asarray(lateness_of(each, held_out.features, held_out.node)) for name, each in known.items()}
+    errors = {name: np.abs(held_out.booked + each - held_out.finish) for name, each in late.items()}
     intervals = bootstrap_means(errors)
-    return {name: Score(intervals[name], float(np.median(errors[name])), likelihoods.get(name)) for name in errors}
+    return {name: Score(intervals[name], float(np.median(errors[name]))) for name in known}
+
+
+def _scores_of_twins(held_out: Executed, policies: Sequence[TrainedPolicy]) -> list[Score]:
+    predictions = [_predicted(policy, held_out) for policy in policies]
+    errors = {str(i): np.abs(finish - held_out.finish) for i, (finish, _) in enumerate(predictions)}
+    intervals, likelihoods = bootstrap_means(errors), [likelihood for _, likelihood in predictions]
+    return [Score(intervals[i], float(np.median(errors[i])), likelihoods[int(i)]) for i in errors]
 
 
 def _predicted(policy: TrainedPolicy, executed: Executed) -> tuple[np.ndarray, float]:

@@ -285,22 +285,42 @@ def alone(**fields):
 
 
 def test_a_program_that_hangs_is_stopped_and_its_service_given_up(tmp_path, decider):
-    """Each attempt runs for the second and a half that it may; what needs its shares then runs."""
+    """Each attempt runs for the second and a half that it may; then what fits no node beside it can run."""
     hangs = ["/bin/sh", "-c", f"echo $$ >> {tmp_path / 'tried'}; exec sleep 1000"]
 
     async def scenario():
         async with three_workers(tmp_path) as addresses, controlling(tmp_path, addresses, decider) as controller:
-            controller.submit("hangs", alone(commands=[hangs], longest=1.5))
-            controller.submit("fine", alone(commands=[["/bin/sleep", "0.2"]], longest=100.0))
+            controller.submit("hangs", alone(commands=[hangs], longest=1.5, demand=[[0.9, 0.9]]))
+            for name in ("fine", "fine-too", "fine-as-well"):
+                controller.submit(name, alone(commands=[["/bin/sleep", "0.2"]], longest=100.0, demand=[[0.9, 0.9]]))
             await all_ended(controller)
             return controller.ledger.counters
 
     counters = asyncio.run(scenario())
-    assert counters.completed == counters.given_up == 1 and counters.failed == 5
+    assert (counters.completed, counters.given_up, counters.failed) == (3, 1, 5)
     failed = [event for event in logged(tmp_path, "hangs") if isinstance(event, events.Failed)]
     assert {event.reason for event in failed} == {"ran for more than 1.5 s"}
     tried = (tmp_path / "tried").read_text().split()
     assert len(tried) == 5 and not any(psutil.pid_exists(int(number)) for number in tried)
+
+
+def test_a_program_that_ended_in_time_while_nobody_looked_has_not_failed(tmp_path, decider, monkeypatch):
+    """The controller is away until the time is over, and looks at once, before it is connected to the worker."""
+    monkeypatch.setattr("jaxcec.live.controller._RETRY", 1e-3)
+
+    async def scenario():
+        async with three_workers(tmp_path) as addresses:
+            async with controlling(tmp_path, addresses, decider) as controller:
+                controller.submit("s", alone(commands=[["/bin/sleep", "0.3"]], longest=1.0))
+                while not any(booking.started for booking in controller.ledger.bookings.values()):
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(1.2)
+            async with controlling(tmp_path, addresses, decider) as controller:
+                await all_ended(controller)
+                return controller.ledger.counters
+
+    counters = asyncio.run(scenario())
+    assert counters.completed == 1 and counters.failed == 0 and len(finished(tmp_path)) == 1
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from helpers.controlled import RULE, SITE, random_service
 from jaxcec.evaluation import Contender
 from jaxcec.live import events
 from jaxcec.live.decider import Decider
+from jaxcec.live.lateness import no_lateness
 from jaxcec.live.ledger import Ledger
 from jaxcec.policies import at_full_rate, earliest_finish
 
@@ -52,7 +53,7 @@ def test_a_policy_that_is_late_is_replaced_until_it_is_done():
     assert len(late) > 1 and set(late) == {("eft", True)} and done == ("slow", False)
 
 
-def test_new_parameters_are_used_from_the_next_decision_on():
+def test_new_parameters_and_a_new_lateness_are_used_from_the_next_decision_on():
     decider = Decider(SITE, Contender("fixed", lambda host, *_: at_full_rate(host), np.int32(0)), deadline=1.0)
     ledger = Ledger(SITE)
     for host in range(3):
@@ -60,10 +61,11 @@ def test_new_parameters_are_used_from_the_next_decision_on():
     ledger.apply(events.Submitted(time=0.0, service="s", spec=random_service(random.Random(0))))
     facts = ledger.facts(0.0, (0, 0))
 
-    async def hosts():
+    async def verdicts():
         first = await decider.decide(facts)
-        decider.use(np.int32(1))
-        return [int(verdict.info["host"]) for verdict in (first, await decider.decide(facts))]
+        decider.use(np.int32(1), no_lateness(3).replace(pause=np.float32([1.0, 2.0, 3.0])))
+        return first, await decider.decide(facts)
 
-    assert asyncio.run(hosts()) == [0, 1]
+    decided = [(int(verdict.info["host"]), float(verdict.info["late"])) for verdict in asyncio.run(verdicts())]
     decider.close()
+    assert decided == [(0, 0.0), (1, 2.0)]

@@ -123,6 +123,13 @@ def test_a_failed_attempt_is_decided_again_later_and_reports_about_it_say_nothin
     assert list(ledger.bookings) == ["a.0.1"]
 
 
+def test_of_use_is_the_last_attempt_at_a_microservice_of_a_service_in_flight():
+    failed = decided("a", 0, 0.0, 10.0), at(events.Failed, "a", 0, 1.0, reason="killed")
+    ledger = ledger_with(*failed, decided("a", 0, 2.0, 12.0, attempt=1), decided("b", 1, 0.0, 10.0))
+    runs = ("a.0.0", "a.0.1", "b.1.0", "b.1.1", "a.7.0", "c.0.0", "another's")
+    assert [run for run in runs if ledger.is_of_use(run)] == ["a.0.1", "b.1.0"]
+
+
 def test_slots_are_used_again_for_ever():
     """A hundred services in two slots; those without a slot wait for one."""
     ledger, spec = Ledger(SITE), events.Service(source=1, load=[10.0], data=[0.0], demand=[[1.0]], preds=[[]])

@@ -18,6 +18,7 @@ pytest.importorskip("pydantic")
 from jaxcec.agents import PRETRAINED, load_policy
 from jaxcec.commands.live import main
 from jaxcec.commands.refit_twin import refit_regularly
+from jaxcec.commands.serve_site import ServeCommand, _learned
 from jaxcec.env import CECEnv
 from jaxcec.evaluation import Contender
 from jaxcec.live import events
@@ -174,8 +175,8 @@ def test_the_twin_learns_that_flows_take_longer_and_its_versions_are_kept(tmp_pa
     assert found.better and found.fitted > 2 * found.held_out > 100
     assert found.after.error.mean < 0.7 * found.before.error.mean
     assert found.after.median < found.before.median
-    assert found.corrects and found.corrected.error.mean < 0.5 * found.mechanism.error.mean
-    assert found.corrected_before.error == found.mechanism.error
+    assert found.chosen == "refitted" and found.corrected.error.mean < 0.5 * found.mechanism.error.mean
+    assert found.corrected_before is None
     assert found.policy.params.actor is shipped().params.actor
     first = settle(tmp_path, shipped(), found, SITE.config)
     assert first == current_version(tmp_path)
@@ -193,6 +194,26 @@ def test_a_refit_that_does_not_help_keeps_the_old_version(tmp_path):
     assert len([*tmp_path.glob("*.msgpack")]) == 1
 
 
+def test_a_lateness_that_harms_is_given_up(tmp_path):
+    """Flows were slow when the lateness was learned, and are not any more."""
+    slow = refit(shipped(), [(SITE, happened(1.5))])
+    settle(tmp_path, shipped(), slow, SITE.config)
+    found = refit(shipped(), [(SITE, happened(3.0, 3.0, 3.0, 1.0))], lateness=slow.lateness)
+    assert found.chosen == "none"
+    assert found.mechanism.error.mean < min(found.corrected_before.error.mean, found.corrected.error.mean)
+    assert settle(tmp_path, shipped(), found, SITE.config).lateness is None
+    assert current_version(tmp_path).lateness is None and (tmp_path / "lateness-0001.json").is_file()
+
+
+def test_logs_of_several_sites_teach_nothing_about_single_nodes(tmp_path):
+    other = SITE.model_copy(update={"frame": 20.0})
+    found = refit(shipped(), [(SITE, happened(1.5)), (other, happened(1.5))])
+    assert found.site is None and found.chosen == "refitted" and not found.lateness.slower.any()
+    version = settle(tmp_path, shipped(), found, SITE.config)
+    assert version.load_lateness([other]).shared.any()
+    assert refit(shipped(), [(SITE, happened(1.5))]).site == SITE
+
+
 def test_several_logs_follow_one_another():
     found = refit(shipped(), [(SITE, happened(1.5)), (SITE, happened(1.0))])  # of one time, as if a lab had played both
     assert found.held_out == pytest.approx(2 * SERVICES, abs=5)
@@ -207,6 +228,7 @@ def test_the_command_goes_on_from_the_current_version(tmp_path, capsys):
     main(["refit", str(log), "--out", str(out)])
     second = json.loads((out / "current.json").read_text())["judged"]
     assert second["before"] == first["after"] and second["corrected_before"] == first["corrected"]
+    assert current_version(out).lateness.name == "lateness-0001.json", "the same log teaches the same"
     with pytest.raises(SystemExit):
         main(["refit", str(log), "--policy", str(SHIPPED), "--out", str(out)])
     assert "must be left out" in capsys.readouterr().err
@@ -236,16 +258,33 @@ def test_unfit_input_is_refused(tmp_path, capsys):
     assert current_version(out[1]) is None
 
 
-def test_a_schedule_is_refused_for_a_policy_without_a_twin(capsys):
-    with pytest.raises(SystemExit):
-        main(["serve", "--site", "site.yaml", "--policy", "eft", "--refit-every", "60"])
-    assert "got eft; must be one of dtdrlmo" in capsys.readouterr().err
+@pytest.mark.parametrize("policy", ["eft", "dtdrlmo", "dtdrlmo-exact"])
+def test_a_schedule_serves_what_is_current(tmp_path, policy):
+    """Of a policy without a twin only the lateness is refitted."""
+    found = refit(shipped(), [(SITE, happened(1.5))])
+    versions = tmp_path / "versions"
+    version = settle(versions, shipped(), found, SITE.config)
+    command = ServeCommand(site=tmp_path / "site.yaml", policy=policy, refit_every=60.0, versions=versions)
+    contender, lateness = _learned(command, SITE)
+    jax.tree.map(np.testing.assert_array_equal, lateness, version.load_lateness([SITE]))
+    actor = getattr(contender.params, "actor", None)
+    assert (actor is None) == (policy == "eft")
+    if policy == "dtdrlmo":
+        jax.tree.map(np.testing.assert_array_equal, contender.params.twin, found.policy.params.twin)
+    contender, lateness = _learned(dataclasses.replace(command, refit_every=None), SITE)
+    assert not lateness.shared.any()
 
 
 def test_a_damaged_folder_is_refused(tmp_path, capsys):
     shutil.copy(SHIPPED, tmp_path / "policy-0001.msgpack")
-    (tmp_path / "current.json").write_text("{}")
-    with pytest.raises(ValueError, match="damaged"):
+    for content in ("{}", "[]", '"text"', "{"):
+        (tmp_path / "current.json").write_text(content)
+        with pytest.raises(ValueError, match="damaged"):
+            current_version(tmp_path)
+    (tmp_path / "current.json").write_text('{"policy": "policy-0001.msgpack"}')  # as older releases wrote it
+    assert current_version(tmp_path) == Version(tmp_path / "policy-0001.msgpack")
+    (tmp_path / "current.json").write_text('{"policy": "policy-0001.msgpack", "lateness": "lateness-0001.json"}')
+    with pytest.raises(ValueError, match="which is not there"):
         current_version(tmp_path)
     (tmp_path / "current.json").write_text('{"policy": "policy-0002.msgpack"}')
     with pytest.raises(ValueError, match="which is not there"):
@@ -270,4 +309,4 @@ def test_a_schedule_lets_a_new_version_be_used_once(tmp_path):
         await asyncio.gather(refitting, return_exceptions=True)
 
     asyncio.run(asyncio.wait_for(first_versions(), 120.0))
-    assert used == [out / "policy-0002.msgpack"]
+    assert used == [Version(out / "policy-0002.msgpack", out / "lateness-0001.json")]
