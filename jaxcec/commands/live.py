@@ -1,8 +1,9 @@
 """Run a site, or a whole edge network on this machine that the simulator is compared with.
 
 `lab` plays test episodes of a world in the simulator and on this machine, with real processes, real flows and measured
-times. `clean` removes what a lab that was killed has left. `serve` controls a site and answers HTTP requests. `refit`
-fits the learned twin of a policy to what was measured. `shorten` removes old services from an event log.
+times. `clean` removes what a lab that was killed has left. `serve` controls a site and answers HTTP requests. `bind`
+binds the pods of a Kubernetes cluster where a site's extender prefers. `refit` learns from what was measured. `shorten`
+removes old services from an event log.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import tyro
 from rich.table import Table
 
 from jaxcec.checks import check_numbers
+from jaxcec.commands.bind_pods import BindCommand, bind_pods
 from jaxcec.commands.console import console, format_seconds
 from jaxcec.commands.contenders import PolicyChoice, contenders_for, fingerprint
 from jaxcec.commands.event_logs import ShortenCommand, shorten_log
@@ -102,7 +104,7 @@ class CleanCommand:
     """Remove what a lab that was killed has left. It needs root."""
 
 
-LiveCommand = LabCommand | CleanCommand | ServeCommand | RefitCommand | ShortenCommand
+LiveCommand = LabCommand | CleanCommand | ServeCommand | BindCommand | RefitCommand | ShortenCommand
 
 
 def parse_live(arguments: Sequence[str] | None) -> LiveCommand:
@@ -117,6 +119,7 @@ def parse_live(arguments: Sequence[str] | None) -> LiveCommand:
         Annotated[LabCommand, tyro.conf.subcommand("lab", default=lab)]
         | Annotated[CleanCommand, tyro.conf.subcommand("clean")]
         | Annotated[ServeCommand, tyro.conf.subcommand("serve")]
+        | Annotated[BindCommand, tyro.conf.subcommand("bind")]
         | Annotated[RefitCommand, tyro.conf.subcommand("refit")]
         | Annotated[ShortenCommand, tyro.conf.subcommand("shorten")]
     )
@@ -126,22 +129,21 @@ def parse_live(arguments: Sequence[str] | None) -> LiveCommand:
 @guarded()
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    command = parse_live(arguments)
-    if isinstance(command, ServeCommand):
-        serve_site(command)
-        return
-    if isinstance(command, RefitCommand):
-        refit_twin(command)
-        return
-    if isinstance(command, ShortenCommand):
-        shorten_log(command)
-        return
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that a lab is removed
-    if isinstance(command, CleanCommand):
-        for name in clean():
-            console.print(f"removed: {name}")
-    else:
-        run_lab(command)
+    match parse_live(arguments):
+        case ServeCommand() as command:
+            serve_site(command)
+        case BindCommand() as command:
+            bind_pods(command)
+        case RefitCommand() as command:
+            refit_twin(command)
+        case ShortenCommand() as command:
+            shorten_log(command)
+        case CleanCommand():
+            for name in clean():
+                console.print(f"removed: {name}")
+        case LabCommand() as command:
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that a lab is removed
+            run_lab(command)
 
 
 def run_lab(command: LabCommand) -> list[Outcome]:

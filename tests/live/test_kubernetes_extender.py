@@ -1,46 +1,19 @@
-"""The extender's messages, made and read by the official client library, and what they say. A small stand-in plays the
-API server and another one the scheduler; no cluster takes part."""
-
-import asyncio
-import contextlib
+"""The extender's messages, made and read by the official client library, and what they say; no cluster takes part."""
 
 import pytest
 
 pytest.importorskip("pydantic")
-pytest.importorskip("uvicorn")
-pytest.importorskip("httpx")
 pytest.importorskip("kubernetes")
 
-import httpx
 import numpy as np
-import uvicorn
 from helpers.controlled import SITE
+from helpers.pods import NAMES, extender_of, pod
 from kubernetes import client
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse
-from starlette.routing import Route
 
 from jaxcec.live import events
-from jaxcec.live.kubernetes_extender import Extender, ExtenderArgs, Unplaceable, _quantity
+from jaxcec.live.kubernetes_extender import ExtenderArgs, Unplaceable, _quantity
 from jaxcec.live.lateness import no_lateness
 from jaxcec.live.ledger import Ledger
-from jaxcec.live.server import Api, make_app
-
-NAMES = ["edge-a", "edge-b", "edge-c"]
-RESOURCES = {"cpu": 2.0, "memory": float(1 << 30)}  # one of the site's is two cores, and a GiB
-
-
-def pod(*, cpu="500m", memory="512Mi", **annotations):
-    """A pod of a third of a minute on the fastest node, with 8 Mbit of input at `edge-a`."""
-    values = {"jaxcec/load": "800", "jaxcec/data": "8", "jaxcec/source": "edge-a"} | annotations
-    resources = client.V1ResourceRequirements(requests={"cpu": cpu, "memory": memory})
-    container = client.V1Container(name="main", image="image", resources=resources)
-    return client.V1Pod(
-        api_version="v1",
-        kind="Pod",
-        metadata=client.V1ObjectMeta(name="pod", namespace="default", annotations=values),
-        spec=client.V1PodSpec(containers=[container], scheduler_name="with-jaxcec"),
-    )
 
 
 def node_list(*names):
@@ -68,10 +41,6 @@ def ledger():
 @pytest.fixture
 def extender(ledger):
     return extender_of(ledger, no_lateness(3))
-
-
-def extender_of(ledger, lateness, names=NAMES):
-    return Extender(ledger, clock=lambda: 100.0, lateness=lambda: lateness, names=names, resources=RESOURCES)
 
 
 def test_nodes_are_scored_by_the_predicted_finish(extender):
@@ -142,67 +111,3 @@ def test_quantities_are_read(text, value):
 def test_names_must_suit_the_site(ledger):
     with pytest.raises(ValueError, match="the site has 3 nodes and 2 kinds of resource"):
         extender_of(ledger, no_lateness(3), names=["one"])
-
-
-class Stub:
-    """Stands in for the controller: the extender needs none."""
-
-    def __init__(self):
-        self.listeners = []
-
-
-@contextlib.asynccontextmanager
-async def listening(app):
-    """The address of an application."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    try:
-        yield "http://{}:{}".format(*server.servers[0].sockets[0].getsockname())
-    finally:
-        server.should_exit = server.force_exit = True
-        await serving
-
-
-def api_server(bindings):
-    """The three resources of an API server that a scheduler needs."""
-
-    async def bind(request):
-        bindings.append(await request.json())
-        return JSONResponse({"kind": "Status", "apiVersion": "v1", "status": "Success"}, 201)
-
-    pods = client.V1PodList(api_version="v1", kind="PodList", items=[pod()])
-    return Starlette(
-        routes=[
-            Route("/api/v1/nodes", lambda _: JSONResponse(plain(node_list(*NAMES)))),
-            Route("/api/v1/namespaces/default/pods", lambda _: JSONResponse(plain(pods))),
-            Route("/api/v1/namespaces/default/pods/pod/binding", bind, methods=["POST"]),
-        ]
-    )
-
-
-def schedule(kubernetes, extender):
-    """What kube-scheduler does with an extender: list, filter, prioritize, bind to the best."""
-    core = client.CoreV1Api(client.ApiClient(client.Configuration(host=kubernetes)))
-    nodes = plain(core.list_node())
-    for waiting in core.list_namespaced_pod("default").items:
-        asked = {"Pod": plain(waiting), "Nodes": nodes, "NodeNames": None}
-        kept = httpx.post(f"{extender}/kubernetes/filter", json=asked).raise_for_status().json()
-        scores = httpx.post(f"{extender}/kubernetes/prioritize", json=asked | {"Nodes": kept["Nodes"]}).json()
-        best = max(scores, key=lambda each: each["Score"])["Host"]
-        target = client.V1ObjectReference(api_version="v1", kind="Node", name=best)
-        binding = client.V1Binding(metadata=client.V1ObjectMeta(name=waiting.metadata.name), target=target)
-        core.create_namespaced_pod_binding(waiting.metadata.name, "default", binding, _preload_content=False)
-
-
-def test_a_scheduler_binds_a_pod_where_it_finishes_first(extender):
-    async def scenario():
-        bindings = []
-        app = make_app(Api(Stub(), None, extender), "")
-        async with listening(api_server(bindings)) as kubernetes, listening(app) as address:
-            await asyncio.to_thread(schedule, kubernetes, address)
-        return bindings
-
-    (binding,) = asyncio.run(scenario())
-    assert binding["target"]["name"] == "edge-a" and binding["metadata"]["name"] == "pod"
