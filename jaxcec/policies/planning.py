@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 from jaxcec.checks import check_numbers
 from jaxcec.env import Action, CECEnv, EnvState, Observation, World, coarse, expected_completions
 from jaxcec.policies.baselines import TRAFFIC_PRICE, at_full_rate, nth_feasible
+from jaxcec.policies.blocks import in_blocks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +120,20 @@ def plan(
         forecast: draws other tenants' load; all candidates are tried under the same draws.
         timing: a model of when the input of an action arrives and its execution starts; None for the mechanism.
     """
+    planned = partial(_plan, env=env, config=config, prefer=prefer, forecast=forecast, timing=timing)
+    return in_blocks(planned, world, key)
+
+
+def _plan(
+    world: World,
+    key: chex.PRNGKey,
+    *,
+    env: CECEnv,
+    config: PlanConfig,
+    prefer: Prefer,
+    forecast: Forecast,
+    timing: Timing | None,
+) -> Plan:
     observation = env.observe(key, world.state, None, world.params)
     preference, feasible = prefer(observation), observation.nodes.feasible
     _, nodes = jax.lax.top_k(_of_feasible(preference.scores, feasible), min(config.candidates, feasible.size))
@@ -143,6 +159,10 @@ def _of_feasible(scores: chex.Array, feasible: chex.Array) -> chex.Array:
 
 def best_of_random(env: CECEnv, world: World, key: chex.PRNGKey, *, config: PlanConfig) -> Action:
     """The first action of the cheapest of `config.candidates` plans, whose nodes `key` draws uniformly."""
+    return in_blocks(partial(_best_of_random, env=env, config=config), world, key)
+
+
+def _best_of_random(world: World, key: chex.PRNGKey, *, env: CECEnv, config: PlanConfig) -> Action:
     plans = jax.random.randint(key, (config.candidates, 1 + config.steps), 0, env.config.num_nodes)
     observation = env.observe(key, world.state, None, world.params)
 
