@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-_MOST = 64  # environments in a block: what they simulate stays in a processor's cache
-_LEAST = 16  # in smaller blocks each operation has too little to do
+_MOST = 32  # environments in a block: what they simulate stays in a processor's cache
+_LEAST = 8  # in smaller blocks each operation has too little to do
 Result = TypeVar("Result")
 
 

@@ -29,14 +29,14 @@ def test_the_result_is_that_of_vmap(axes, compiled):
         jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-6), found, alone)
 
 
-def test_a_batch_has_blocks_of_16_to_64_where_it_can():
-    sizes = {1: 1, 16: 1, 64: 1, 65: 1, 100: 2, 128: 2, 134: 1, 192: 3, 4096: 64}
+def test_a_batch_has_blocks_of_8_to_32_where_it_can():
+    sizes = {1: 1, 8: 1, 32: 1, 33: 3, 34: 2, 64: 2, 67: 1, 100: 4, 134: 1, 192: 6, 4096: 128}
     assert {size: number_of_blocks(size) for size in sizes} == sizes
 
 
 def test_the_blocks_are_computed_in_turn():
     text = str(jax.make_jaxpr(jax.vmap(noisy))(*arguments()))
-    assert "scan[" in text and "length=3" in text and f"f32[{SIZE // 3},3]" in text
+    assert "scan[" in text and "length=6" in text and f"f32[{SIZE // 6},3]" in text
     assert "scan[" not in str(jax.make_jaxpr(jax.vmap(noisy))(*arguments(67)))
 
 
