@@ -34,3 +34,17 @@ def _reduced(reduction: Callable[..., chex.Array], combine: Callable[..., chex.A
         return reduce(combine, map(over_last, blocks))
 
     return jax.lax.platform_dependent(x, cpu=in_blocks, default=over_last)
+
+
+@jax.custom_batching.custom_vmap
+def largest_in_batch(x: chex.Array) -> chex.Array:
+    """The () number; where the call is vmapped, the largest in the whole batch, one number for all of it.
+
+    So a loop may end when it has nothing to do any more in any environment.
+    """
+    return x
+
+
+@largest_in_batch.def_vmap
+def _vmapped(size: int, batched: list[bool], x: chex.Array) -> tuple[chex.Array, bool]:
+    return largest_in_batch(jnp.max(x) if batched[0] else x), False

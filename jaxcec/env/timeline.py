@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcec.env.indexing import put, rolled, take
-from jaxcec.env.reductions import largest, total
+from jaxcec.env.reductions import largest, largest_in_batch, total
 from jaxcec.env.types import Timeline
 
 TOLERANCE = 1e-5
@@ -102,13 +102,29 @@ def first_fit_at_once(
     return jnp.min(jnp.where(fits, start, jnp.inf), axis=1)
 
 
+@jax.custom_jvp
 def first_fit_in_turn(
     conflict: chex.Array, begins: chex.Array, not_before: chex.Array, duration: chex.Array
 ) -> chex.Array:
     """The same search, segment after segment: a start that meets a conflict moves to the end of the segment.
 
-    These are many operations on (T,) numbers, and a CPU is faster with them than with a running minimum.
+    These are many operations on (T,) numbers, and a CPU is faster with them than with a running minimum. Of a batch of
+    timelines, only as many segments are visited as the one with the most has.
     """
+    used = largest_in_batch(jnp.sum(jnp.isfinite(begins), dtype=jnp.int32))
+    return _past_conflicts(conflict, begins, not_before, duration, segments=used)
+
+
+@first_fit_in_turn.defjvp
+def _derivatives(primals: tuple[chex.Array, ...], tangents: tuple[chex.Array, ...]) -> tuple[chex.Array, chex.Array]:
+    """Those of a visit to all segments: a loop whose length is not known has no reverse derivative."""
+    return jax.jvp(partial(_past_conflicts, segments=primals[1].size), primals, tangents)
+
+
+def _past_conflicts(
+    conflict: chex.Array, begins: chex.Array, not_before: chex.Array, duration: chex.Array, *, segments: chex.Numeric
+) -> chex.Array:
+    """The starts after a visit to at least so many segments, the first ones."""
     block = math.gcd(begins.size, _UNROLLED)
     ends = _ends(begins)
 
@@ -121,7 +137,7 @@ def first_fit_in_turn(
         return start
 
     # Without a loop, XLA would search again for every element of what is computed from the result.
-    return jax.lax.fori_loop(0, begins.size // block, past_conflicts, not_before)
+    return jax.lax.fori_loop(0, -(-segments // block), past_conflicts, not_before)
 
 
 def reserve(
