@@ -47,4 +47,4 @@ def largest_in_batch(x: chex.Array) -> chex.Array:
 
 @largest_in_batch.def_vmap
 def _vmapped(size: int, batched: list[bool], x: chex.Array) -> tuple[chex.Array, bool]:
-    return largest_in_batch(jnp.max(x) if batched[0] else x), False
+    return largest_in_batch(jnp.max(x)), False

@@ -109,9 +109,11 @@ def first_fit_in_turn(
     """The same search, segment after segment: a start that meets a conflict moves to the end of the segment.
 
     These are many operations on (T,) numbers, and a CPU is faster with them than with a running minimum. Of a batch of
-    timelines, only as many segments are visited as the one with the most has.
+    timelines, only as many segments are visited as the one with the most has, but all of them if there are several
+    devices, which would have to agree on the number in every search.
     """
-    used = largest_in_batch(jnp.sum(jnp.isfinite(begins), dtype=jnp.int32))
+    several = jax.device_count() > 1
+    used = begins.size if several else largest_in_batch(jnp.sum(jnp.isfinite(begins), dtype=jnp.int32))
     return _past_conflicts(conflict, begins, not_before, duration, segments=used)
 
 

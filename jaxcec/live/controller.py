@@ -159,8 +159,10 @@ class Controller:
             await asyncio.sleep(_RETRY)
             lost = set(map(int, (self.now() - self.ledger.down_since > self._lost_after).nonzero()[0]))
             for booking in [*self.ledger.bookings.values()]:
-                run, missing = booking.decided.run, lost and lost & self._needs(booking)
-                if missing and run in self.ledger.bookings:
+                run = booking.decided.run
+                if run not in self.ledger.bookings:
+                    continue  # its service was given up just now
+                if missing := lost and lost & self._needs(booking):
                     self._let_fail(booking, f"the worker of host {min(missing)} is lost")
                 elif booking.started is not None and self.now() - booking.started > self._longest(booking):
                     # The worker may know that it has ended. Then it answers with that, and it has not failed.
@@ -246,7 +248,8 @@ class Controller:
         booking, kind = self.ledger.bookings[report.id], _REPORTS[type(report)]
         service, at = booking.decided.service, max(connection.local(report.at), booking.decided.time)
         if kind is events.Failed:
-            self._fail(booking, at, getattr(report, "reason", f"ran for more than {self._longest(booking):g} s"))
+            cancelled = f"stopped after {self._longest(booking):g} s" if math.isfinite(self._longest(booking)) else ""
+            self._fail(booking, at, getattr(report, "reason", cancelled or "cancelled"))
             return
         measured = {"cpu_seconds": report.cpu_seconds} if kind is events.ExecutionEnded else {}
         self._record(kind(time=at, **measured, **_attempt_of(booking)))

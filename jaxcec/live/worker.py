@@ -195,7 +195,8 @@ class Worker:
             self._records[order.id] = Record(run=None)
             self._report(protocol.Cancelled(id=order.id, at=time.monotonic()))
         elif isinstance(order, protocol.Cancel) and order.id in self._tasks:
-            self._tasks[order.id].cancel()
+            if not self._tasks[order.id].cancelling():  # a second time would interrupt the end of the program
+                self._tasks[order.id].cancel()
         elif isinstance(order, protocol.Forget):
             self._forget(order.ids)
         else:

@@ -163,14 +163,19 @@ def test_requests_are_answered_independently(requests):
     assert requests < 40 or 0 < np.sum(np.asarray(one_by_one) > not_before) < 40, "some requests wait, some do not"
 
 
-@pytest.mark.parametrize("size", [1, 2, 7, 24])
-def test_both_searches_find_the_same_start(size):
-    """For any number of segments, some of length 0 and some unused, and times that coincide."""
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize(("size", "most"), [(1, 1), (2, 2), (7, 7), (24, 24), (24, 10), (24, 12), (24, 1)])
+def test_both_searches_find_the_same_start(monkeypatch, size, most, devices):
+    """For any number of segments, at most so many used, some of length 0, and times that coincide.
+
+    On one device, the search in turn ends with the last segment that is used in the batch.
+    """
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
     rng, requests, forms = np.random.default_rng(size), 50, (timeline.first_fit_at_once, timeline.first_fit_in_turn)
     at_once, in_turn = (jax.jit(jax.vmap(form)) for form in forms)
     begins = np.sort(rng.integers(0, size, (200, size)), axis=1).astype(np.float32)
     begins[:, 0] = 0.0
-    used = rng.integers(1, size + 1, (200, 1))
+    used = rng.integers(1, most + 1, (200, 1))
     begins = np.where(np.arange(size) < used, begins, np.inf)
     conflict = rng.random((200, requests, size)) < rng.random((200, 1, 1))
     conflict &= np.arange(size) < used[..., None] - 1  # everything is free past the last breakpoint
@@ -178,4 +183,6 @@ def test_both_searches_find_the_same_start(size):
     found = at_once(conflict, begins, not_before, duration + 0.5)
     np.testing.assert_array_equal(found, in_turn(conflict, begins, not_before, duration + 0.5))
     assert np.all(np.isfinite(found))
-    assert size < 3 or np.any(found > not_before), "some requests wait"
+    assert most < 3 or np.any(found > not_before), "some requests wait"
+    loops = str(jax.make_jaxpr(jax.vmap(timeline.first_fit_in_turn))(conflict, begins, not_before, duration))
+    assert ("while" in loops) == (devices == 1)

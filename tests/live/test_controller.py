@@ -299,7 +299,7 @@ def test_a_program_that_hangs_is_stopped_and_its_service_given_up(tmp_path, deci
     counters = asyncio.run(scenario())
     assert (counters.completed, counters.given_up, counters.failed) == (3, 1, 5)
     failed = [event for event in logged(tmp_path, "hangs") if isinstance(event, events.Failed)]
-    assert {event.reason for event in failed} == {"ran for more than 1.5 s"}
+    assert {event.reason for event in failed} == {"stopped after 1.5 s"}
     tried = (tmp_path / "tried").read_text().split()
     assert len(tried) == 5 and not any(psutil.pid_exists(int(number)) for number in tried)
 

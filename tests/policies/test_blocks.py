@@ -6,6 +6,8 @@ import pytest
 
 from jaxcec.policies.blocks import in_blocks, number_of_blocks
 
+pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="on other platforms there is one block")
+
 SIZE = 192
 
 
@@ -29,22 +31,34 @@ def test_the_result_is_that_of_vmap(axes, compiled):
         jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-6), found, alone)
 
 
-def test_a_batch_has_blocks_of_8_to_32_where_it_can():
-    sizes = {1: 1, 8: 1, 32: 1, 33: 3, 34: 2, 64: 2, 67: 1, 100: 4, 134: 1, 192: 6, 4096: 128}
+@pytest.mark.parametrize(
+    ("devices", "sizes"),
+    [
+        (1, {1: 1, 8: 1, 32: 1, 33: 3, 34: 2, 64: 2, 67: 1, 100: 4, 134: 1, 192: 6, 4096: 128}),
+        (2, {16: 1, 32: 1, 64: 1, 100: 2, 102: 3, 128: 2, 192: 3, 4096: 64}),
+    ],
+)
+def test_a_batch_has_blocks_of_8_to_32_on_each_device_where_it_can(monkeypatch, devices, sizes):
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
     assert {size: number_of_blocks(size) for size in sizes} == sizes
 
 
-def test_the_blocks_are_computed_in_turn():
+def test_the_blocks_are_computed_in_turn(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
     text = str(jax.make_jaxpr(jax.vmap(noisy))(*arguments()))
     assert "scan[" in text and "length=6" in text and f"f32[{SIZE // 6},3]" in text
     assert "scan[" not in str(jax.make_jaxpr(jax.vmap(noisy))(*arguments(67)))
 
 
-def test_on_two_devices_each_computes_its_rows_of_every_block():
+@pytest.mark.parametrize("size", [100, 102, 192])
+def test_on_two_devices_each_computes_its_rows_of_every_block(monkeypatch, size):
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert number_of_blocks(size) > 1
     mesh = jax.make_mesh((2,), ("env",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("env"))
-    scale, x, key = arguments()
+    scale, x, key = arguments(size)
     compiled = jax.jit(jax.vmap(noisy), out_shardings=rows).lower(*jax.device_put((scale, x, key), rows)).compile()
-    assert "all-gather" not in compiled.as_text() and "all-to-all" not in compiled.as_text()
+    exchanges = "all-gather", "all-to-all", "all-reduce", "collective-permute"
+    assert not any(exchange in compiled.as_text() for exchange in exchanges)
     found, alone = compiled(*jax.device_put((scale, x, key), rows)), jax.vmap(noisy)(scale, x, key)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, alone)
