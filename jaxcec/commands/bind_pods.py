@@ -54,10 +54,12 @@ def bind_pods(command: BindCommand) -> None:
         while True:
             try:
                 outcome = bind_waiting(core, ask, command.scheduler)
-            except (OSError, HTTPError, client.ApiException) as error:
-                outcome = {"not bound": f"{type(error).__name__}: {error}"}
+            except client.ApiException as error:
+                outcome = {"nothing is bound": f"the API server answered {error.status} {error.reason}"}
+            except HTTPError as error:
+                outcome = {"nothing is bound": f"the API server does not answer ({type(error).__name__})"}
             for pod, what in outcome.items():
                 if told.get(pod) != what:
-                    console.print(f"{pod}: {what}")
+                    console.print(f"{pod}: {what}", markup=False, highlight=False)
             told = outcome
             time.sleep(command.every)

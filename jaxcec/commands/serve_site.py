@@ -31,7 +31,7 @@ from jaxcec.live.site import Site
 from jaxcec.live.worker import TOKEN
 from jaxcec.policies import earliest_finish
 
-_WITH_TWIN = ("dtdrlmo", EXACT, TWIN_EFT, TWIN_PLAN)
+_OF_DTDRLMO = ("dtdrlmo", EXACT, TWIN_EFT, TWIN_PLAN)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,8 +129,8 @@ def _learned(command: ServeCommand, site: Site, version: Version | None = None) 
     """The policy and the lateness; where there are refits, those of a version, by default of the current one."""
     if command.refit_every is not None:
         version = version or version_to_use(command.versions, None)
-    refitted = version is not None and command.policy in _WITH_TWIN
-    choice = PolicyChoice(names=(command.policy,), checkpoint=version.policy if version and refitted else None)
+    checkpoint = version.policy if version and command.policy in _OF_DTDRLMO else None
+    choice = PolicyChoice(names=(command.policy,), checkpoint=checkpoint)
     (contender,), _ = contenders_for(choice, CECEnv(site.config), site.empty)
     return contender, version.load_lateness([site]) if version else no_lateness(site.config.num_nodes)
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from decimal import Decimal
+from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import urllib3
 from kubernetes import client
 from kubernetes.utils import parse_quantity
 
@@ -22,7 +24,7 @@ Ask = Callable[[str, dict[str, Any]], Any]  # the extender: from a verb and its 
 
 
 class Refused(Exception):
-    """The extender does not place a pod, and says why."""
+    """The extender does not place a pod, or its answer is of no use."""
 
 
 def asking(address: str, token: str = "") -> Ask:
@@ -40,6 +42,8 @@ def asking(address: str, token: str = "") -> Ask:
         except HTTPError as error:
             with error:
                 raise Refused(f"{error.code}: {error.read().decode(errors='replace')}") from None
+        except (ValueError, HTTPException) as error:
+            raise Refused(f"the answer of {address}: {type(error).__name__}: {error}") from None
         if isinstance(answer, dict) and answer.get("Error"):
             raise Refused(answer["Error"])
         return answer
@@ -54,11 +58,11 @@ def bind_waiting(core: client.CoreV1Api, ask: Ask, scheduler: str) -> dict[str, 
         By pod, as NAMESPACE/NAME, where it is now or why it still waits.
 
     Raises:
-        OSError: the extender does not answer.
-        urllib3.exceptions.HTTPError, client.ApiException: the API server does not, or refuses to list.
+        urllib3.exceptions.HTTPError: the API server does not answer.
+        client.ApiException: it refuses to list pods or nodes.
     """
-    pods = core.list_pod_for_all_namespaces().items
-    free = _free_of(core.list_node().items, pods)
+    pods = core.list_pod_for_all_namespaces(_request_timeout=_PATIENCE).items
+    free = _free_of(core.list_node(_request_timeout=_PATIENCE).items, pods)
     waiting = [pod for pod in pods if _waits(pod, scheduler)]
     outcome = {}
     for pod in sorted(waiting, key=lambda pod: str(pod.metadata.creation_timestamp)):
@@ -67,8 +71,10 @@ def bind_waiting(core: client.CoreV1Api, ask: Ask, scheduler: str) -> dict[str, 
         try:
             node = _best(ask, pod, fitting)
             _bind(core, pod, node)
-        except (Refused, client.ApiException) as error:
-            outcome[_name(pod)] = f"waits: {getattr(error, 'reason', None) or error}"
+        except client.ApiException as error:
+            outcome[_name(pod)] = f"waits: the API server answered {error.status} {error.reason}"
+        except (Refused, OSError, urllib3.exceptions.HTTPError) as error:
+            outcome[_name(pod)] = f"waits: {error}"
         else:
             free[node] = _less(free[node], requests)
             outcome[_name(pod)] = f"bound to {node}"
@@ -76,8 +82,13 @@ def bind_waiting(core: client.CoreV1Api, ask: Ask, scheduler: str) -> dict[str, 
 
 
 def _waits(pod: client.V1Pod, scheduler: str) -> bool:
-    gone = pod.metadata.deletion_timestamp is not None or (pod.status is not None and pod.status.phase in _ENDED)
-    return pod.spec.scheduler_name == scheduler and not (pod.spec.node_name or pod.spec.scheduling_gates or gone)
+    """Whether a pod is to be bound by the scheduler of this name, and nothing holds it back."""
+    held = pod.spec.node_name or pod.spec.scheduling_gates or pod.metadata.deletion_timestamp or _has_ended(pod)
+    return pod.spec.scheduler_name == scheduler and not held
+
+
+def _has_ended(pod: client.V1Pod) -> bool:
+    return pod.status is not None and pod.status.phase in _ENDED
 
 
 def _free_of(nodes: Iterable[client.V1Node], pods: Iterable[client.V1Pod]) -> dict[str, Resources]:
@@ -85,7 +96,7 @@ def _free_of(nodes: Iterable[client.V1Node], pods: Iterable[client.V1Pod]) -> di
     ready = [node for node in nodes if not (node.spec and node.spec.unschedulable) and _is_ready(node)]
     free = {node.metadata.name: _amounts(node.status.allocatable) for node in ready}
     for pod in pods:
-        if pod.spec.node_name in free and not (pod.status and pod.status.phase in _ENDED):
+        if pod.spec.node_name in free and not _has_ended(pod):
             free[pod.spec.node_name] = _less(free[pod.spec.node_name], _requests(pod))
     return free
 
@@ -96,19 +107,34 @@ def _is_ready(node: client.V1Node) -> bool:
 
 
 def _requests(pod: client.V1Pod) -> Resources:
-    """What a pod requests: its containers together, or the largest of those that run before them; and itself."""
-    containers = [_amounts(each.resources and each.resources.requests) for each in pod.spec.containers]
-    before = [_amounts(each.resources and each.resources.requests) for each in pod.spec.init_containers or []]
-    together: Resources = {"pods": Decimal(1)}
-    for amounts in containers:
-        together = _less(together, {kind: -amount for kind, amount in amounts.items()})
-    for amounts in before:
-        together |= {kind: max(amount, together.get(kind, Decimal(0))) for kind, amount in amounts.items()}
-    return together
+    """What a pod requests, as kube-scheduler counts it.
+
+    Containers and sidecars run together. An init container runs before them, beside the sidecars that were started
+    before it. What the pod itself requests takes the place of both, and its overhead is added.
+    """
+    together: Resources = {}
+    largest: Resources = {}
+    for each in pod.spec.init_containers or []:
+        beside = _more(together, _requested(each))
+        largest = {kind: max(beside.get(kind, Decimal(0)), largest.get(kind, Decimal(0))) for kind in beside | largest}
+        together = beside if each.restart_policy == "Always" else together
+    for each in pod.spec.containers:
+        together = _more(together, _requested(each))
+    together = {kind: max(together.get(kind, Decimal(0)), largest.get(kind, Decimal(0))) for kind in together | largest}
+    of_pod = _requested(pod.spec) if hasattr(pod.spec, "resources") else {}
+    return _more(together | of_pod, _amounts(pod.spec.overhead)) | {"pods": Decimal(1)}
+
+
+def _requested(what: Any) -> Resources:
+    return _amounts(what.resources and what.resources.requests)
 
 
 def _amounts(quantities: dict[str, str] | None) -> Resources:
     return {kind: parse_quantity(quantity) for kind, quantity in (quantities or {}).items()}
+
+
+def _more(left: Resources, added: Resources) -> Resources:
+    return left | {kind: left.get(kind, Decimal(0)) + amount for kind, amount in added.items()}
 
 
 def _less(left: Resources, taken: Resources) -> Resources:
@@ -131,7 +157,8 @@ def _bind(core: client.CoreV1Api, pod: client.V1Pod, node: str) -> None:
     metadata = client.V1ObjectMeta(name=pod.metadata.name, uid=pod.metadata.uid)
     body = client.V1Binding(metadata=metadata, target=client.V1ObjectReference(kind="Node", name=node))
     # The answer is a status, and not the binding that the client expects.
-    core.create_namespaced_pod_binding(pod.metadata.name, pod.metadata.namespace, body, _preload_content=False)
+    how = {"_preload_content": False, "_request_timeout": _PATIENCE}
+    core.create_namespaced_pod_binding(pod.metadata.name, pod.metadata.namespace, body, **how)
 
 
 def _name(pod: client.V1Pod) -> str:

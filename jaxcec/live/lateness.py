@@ -23,7 +23,7 @@ from jaxcec.live.site import Site
 
 _WAITS = 1e-3  # s from which something counts as waiting
 _INLIER = 0.1  # s: a larger error counts as its size, so that a few very late runs do not decide
-_HELD = 20  # decisions of a usual size, without lateness, that each term has to outweigh
+_HELD = 20  # decisions without lateness, at the mean of its feature, that each term has to outweigh at least
 FEATURES = (
     "always",
     "crosses links",
@@ -127,6 +127,8 @@ def save_lateness(path: Path, lateness: Lateness, site: Site | None) -> None:
 def load_lateness(path: Path, sites: Sequence[Site], *, num_nodes: int) -> Lateness:
     """The model in a file, for sites of at most `num_nodes` edge nodes.
 
+    If it has terms of nodes, all sites must be the one whose nodes they are; without sites, it must have none.
+
     Raises:
         ValueError: the file is damaged, or has terms of nodes of another site.
     """
@@ -140,7 +142,10 @@ def load_lateness(path: Path, sites: Sequence[Site], *, num_nodes: int) -> Laten
     if read.site is None:
         return no_lateness(num_nodes).replace(shared=shared)
     if {read.site} != {_digest(site) for site in sites} or len(read.pause) != num_nodes:
-        raise ValueError(f"{path}: of the nodes of another site; must be of this one, or of logs of several sites")
+        raise ValueError(
+            f"{path}: has terms of the nodes of another site; must be from a refit to this one's logs, or to logs of "
+            "several sites"
+        )
     return Lateness(shared, np.array(read.pause, np.float32), np.array(read.slower, np.float32))
 
 

@@ -56,7 +56,7 @@ class Refit(NamedTuple):
 
     @property
     def better(self) -> bool:
-        """Whether the twin foresees finishes with a smaller mean error than before, and waits more likely."""
+        """Whether the mean error of the twin's finishes is smaller than before, and the likelihood of waits higher."""
         assert self.before.likelihood is not None and self.after.likelihood is not None
         return self.after.error.mean < self.before.error.mean and self.after.likelihood > self.before.likelihood
 
@@ -92,7 +92,7 @@ def refit(
     before = {} if lateness is None else {"before": lateness}
     known = {"none": no_lateness(len(learned.pause))} | before | {"refitted": learned}
     scores = _scores_of_mechanism(_stacked(last), known)
-    twins = _scores_of_twins(_stacked(last), [policy, fitted])
+    twins = _scores_of_twins(_stacked(last), {"before": policy, "after": fitted})
     return Refit(
         policy=fitted,
         lateness=learned,
@@ -103,8 +103,7 @@ def refit(
         mechanism=scores["none"],
         corrected_before=scores.get("before"),
         corrected=scores["refitted"],
-        before=twins[0],
-        after=twins[1],
+        **twins,
     )
 
 
@@ -199,11 +198,12 @@ def _scores_of_mechanism(held_out: Executed, known: Mapping[str, Lateness]) -> d
     return {name: Score(intervals[name], float(np.median(errors[name]))) for name in known}
 
 
-def _scores_of_twins(held_out: Executed, policies: Sequence[TrainedPolicy]) -> list[Score]:
-    predictions = [_predicted(policy, held_out) for policy in policies]
-    errors = {str(i): np.abs(finish - held_out.finish) for i, (finish, _) in enumerate(predictions)}
-    intervals, likelihoods = bootstrap_means(errors), [likelihood for _, likelihood in predictions]
-    return [Score(intervals[i], float(np.median(errors[i])), likelihoods[int(i)]) for i in errors]
+def _scores_of_twins(held_out: Executed, policies: Mapping[str, TrainedPolicy]) -> dict[str, Score]:
+    """Of the twin of each policy."""
+    predictions = {name: _predicted(policy, held_out) for name, policy in policies.items()}
+    errors = {name: np.abs(finish - held_out.finish) for name, (finish, _) in predictions.items()}
+    intervals = bootstrap_means(errors)
+    return {name: Score(intervals[name], float(np.median(errors[name])), predictions[name][1]) for name in policies}
 
 
 def _predicted(policy: TrainedPolicy, executed: Executed) -> tuple[np.ndarray, float]:

@@ -279,6 +279,28 @@ def test_a_policy_that_never_stops_postponing_is_not_asked_for_ever(tmp_path):
     assert counters.completed == 1 and counters.postponed >= MOST_POSTPONED
 
 
+def test_what_else_ran_of_a_service_that_is_given_up_with_its_host_is_over(tmp_path, decider):
+    """Both microservices were on the host that is lost; the first one's last attempt fails, and so both are over."""
+
+    async def scenario():
+        async with controlling(tmp_path, ["127.0.0.1:1"] * 3, decider, lost_after=0.01) as controller:
+            since, both = controller.now(), {"load": [0.1] * 2, "data": [0.0] * 2, "demand": [[0.5, 0.5]] * 2}
+            of = [{"service": "s", "microservice": i, "attempt": 4 - 4 * i} for i in range(2)]
+            times = dict.fromkeys(("time", "flow_start", "flow_end", "data_ready", "start", "finish"), since)
+            controller._record(
+                events.Submitted(time=since, service="s", spec=alone(**both, preds=[[], []], longest=0.01)),
+                *(events.Decided(**each, **times, host=0, links={}, policy="some") for each in of),
+                *(events.ExecutionStarted(**each, time=since) for each in of),
+                events.WorkerDown(time=since, host=0),
+            )
+            await all_ended(controller, 20.0)
+            await asyncio.sleep(1.5)  # it looks again
+            return controller.ledger.counters
+
+    counters = asyncio.run(scenario())
+    assert counters.given_up == counters.failed == 1
+
+
 def alone(**fields):
     """A service of one microservice."""
     return events.Service(**{"source": 0, "load": [0.1], "data": [0.0], "demand": [[0.5, 0.5]], "preds": [[]]} | fields)

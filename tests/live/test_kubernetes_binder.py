@@ -15,11 +15,12 @@ import uvicorn
 from helpers.controlled import SITE
 from helpers.pods import NAMES, extender_of, pod
 from kubernetes import client, config
+from kubernetes.utils import parse_quantity
 
 from jaxcec.commands import bind_pods
 from jaxcec.commands.live import main
-from jaxcec.live import events
-from jaxcec.live.kubernetes_binder import Refused, _requests, asking, bind_waiting
+from jaxcec.live import events, kubernetes_binder
+from jaxcec.live.kubernetes_binder import Refused, _free_of, _requests, asking, bind_waiting
 from jaxcec.live.lateness import no_lateness
 from jaxcec.live.ledger import Ledger
 from jaxcec.live.server import Api, make_app
@@ -122,12 +123,52 @@ def test_a_pod_that_cannot_be_placed_says_why_and_does_not_hold_up_others():
     assert outcome["default/large"].startswith("waits: edge-b has not what the pod demands")
 
 
-def test_a_pod_requests_what_its_containers_do_together_or_one_that_runs_before_them():
+def container(cpu, **fields):
+    resources = client.V1ResourceRequirements(requests={"cpu": cpu})
+    return client.V1Container(name="some", image="image", resources=resources, **fields)
+
+
+@pytest.mark.parametrize(
+    ("before", "fields", "cpu"),
+    [
+        ([], {}, "500m"),
+        ([container("2")], {}, "2"),
+        ([container("100m")], {}, "500m"),
+        ([container("1", restart_policy="Always")], {}, "1.5"),
+        ([container("1", restart_policy="Always"), container("700m")], {}, "1.7"),
+        ([container("700m"), container("1", restart_policy="Always")], {}, "1.5"),
+        ([], {"overhead": {"cpu": "250m"}}, "750m"),
+    ],
+)
+def test_a_pod_requests_what_runs_together(before, fields, cpu):
     asked = waiting("pod", cpu="250m", memory="1Gi")
     asked.spec.containers *= 2
-    first = client.V1ResourceRequirements(requests={"cpu": "2", "memory": "1Mi"})
-    asked.spec.init_containers = [client.V1Container(name="first", image="image", resources=first)]
-    assert _requests(asked) == {"cpu": 2, "memory": 2 << 30, "pods": 1}
+    asked.spec.init_containers = before
+    for name, value in fields.items():
+        setattr(asked.spec, name, value)
+    assert _requests(asked) == {"cpu": parse_quantity(cpu), "memory": 2 << 30, "pods": 1}
+
+
+def test_the_oldest_pod_is_bound_first_and_terminating_ones_hold_what_they_have():
+    young, old, there = waiting("young"), waiting("old"), waiting("there", on="edge-a", cpu="3500m")
+    young.metadata.creation_timestamp, old.metadata.creation_timestamp = "2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z"
+    outcome, bindings = bound([node("edge-a")], [young, old, there])
+    assert bindings == {"old": "edge-a"} and outcome["default/young"].startswith("waits: no node")
+    there.metadata.deletion_timestamp = "2026-01-03T00:00:00Z"
+    assert _free_of([node("edge-a")], [there])["edge-a"]["cpu"] == parse_quantity("500m")
+
+
+def test_what_a_pod_says_is_printed_as_it_is(monkeypatch, capsys):
+    said = {"default/pod": "waits: got '[/x]'"}
+    monkeypatch.setattr(config, "load_config", lambda: None)
+    monkeypatch.setattr(kubernetes_binder, "bind_waiting", lambda *_: said)
+    monkeypatch.setattr(bind_pods.time, "sleep", interrupted)
+    main(["bind"])
+    assert "default/pod: waits: got '[/x]'" in capsys.readouterr().out
+
+
+def interrupted(_):
+    raise KeyboardInterrupt
 
 
 def test_errors_of_the_extender_are_told_apart():
@@ -177,4 +218,4 @@ def test_the_command_goes_on_until_the_cluster_answers(monkeypatch, capsys):
     monkeypatch.setattr(config, "load_config", lambda: client.Configuration.set_default(unreachable))
     monkeypatch.setattr(bind_pods.time, "sleep", sleep)
     main(["bind", "--every", "2"])
-    assert rounds == [2.0] * 3 and capsys.readouterr().out.count("not bound: ") == 1
+    assert rounds == [2.0] * 3 and capsys.readouterr().out.count("nothing is bound: ") == 1

@@ -112,7 +112,7 @@ def test_the_file_is_read_as_it_was_written_and_refused_where_it_is_not_fit(tmp_
     save_lateness(path, SLOW, SITE)
     jax.tree.map(np.testing.assert_array_equal, load_lateness(path, [SITE], num_nodes=2), SLOW)
     for sites in ([other], [SITE, other], []):
-        with pytest.raises(ValueError, match="of the nodes of another site"):
+        with pytest.raises(ValueError, match="has terms of the nodes of another site"):
             load_lateness(path, sites, num_nodes=2)
     save_lateness(path, SLOW.replace(shared=np.arange(len(FEATURES), dtype=np.float32)), None)
     found = load_lateness(path, [other], num_nodes=5)

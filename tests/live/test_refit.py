@@ -260,7 +260,7 @@ def test_unfit_input_is_refused(tmp_path, capsys):
 
 @pytest.mark.parametrize("policy", ["eft", "dtdrlmo", "dtdrlmo-exact"])
 def test_a_schedule_serves_what_is_current(tmp_path, policy):
-    """Of a policy without a twin only the lateness is refitted."""
+    """Of other policies than those of dtdrlmo only the lateness is used."""
     found = refit(shipped(), [(SITE, happened(1.5))])
     versions = tmp_path / "versions"
     version = settle(versions, shipped(), found, SITE.config)
