@@ -31,6 +31,7 @@ from jaxcec.live.site import Site
 from jaxcec.live.worker import TOKEN
 from jaxcec.policies import earliest_finish
 
+_PLANNERS = ("dtdrlmo-plan", TWIN_PLAN, "eft-rollout", "peft-rollout", "best-of-random")
 _OF_DTDRLMO = ("dtdrlmo", EXACT, TWIN_EFT, TWIN_PLAN)
 
 
@@ -46,7 +47,8 @@ class ServeCommand:
     policy: str = "dtdrlmo"
     """Policy that decides."""
     deadline: float = 0.2
-    """Seconds that it has for a decision; if it is late, the earliest finish decides."""
+    """Seconds that it has for a decision; if it is late, dtdrlmo decides in place of a planner, and otherwise the
+    earliest finish."""
     host: str = "127.0.0.1"
     """Address to listen on; any that others can reach needs a token."""
     port: int = 8080
@@ -108,7 +110,7 @@ def serve_site(command: ServeCommand) -> None:
     read = read_site(command.site)
     use_compilation_cache()
     contender, lateness = _learned(command, read.site)
-    fallback = Contender.of_rule("eft", earliest_finish)
+    fallback = _fallback(command, read.site)
     decider = Decider(read.site, contender, fallback=fallback, deadline=command.deadline, lateness=lateness)
     log = EventLog(command.log)
     try:
@@ -133,6 +135,14 @@ def _learned(command: ServeCommand, site: Site, version: Version | None = None) 
     choice = PolicyChoice(names=(command.policy,), checkpoint=checkpoint)
     (contender,), _ = contenders_for(choice, CECEnv(site.config), site.empty)
     return contender, version.load_lateness([site]) if version else no_lateness(site.config.num_nodes)
+
+
+def _fallback(command: ServeCommand, site: Site) -> Contender:
+    """A quick policy that decides when the other one is late: the scorer in place of a planner, otherwise a rule."""
+    if command.policy not in _PLANNERS:
+        return Contender.of_rule("eft", earliest_finish)
+    (scorer,), _ = contenders_for(PolicyChoice(names=("dtdrlmo",)), CECEnv(site.config), site.empty)
+    return scorer
 
 
 async def _with_refits(serving: Coroutine[Any, Any, None], command: ServeCommand, site: Site, decider: Decider) -> None:

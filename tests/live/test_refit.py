@@ -18,7 +18,7 @@ pytest.importorskip("pydantic")
 from jaxcec.agents import PRETRAINED, load_policy
 from jaxcec.commands.live import main
 from jaxcec.commands.refit_twin import refit_regularly
-from jaxcec.commands.serve_site import ServeCommand, _learned
+from jaxcec.commands.serve_site import ServeCommand, _fallback, _learned
 from jaxcec.env import CECEnv
 from jaxcec.evaluation import Contender
 from jaxcec.live import events
@@ -273,6 +273,11 @@ def test_a_schedule_serves_what_is_current(tmp_path, policy):
         jax.tree.map(np.testing.assert_array_equal, contender.params.twin, found.policy.params.twin)
     contender, lateness = _learned(dataclasses.replace(command, refit_every=None), SITE)
     assert not lateness.shared.any()
+
+
+@pytest.mark.parametrize(("policy", "fallback"), [("dtdrlmo-plan", "dtdrlmo"), ("dtdrlmo", "eft"), ("greedy", "eft")])
+def test_a_quick_policy_decides_when_another_one_is_late(tmp_path, policy, fallback):
+    assert _fallback(ServeCommand(site=tmp_path / "site.yaml", policy=policy), SITE).name == fallback
 
 
 def test_a_damaged_folder_is_refused(tmp_path, capsys):
