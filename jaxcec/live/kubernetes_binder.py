@@ -73,8 +73,11 @@ def bind_waiting(core: client.CoreV1Api, ask: Ask, scheduler: str) -> dict[str, 
             _bind(core, pod, node)
         except client.ApiException as error:
             outcome[_name(pod)] = f"waits: the API server answered {error.status} {error.reason}"
-        except (Refused, OSError, urllib3.exceptions.HTTPError) as error:
+        except (Refused, urllib3.exceptions.HTTPError) as error:
             outcome[_name(pod)] = f"waits: {error}"
+        except OSError as error:
+            outcome[_name(pod)] = f"waits: the extender does not answer: {error}"
+            break  # it would not answer for the next pod either, after as long a wait
         else:
             free[node] = _less(free[node], requests)
             outcome[_name(pod)] = f"bound to {node}"
@@ -116,13 +119,12 @@ def _requests(pod: client.V1Pod) -> Resources:
     largest: Resources = {}
     for each in pod.spec.init_containers or []:
         beside = _more(together, _requested(each))
-        largest = {kind: max(beside.get(kind, Decimal(0)), largest.get(kind, Decimal(0))) for kind in beside | largest}
+        largest = _most(beside, largest)
         together = beside if each.restart_policy == "Always" else together
     for each in pod.spec.containers:
         together = _more(together, _requested(each))
-    together = {kind: max(together.get(kind, Decimal(0)), largest.get(kind, Decimal(0))) for kind in together | largest}
     of_pod = _requested(pod.spec) if hasattr(pod.spec, "resources") else {}
-    return _more(together | of_pod, _amounts(pod.spec.overhead)) | {"pods": Decimal(1)}
+    return _more(_most(together, largest) | of_pod, _amounts(pod.spec.overhead)) | {"pods": Decimal(1)}
 
 
 def _requested(what: Any) -> Resources:
@@ -135,6 +137,10 @@ def _amounts(quantities: dict[str, str] | None) -> Resources:
 
 def _more(left: Resources, added: Resources) -> Resources:
     return left | {kind: left.get(kind, Decimal(0)) + amount for kind, amount in added.items()}
+
+
+def _most(left: Resources, right: Resources) -> Resources:
+    return {kind: max(left.get(kind, Decimal(0)), right.get(kind, Decimal(0))) for kind in left | right}
 
 
 def _less(left: Resources, taken: Resources) -> Resources:
