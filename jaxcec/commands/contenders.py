@@ -21,6 +21,7 @@ from jaxcec.policies import earliest_finish
 TWIN_EFT = "twin-eft"  # the earliest finish according to the learned twin of dtdrlmo
 TWIN_PLAN = "twin-plan"  # dtdrlmo that plans in its learned twin
 EXACT = "dtdrlmo-exact"  # the actor of dtdrlmo, with the mechanism's exact answers in place of the twin's
+ROLLOUTS = ("best-of-random", "eft-rollout", "peft-rollout")  # planners that are not learned
 IF_NAMED = (TWIN_PLAN, EXACT)  # played only if they are named
 
 

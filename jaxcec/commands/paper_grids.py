@@ -16,7 +16,7 @@ from rich.progress import Progress, TaskID
 
 from jaxcec.agents.sharding import shard_leading_axis
 from jaxcec.commands.console import console, progress_bar
-from jaxcec.commands.contenders import IF_NAMED, PolicyChoice, contenders_for
+from jaxcec.commands.contenders import IF_NAMED, ROLLOUTS, PolicyChoice, contenders_for
 from jaxcec.commands.runtime import replicate_policies
 from jaxcec.commands.worlds import in_file_name, report_sources
 from jaxcec.env import CECEnv, EnvParams
@@ -31,8 +31,6 @@ from jaxcec.scenarios.sources import rescaled
 
 CSV = "sweep.csv"
 SEARCH = SearchConfig(population=16, generations=10)
-# Slower than all others together; played only if they are named.
-SLOW = ("best-of-random", "eft-rollout", "peft-rollout")
 COMPARED = ("dtdrlmo", "dtdrlmo-plan", "clairvoyant")  # with the baselines, in the margins; if they were played
 
 
@@ -49,8 +47,8 @@ def run_sweep(
 ) -> None:
     """Play the points of a sweep that its folder does not have yet, and write the table, figures and margins.
 
-    The bases are the settings of everything but the axis that is swept. The policies are by default all but SLOW and
-    IF_NAMED. Without generations the clairvoyant is left out.
+    The bases are the settings of everything but the axis that is swept. The policies are by default all but ROLLOUTS,
+    which are slow, and IF_NAMED. Without generations the clairvoyant is left out.
 
     Raises:
         ValueError: the folder contains a sweep with other settings, or something else.
@@ -96,7 +94,7 @@ def _environment(point: Scenario, files: Sources) -> tuple[CECEnv, EnvParams]:
 
 
 def _is_fast(name: str) -> bool:
-    return name not in (*SLOW, *IF_NAMED)
+    return name not in (*ROLLOUTS, *IF_NAMED)
 
 
 def _play_points(

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jaxcec.checks import check_numbers
 from jaxcec.commands.console import console
-from jaxcec.commands.contenders import EXACT, TWIN_EFT, TWIN_PLAN, PolicyChoice, contenders_for
+from jaxcec.commands.contenders import EXACT, ROLLOUTS, TWIN_EFT, TWIN_PLAN, PolicyChoice, contenders_for
 from jaxcec.commands.refit_twin import refit_regularly, version_to_use
 from jaxcec.commands.runtime import use_compilation_cache
 from jaxcec.env import CECEnv
@@ -31,7 +31,7 @@ from jaxcec.live.site import Site
 from jaxcec.live.worker import TOKEN
 from jaxcec.policies import earliest_finish
 
-_PLANNERS = ("dtdrlmo-plan", TWIN_PLAN, "eft-rollout", "peft-rollout", "best-of-random")
+_PLANNERS = ("dtdrlmo-plan", TWIN_PLAN, *ROLLOUTS)
 _OF_DTDRLMO = ("dtdrlmo", EXACT, TWIN_EFT, TWIN_PLAN)
 
 

@@ -112,15 +112,15 @@ def _is_ready(node: client.V1Node) -> bool:
 def _requests(pod: client.V1Pod) -> Resources:
     """What a pod requests, as kube-scheduler counts it.
 
-    Containers and sidecars run together. An init container runs before them, beside the sidecars that were started
-    before it. What the pod itself requests takes the place of both, and its overhead is added.
+    Containers and sidecars run together. An init container runs before them, together with the sidecars that were
+    started before it. What the pod itself requests takes the place of both, and its overhead is added.
     """
     together: Resources = {}
     largest: Resources = {}
     for each in pod.spec.init_containers or []:
-        beside = _more(together, _requested(each))
-        largest = _most(beside, largest)
-        together = beside if each.restart_policy == "Always" else together
+        running = _more(together, _requested(each))
+        largest = _most(running, largest)
+        together = running if each.restart_policy == "Always" else together
     for each in pod.spec.containers:
         together = _more(together, _requested(each))
     of_pod = _requested(pod.spec) if hasattr(pod.spec, "resources") else {}

@@ -307,7 +307,7 @@ def alone(**fields):
 
 
 def test_a_program_that_hangs_is_stopped_and_its_service_given_up(tmp_path, decider):
-    """Each attempt runs for the second and a half that it may; then what fits no node beside it can run."""
+    """Each attempt runs for the second and a half that it may; then what did not fit on any node can run."""
     hangs = ["/bin/sh", "-c", f"echo $$ >> {tmp_path / 'tried'}; exec sleep 1000"]
 
     async def scenario():
