@@ -17,11 +17,12 @@ pytest.importorskip("psutil")
 
 import psutil
 from helpers.controlled import SITE, all_ended, controlling, finished, logged, random_service
-from helpers.workers import running
+from helpers.workers import TOKEN, running
 
 from jaxcec.evaluation import Contender
 from jaxcec.evaluation.rollout import MOST_POSTPONED
 from jaxcec.live import events, protocol
+from jaxcec.live.controller import Controller
 from jaxcec.live.decider import Decider
 from jaxcec.live.event_log import EventLog
 from jaxcec.live.shorten import shorten
@@ -280,25 +281,22 @@ def test_a_policy_that_never_stops_postponing_is_not_asked_for_ever(tmp_path):
 
 
 def test_what_else_ran_of_a_service_that_is_given_up_with_its_host_is_over(tmp_path, decider):
-    """Both microservices were on the host that is lost; the first one's last attempt fails, and so both are over."""
-
-    async def scenario():
-        async with controlling(tmp_path, ["127.0.0.1:1"] * 3, decider, lost_after=0.01) as controller:
-            since, both = controller.now(), {"load": [0.1] * 2, "data": [0.0] * 2, "demand": [[0.5, 0.5]] * 2}
-            of = [{"service": "s", "microservice": i, "attempt": 4 - 4 * i} for i in range(2)]
-            times = dict.fromkeys(("time", "flow_start", "flow_end", "data_ready", "start", "finish"), since)
-            controller._record(
-                events.Submitted(time=since, service="s", spec=alone(**both, preds=[[], []], longest=0.01)),
-                *(events.Decided(**each, **times, host=0, links={}, policy="some") for each in of),
-                *(events.ExecutionStarted(**each, time=since) for each in of),
-                events.WorkerDown(time=since, host=0),
-            )
-            await all_ended(controller, 20.0)
-            await asyncio.sleep(1.5)  # it looks again
-            return controller.ledger.counters
-
-    counters = asyncio.run(scenario())
-    assert counters.given_up == counters.failed == 1
+    """The last attempt at one microservice fails with its host. The other one runs for too long, but is over too."""
+    workers = dict.fromkeys(range(3), "127.0.0.1:1")
+    with EventLog(tmp_path / "log.sqlite") as log:
+        controller = Controller(SITE, log, decider=decider, workers=workers, token=TOKEN, lost_after=0.01)
+        since, both = controller.now(), {"load": [0.1] * 2, "data": [0.0] * 2, "demand": [[0.5, 0.5]] * 2}
+        of = [{"service": "s", "microservice": i, "attempt": 4 - 4 * i} for i in range(2)]
+        times = dict.fromkeys(("time", "flow_start", "flow_end", "data_ready", "start", "finish"), since)
+        controller._record(
+            events.Submitted(time=since, service="s", spec=alone(**both, preds=[[], []], longest=0.01)),
+            *(events.Decided(**each, **times, host=host, links={}, policy="some") for host, each in enumerate(of)),
+            *(events.ExecutionStarted(**each, time=since) for each in of),
+            events.WorkerDown(time=since, host=0),
+        )
+        with pytest.raises(TimeoutError):
+            asyncio.run(asyncio.wait_for(controller._watch(), 1.5))
+        assert controller.ledger.counters.given_up == controller.ledger.counters.failed == 1
 
 
 def alone(**fields):
